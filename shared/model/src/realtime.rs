@@ -1,0 +1,91 @@
+//! What serving and the speed layer say to each other over Arrow Flight.
+//!
+//! Serving first calls the action [`SNAPSHOT_ACTION`] with a [`SnapshotRequest`] (JSON): the worker freezes one prefix of
+//! the log per partition for all the views asked for, and answers a [`SnapshotReply`]. It then reads each view's partial
+//! state with `DoGet` and a [`StateTicket`]; batches have the view's state schema. A snapshot expires after
+//! [`SNAPSHOT_TTL_SECONDS`].
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Offset, OffsetRange, OffsetVector, PartitionId};
+
+/// Name of the Flight action that freezes a snapshot.
+pub const SNAPSHOT_ACTION: &str = "snapshot";
+/// How long a worker keeps a frozen snapshot for its reader, in seconds.
+pub const SNAPSHOT_TTL_SECONDS: u64 = 30;
+
+/// Asks a worker for one consistent snapshot of several views.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotRequest {
+    pub views: Vec<ViewCut>,
+}
+
+/// A view, and the cut from which its realtime state is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewCut {
+    pub view: String,
+    /// The view's hash; a worker that runs another definition answers that the view is missing.
+    pub hash: String,
+    /// Next offsets of the batch view. A partition that is absent is wanted from its start.
+    pub cut: OffsetVector,
+}
+
+/// One frozen snapshot: per source and partition one prefix of the log, the same for all its views.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotReply {
+    /// Names the snapshot in a [`StateTicket`].
+    pub id: u64,
+    /// Worker id, as in its lease.
+    pub worker: String,
+    /// View name → what the worker holds of it.
+    pub views: BTreeMap<String, ViewPieces>,
+}
+
+/// What a worker holds of one view.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewPieces {
+    pub partitions: BTreeMap<PartitionId, Piece>,
+}
+
+/// A worker's part of one partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum Piece {
+    /// Realtime state for exactly `range` is in the snapshot; `range.start` is the cut that was asked for, or the start
+    /// of the partition.
+    Ready { epoch: i64, range: OffsetRange },
+    /// The partition is owned but its state is still being folded from landed rows.
+    Rebuilding { epoch: i64, through: Offset },
+    /// The state no longer reaches back to the cut that was asked for: a newer publication has replaced it.
+    /// Reload the publication and ask again.
+    CutTooOld { epoch: i64, held_from: Offset },
+    /// The cut lies beyond what this worker has consumed yet; ask again.
+    CutAhead { epoch: i64, through: Offset },
+}
+
+impl Piece {
+    /// The ownership epoch under which the worker holds the partition.
+    pub fn epoch(&self) -> i64 {
+        match self {
+            Self::Ready { epoch, .. }
+            | Self::Rebuilding { epoch, .. }
+            | Self::CutTooOld { epoch, .. }
+            | Self::CutAhead { epoch, .. } => *epoch,
+        }
+    }
+}
+
+/// Reads one view's partial state out of a frozen snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateTicket {
+    pub snapshot: u64,
+    pub view: String,
+    /// Only these partitions' state; empty means all `Ready` ones. Serving leaves out what a higher epoch owns.
+    #[serde(default)]
+    pub partitions: Vec<PartitionId>,
+    /// SQL predicate over the view's key columns; state of other groups need not be sent.
+    #[serde(default)]
+    pub filter: Option<String>,
+}
