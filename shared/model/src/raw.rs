@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BinaryBuilder, Int64Array, Int64Builder, MapBuilder, MapFieldNames, StringBuilder,
+    ArrayRef, BinaryArray, BinaryBuilder, Int64Array, Int64Builder, MapBuilder, MapFieldNames, StringBuilder,
 };
 use arrow::datatypes::{DataType, Field, Fields};
 
@@ -184,7 +184,11 @@ impl RawBatchBuilder {
 }
 
 fn new_headers_builder() -> MapBuilder<StringBuilder, BinaryBuilder> {
-    let names = MapFieldNames { entry: "key_value".into(), key: "key".into(), value: "value".into() };
+    let names = MapFieldNames {
+        entry: "key_value".into(),
+        key: "key".into(),
+        value: "value".into(),
+    };
     MapBuilder::new(Some(names), StringBuilder::new(), BinaryBuilder::new())
         .with_keys_field(Field::new("key", DataType::Utf8, false))
         .with_values_field(Field::new("value", DataType::Binary, true))

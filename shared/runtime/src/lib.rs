@@ -1,1 +1,18 @@
+//! What every service needs to run and nothing about what it does: settings, shutdown, background tasks, telemetry and
+//! the HTTP frame.
+//!
+//! * [`Settings`] is read once, validated, and handed down; it is never a global.
+//! * [`Shutdown`] is one signal, cloned to whoever must hear it.
+//! * [`Tasks`] owns background tasks: each has a name and says what its failure means.
+//! * [`http`] gives all services the same health endpoints, error format and graceful stop.
 
+pub mod http;
+mod settings;
+mod shutdown;
+pub mod telemetry;
+
+pub use settings::{
+    Batch, ByteSize, Compression, Error, HumanDuration, IngestLog, Landing, LogFormat, Properties, Serving, Settings,
+    Speed, Storage, Telemetry,
+};
+pub use shutdown::{OnError, Shutdown, Tasks};

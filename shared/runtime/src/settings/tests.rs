@@ -1,0 +1,158 @@
+use super::*;
+
+fn parse(text: &str) -> Result<Settings, Error> {
+    Settings::parse(text, "anabranch.toml", [])
+}
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    assert_eq!(parse("").unwrap(), Settings::default());
+}
+
+#[test]
+fn the_defaults_are_what_the_documentation_says() {
+    insta_like(
+        &toml::to_string(&Settings::default()).unwrap(),
+        r#"[storage]
+url = "file:.anabranch/store"
+
+[storage.options]
+
+[kafka]
+
+[ingest_log]
+dir = ".anabranch/log"
+
+[landing]
+max_age = "5s"
+max_bytes = "64MiB"
+compression = "zstd"
+
+[speed]
+listen = "127.0.0.1:8081"
+state_budget = "1GiB"
+decoders = 0
+view_bolts = 0
+channel_capacity = 8
+micro_batch_records = 32768
+micro_batch_bytes = "8MiB"
+publication_poll = "500ms"
+
+[batch]
+listen = "127.0.0.1:8082"
+time_zone = "UTC"
+threads = 0
+memory_budget = "2GiB"
+poll = "1s"
+
+[serving]
+listen = "127.0.0.1:8080"
+query_timeout = "30s"
+poll = "500ms"
+max_ingest_body = "256MiB"
+
+[telemetry]
+log = "info"
+format = "text"
+"#,
+    );
+}
+
+fn insta_like(actual: &str, expected: &str) {
+    assert_eq!(
+        actual, expected,
+        "defaults changed: mend the field's documentation and this snapshot together"
+    );
+}
+
+#[test]
+fn an_unknown_key_names_its_line_and_the_nearest_key() {
+    let error = parse("[landing]\nmax_agee = \"5s\"\n").unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "anabranch.toml:2: unknown key `max_agee` in [landing]; did you mean `max_age`?"
+    );
+    let error = parse("[sped]\nlisten = \"x\"\n").unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "anabranch.toml:1: unknown key `sped` at the top level; did you mean `speed`?"
+    );
+}
+
+#[test]
+fn variables_are_expanded_and_overrides_win() {
+    let environment = [
+        ("HOST", "broker:9092"),
+        ("ANABRANCH__LANDING__MAX_AGE", "250ms"),
+        ("ANABRANCH__SPEED__DECODERS", "3"),
+        ("ANABRANCH__KAFKA__GROUP_INSTANCE_ID", "a"),
+    ];
+    let settings = Settings::parse(
+        "[kafka]\n\"bootstrap.servers\" = \"${HOST}\"\nsession.timeout.ms = 6000\n",
+        "here",
+        environment.map(|(k, v)| (k.to_owned(), v.to_owned())),
+    )
+    .unwrap();
+    assert_eq!(settings.kafka["bootstrap.servers"], "broker:9092");
+    assert_eq!(settings.kafka["session.timeout.ms"], "6000");
+    assert_eq!(settings.kafka["group.instance.id"], "a");
+    assert_eq!(*settings.landing.max_age, Duration::from_millis(250));
+    assert_eq!(settings.speed.decoders, 3);
+}
+
+#[test]
+fn a_missing_variable_and_bad_values_are_refused() {
+    let error = parse("[kafka]\n\"sasl.password\" = \"${NOT_SET}\"")
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("`NOT_SET` is not set"), "{error}");
+    let error = parse("[landing]\nmax_age = \"soon\"").unwrap_err().to_string();
+    assert!(error.contains("`soon` is not a duration"), "{error}");
+    let error = parse("[landing]\nmax_bytes = \"many\"").unwrap_err().to_string();
+    assert!(error.contains("is not a size"), "{error}");
+    let error = parse("[speed]\nchannel_capacity = 0").unwrap_err().to_string();
+    assert!(error.contains("at least 1"), "{error}");
+    let error = parse("[storage]\nurl = \"gs://x\"").unwrap_err().to_string();
+    assert!(error.contains("must begin with"), "{error}");
+}
+
+#[test]
+fn an_unknown_override_is_refused() {
+    let environment = [("ANABRANCH__SPEED__LISTENN".to_owned(), "x".to_owned())];
+    let error = Settings::parse("", "here", environment).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "ANABRANCH__SPEED__LISTENN: unknown key `listenn` in [speed]; did you mean `listen`?"
+    );
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let settings = parse("[kafka]\n\"sasl.password\" = \"hunter2\"\n\"client.id\" = \"me\"").unwrap();
+    let shown = format!("{settings:?}");
+    assert!(!shown.contains("hunter2") && shown.contains("\"me\""), "{shown}");
+}
+
+#[test]
+fn relative_places_lie_below_the_configuration_folder() {
+    let mut settings = Settings::default();
+    settings.resolve(Path::new("/etc/anabranch"));
+    assert_eq!(settings.storage.url, "file:///etc/anabranch/.anabranch/store");
+    assert_eq!(settings.ingest_log.dir, Path::new("/etc/anabranch/.anabranch/log"));
+}
+
+#[test]
+fn sizes_read_and_print_alike() {
+    for (text, bytes) in [
+        ("64MiB", 64 << 20),
+        ("1.5 KiB", 1536),
+        ("2kb", 2000),
+        ("7", 7),
+        ("3b", 3),
+    ] {
+        assert_eq!(text.parse::<ByteSize>().unwrap().get(), bytes, "{text}");
+    }
+    for size in [ByteSize(0), ByteSize(1000), ByteSize::mib(3), ByteSize(1 << 30)] {
+        assert_eq!(size.to_string().parse::<ByteSize>().unwrap(), size);
+    }
+}
