@@ -1,0 +1,156 @@
+//! Parquet row groups as event batches of the declared schema.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StructArray, new_null_array};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::error::ArrowError;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+
+use crate::plan::wanted_roots;
+use crate::{Error, FileBytes, InputFile, Plan};
+
+/// Rows per decoded batch: large enough to amortise the cost of evaluating expressions, small enough to stay in cache.
+const BATCH_ROWS: usize = 8192;
+
+/// A file whose footer is parsed and whose columns are matched to the plan's.
+pub(crate) struct OpenFile {
+    path: String,
+    bytes: FileBytes,
+    metadata: ArrowReaderMetadata,
+    mask: ProjectionMask,
+    schema: SchemaRef,
+    _guard: Option<Box<dyn Any + Send + Sync>>,
+}
+
+/// One row group of an open file; the file's memory is let go with its last row group.
+pub(crate) struct RowGroup {
+    file: Arc<OpenFile>,
+    index: usize,
+    pub(crate) rows: u64,
+    /// Compressed bytes of the projected columns.
+    pub(crate) bytes: u64,
+}
+
+impl OpenFile {
+    pub(crate) fn open(input: InputFile, plan: &Plan) -> Result<Arc<Self>, Error> {
+        let InputFile { path, bytes, metadata, guard } = input;
+        let options = ArrowReaderOptions::new();
+        let loaded = match metadata {
+            Some(metadata) => ArrowReaderMetadata::try_new(metadata, options),
+            None => ArrowReaderMetadata::load(&bytes, options),
+        };
+        let metadata = loaded.map_err(|source| Error::Parquet { path: path.clone(), source })?;
+        let mask = wanted_roots(metadata.parquet_schema(), plan.columns());
+        Ok(Arc::new(Self { path, bytes, metadata, mask, schema: plan.schema().clone(), _guard: guard }))
+    }
+
+    /// The row groups that have rows, in file order.
+    pub(crate) fn row_groups(self: &Arc<Self>) -> impl Iterator<Item = RowGroup> + '_ {
+        self.metadata.metadata().row_groups().iter().enumerate().filter(|(_, group)| group.num_rows() > 0).map(
+            |(index, group)| {
+                let leaves = group.columns().iter().enumerate().filter(|(leaf, _)| self.mask.leaf_included(*leaf));
+                RowGroup {
+                    file: self.clone(),
+                    index,
+                    rows: group.num_rows().unsigned_abs(),
+                    bytes: leaves.map(|(_, chunk)| chunk.compressed_size().unsigned_abs()).sum(),
+                }
+            },
+        )
+    }
+
+    fn parquet_error(&self, source: parquet::errors::ParquetError) -> Error {
+        Error::Parquet { path: self.path.clone(), source }
+    }
+}
+
+impl RowGroup {
+    /// Decodes the row group batch by batch, in the plan's schema.
+    pub(crate) fn read(&self) -> Result<RowGroupReader<'_>, Error> {
+        let file = &*self.file;
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file.bytes.clone(), file.metadata.clone())
+            .with_row_groups(vec![self.index])
+            .with_projection(file.mask.clone())
+            .with_batch_size(BATCH_ROWS)
+            .build()
+            .map_err(|source| file.parquet_error(source))?;
+        Ok(RowGroupReader { file, reader })
+    }
+}
+
+pub(crate) struct RowGroupReader<'a> {
+    file: &'a OpenFile,
+    reader: ParquetRecordBatchReader,
+}
+
+impl Iterator for RowGroupReader<'_> {
+    type Item = Result<RecordBatch, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = match self.reader.next()? {
+            Ok(batch) => batch,
+            Err(source) => return Some(Err(self.file.parquet_error(source.into()))),
+        };
+        Some(conform_batch(&batch, &self.file.schema).map_err(|(column, source)| Error::Column {
+            path: self.file.path.clone(),
+            column,
+            source,
+        }))
+    }
+}
+
+/// The batch in `schema`: columns by name, absent ones null (a file older than their declaration), others cast if need be.
+fn conform_batch(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, (String, ArrowError)> {
+    let mut columns = Vec::with_capacity(schema.fields().len());
+    for field in schema.fields() {
+        let column = match batch.column_by_name(field.name()) {
+            Some(column) => conform(column, field.data_type()).map_err(|error| (field.name().clone(), error))?,
+            None => new_null_array(field.data_type(), batch.num_rows()),
+        };
+        columns.push(column);
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(|error| (String::new(), error))
+}
+
+/// One column in the type wanted. Structs are matched field by field, so that a field declared later reads as null.
+fn conform(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, ArrowError> {
+    if column.data_type() == wanted {
+        return Ok(column.clone());
+    }
+    match (column.data_type(), wanted) {
+        (DataType::Struct(_), DataType::Struct(fields)) => {
+            let from = column.as_struct();
+            let children = fields
+                .iter()
+                .map(|field| match from.column_by_name(field.name()) {
+                    Some(child) => conform(child, field.data_type()),
+                    None => Ok(new_null_array(field.data_type(), from.len())),
+                })
+                .collect::<Result<Vec<_>, _>>()?;
+            Ok(Arc::new(StructArray::try_new_with_length(
+                fields.clone(),
+                children,
+                from.nulls().cloned(),
+                from.len(),
+            )?))
+        }
+        (DataType::List(_), DataType::List(field)) => {
+            let from = column.as_list::<i32>();
+            let values = conform(from.values(), field.data_type())?;
+            let list =
+                arrow::array::ListArray::try_new(field.clone(), from.offsets().clone(), values, from.nulls().cloned())?;
+            Ok(Arc::new(list))
+        }
+        (_, wanted) => cast(column, wanted),
+    }
+}
+
+#[cfg(test)]
+mod tests;

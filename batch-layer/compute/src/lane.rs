@@ -1,0 +1,123 @@
+//! A lane: one aggregator per view, fed with its row groups in order.
+
+use anabranch_view::{Aggregator, View};
+use arrow::array::RecordBatch;
+
+use crate::decode::RowGroup;
+use crate::spill::{SPILL_PARTITIONS, SpillArea, SpillFile};
+use crate::{Control, Error, Plan};
+
+/// Batches between two looks at the memory held. Counted per lane, so that spill points do not depend on timing.
+const BATCHES_PER_CHECK: u64 = 16;
+
+pub(crate) struct Lane {
+    views: Vec<LaneView>,
+    rows: u64,
+    batches: u64,
+    limit_bytes: usize,
+}
+
+/// One view's state in one lane: what was spilled, in order, and what is in memory after it.
+pub(crate) struct LaneView {
+    pub(crate) view: View,
+    aggregator: Aggregator,
+    /// Each file holds one batch per hash partition.
+    spilled: Vec<SpillFile>,
+}
+
+/// What a lane leaves of one view.
+pub(crate) struct LaneState {
+    pub(crate) spilled: Vec<SpillFile>,
+    pub(crate) rest: RecordBatch,
+}
+
+impl Lane {
+    pub(crate) fn new(plan: &Plan, limit_bytes: usize) -> Result<Self, Error> {
+        let views = plan
+            .views()
+            .iter()
+            .map(|view| {
+                let aggregator = view.aggregator().map_err(Error::view(view))?;
+                Ok(LaneView { view: view.clone(), aggregator, spilled: Vec::new() })
+            })
+            .collect::<Result<_, Error>>()?;
+        Ok(Self { views, rows: 0, batches: 0, limit_bytes })
+    }
+
+    /// Decodes a row group once and folds it into every view.
+    pub(crate) fn fold(&mut self, group: &RowGroup, spill: &SpillArea, control: &Control) -> Result<(), Error> {
+        for batch in group.read()? {
+            control.check()?;
+            let batch = batch?;
+            for LaneView { view, aggregator, .. } in &mut self.views {
+                let prepared = view.prepare(&batch).map_err(Error::view(view))?;
+                aggregator.fold(&prepared).map_err(Error::view(view))?;
+            }
+            let rows = batch.num_rows() as u64;
+            self.rows += rows;
+            control.progress().add_rows(rows);
+            self.batches += 1;
+            if self.batches.is_multiple_of(BATCHES_PER_CHECK) {
+                self.bound_memory(spill, control)?;
+            }
+        }
+        control.progress().add_bytes(group.bytes);
+        Ok(())
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Spills the largest views until the lane is at half its share.
+    fn bound_memory(&mut self, spill: &SpillArea, control: &Control) -> Result<(), Error> {
+        let mut held: Vec<usize> = self.views.iter().map(|view| view.aggregator.size_bytes()).collect();
+        if held.iter().sum::<usize>() <= self.limit_bytes {
+            return Ok(());
+        }
+        while held.iter().sum::<usize>() > self.limit_bytes / 2 {
+            let (largest, bytes) =
+                held.iter().copied().enumerate().max_by_key(|(_, bytes)| *bytes).expect("a plan has a view");
+            // A view of one group that is large cannot be split; spilling it over and over would not help.
+            if bytes == 0 || self.views[largest].aggregator.groups() <= 1 {
+                break;
+            }
+            self.views[largest].spill(spill, control)?;
+            held[largest] = 0;
+        }
+        Ok(())
+    }
+
+    /// Ends the lane: what it holds, per view in the plan's order.
+    pub(crate) fn finish(self) -> Result<Vec<LaneState>, Error> {
+        let states = self.views.into_iter().map(|LaneView { view, mut aggregator, spilled }| {
+            let rest = aggregator.emit().map_err(Error::view(&view))?;
+            Ok(LaneState { spilled, rest })
+        });
+        states.collect()
+    }
+}
+
+impl LaneView {
+    fn spill(&mut self, area: &SpillArea, control: &Control) -> Result<(), Error> {
+        let state = self.aggregator.emit().map_err(Error::view(&self.view))?;
+        // A new one, since an emptied aggregator may keep its capacity.
+        self.aggregator = self.view.aggregator().map_err(Error::view(&self.view))?;
+        self.spilled.push(spill_state(&self.view, &state, area, control)?);
+        Ok(())
+    }
+}
+
+/// Writes state to a file of one batch per hash partition.
+pub(crate) fn spill_state(
+    view: &View,
+    state: &RecordBatch,
+    area: &SpillArea,
+    control: &Control,
+) -> Result<SpillFile, Error> {
+    let parts = view.split_state(state, SPILL_PARTITIONS).map_err(Error::view(view))?;
+    let file = area.write(&view.state_schema(), &parts)?;
+    tracing::debug!(view = view.name(), groups = state.num_rows(), bytes = file.file_bytes, "spilled partial state");
+    control.progress().add_spilled_bytes(file.file_bytes);
+    Ok(file)
+}

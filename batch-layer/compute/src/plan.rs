@@ -1,0 +1,87 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anabranch_view::View;
+use arrow::datatypes::{Schema, SchemaRef};
+use parquet::arrow::ProjectionMask;
+use parquet::schema::types::SchemaDescriptor;
+
+use crate::Error;
+
+/// Rows per lane that are worth an aggregator of their own: fewer lanes merge less, more lanes use more cores.
+const LANE_ROWS: u64 = 1 << 20;
+/// Upper bound of lanes, and so of cores that one source's fold can use.
+const MAX_LANES: u64 = 32;
+
+/// What one fold does: views of one source, the union of the columns they read, and how the work is divided.
+#[derive(Clone)]
+pub struct Plan {
+    views: Vec<View>,
+    columns: Vec<String>,
+    schema: SchemaRef,
+    lanes: usize,
+}
+
+impl Plan {
+    /// Plans a fold of `views`, all of one source, over a snapshot of `rows_total` rows.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when `views` is empty or names several sources.
+    pub fn new(views: Vec<View>, rows_total: u64) -> Result<Self, Error> {
+        let Some(first) = views.first() else {
+            return Err(Error::Invalid("a fold needs at least one view".to_owned()));
+        };
+        let source = first.source();
+        if let Some(other) = views.iter().find(|view| view.source().name != source.name) {
+            return Err(Error::Invalid(format!(
+                "views of one fold must share their source: `{}` reads `{}`, `{}` reads `{}`",
+                first.name(),
+                source.name,
+                other.name(),
+                other.source().name
+            )));
+        }
+        let wanted: BTreeSet<&str> = views.iter().flat_map(|view| view.input_columns()).map(String::as_str).collect();
+        let event_schema = source.event_schema();
+        let fields: Vec<_> =
+            event_schema.fields().iter().filter(|field| wanted.contains(field.name().as_str())).cloned().collect();
+        let columns = fields.iter().map(|field| field.name().clone()).collect();
+        let lanes = rows_total.div_ceil(LANE_ROWS).clamp(1, MAX_LANES);
+        let lanes = usize::try_from(lanes).expect("at most MAX_LANES, which fits");
+        Ok(Self { views, columns, schema: Arc::new(Schema::new(fields)), lanes })
+    }
+
+    /// Spreads the work over exactly `lanes` lanes instead of what the row count suggests. The number of lanes is part of
+    /// what makes results reproducible: it may follow from the snapshot, never from the machine.
+    #[must_use]
+    pub fn with_lanes(mut self, lanes: usize) -> Self {
+        self.lanes = lanes.max(1);
+        self
+    }
+
+    pub fn views(&self) -> &[View] {
+        &self.views
+    }
+
+    /// Top-level columns to read, in the order of the event schema.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// Schema of the batches that views fold: [`columns`](Self::columns) with their declared types.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Number of lanes.
+    pub fn lanes(&self) -> usize {
+        self.lanes
+    }
+}
+
+/// Selects the leaves below the top-level columns named.
+pub(crate) fn wanted_roots(schema: &SchemaDescriptor, columns: &[String]) -> ProjectionMask {
+    let roots = schema.root_schema().get_fields().iter().enumerate();
+    let wanted = roots.filter(|(_, field)| columns.iter().any(|name| name == field.name())).map(|(index, _)| index);
+    ProjectionMask::roots(schema, wanted)
+}
