@@ -150,26 +150,19 @@ impl<'a> Cursor<'a> {
         }
         let body = self.rest();
         let mut items = Vec::new();
-        let mut depth = 0_usize;
-        let mut begin = 0;
+        let (mut parens, mut angles, mut begin) = (0_usize, 0_usize, 0);
         for (index, token) in body.iter().enumerate() {
-            let ends = match token.token {
-                Token::RParen if depth == 0 => true,
-                Token::Comma if depth == 0 => true,
-                Token::LParen | Token::LBracket | Token::Lt => {
-                    depth += 1;
-                    false
-                }
-                Token::RParen | Token::RBracket | Token::Gt => {
-                    depth = depth.saturating_sub(1);
-                    false
-                }
-                Token::ShiftRight => {
-                    depth = depth.saturating_sub(2);
-                    false
-                }
-                _ => false,
-            };
+            let mut ends = false;
+            match token.token {
+                Token::RParen if parens == 0 => ends = true,
+                Token::Comma => ends = parens == 0 && angles == 0,
+                Token::LParen | Token::LBracket => parens += 1,
+                Token::RParen | Token::RBracket => parens = parens.saturating_sub(1),
+                Token::Lt => angles += 1,
+                Token::Gt => angles = angles.saturating_sub(1),
+                Token::ShiftRight => angles = angles.saturating_sub(2),
+                _ => {}
+            }
             if !ends {
                 continue;
             }

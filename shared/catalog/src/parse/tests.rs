@@ -383,7 +383,6 @@ fn reserved_words_are_what_the_parser_cannot_read_bare() {
         "from",
         "user",
         "interval",
-        "case",
         "current_date",
         "group",
         "null",
