@@ -1,0 +1,165 @@
+//! What a person can type.
+
+use std::path::PathBuf;
+
+use anabranch_runtime::{ByteSize, HumanDuration};
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Live numbers and exact numbers from the same events: a speed layer, a batch layer, and one merged answer.
+#[derive(Debug, Parser)]
+#[command(name = "anabranch", version, about, propagate_version = true)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run everything on generated web-shop clicks, and compare the answers with the generator's own truth.
+    Demo(Demo),
+    /// Run all three layers in one process, on a local folder unless the settings say otherwise.
+    Dev(Config),
+    /// Run the speed layer: consume, land, keep realtime state.
+    Speed(Config),
+    /// Run the batch layer: recompute views from the master dataset, and publish them.
+    Batch(Config),
+    /// Run the serving layer: merge, and answer over HTTP.
+    Serve(Config),
+    /// Check anabranch.toml and views.sql without running anything.
+    Check(Check),
+    /// Send events (NDJSON) to a table's log.
+    Ingest(Ingest),
+    /// Ask a SQL question over merged views.
+    Query(Query),
+    /// List the views being served.
+    Views(Remote),
+    /// Start, list and inspect batch runs.
+    Runs(Runs),
+    /// Ask a service whether it is ready; the exit code says so.
+    Health {
+        /// Address of the service.
+        #[arg(default_value = "http://127.0.0.1:8080")]
+        url: String,
+    },
+}
+
+/// Where the configuration lies.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Config {
+    /// Folder with views.sql and, optionally, anabranch.toml.
+    #[arg(long, value_name = "DIR", default_value = ".", env = "ANABRANCH_CONFIG")]
+    pub config: PathBuf,
+}
+
+/// How to reach a running platform.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Remote {
+    /// Address of the serving layer. Default: `[serving] listen` of --config, else http://127.0.0.1:8080.
+    #[arg(long, value_name = "URL", env = "ANABRANCH_URL")]
+    pub url: Option<String>,
+    /// Configuration folder to read the address from.
+    #[arg(long, value_name = "DIR", env = "ANABRANCH_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Demo {
+    /// Stop after this long; the exit code is 0 only if every merged answer equals the truth.
+    #[arg(long = "for", value_name = "DURATION")]
+    pub duration: Option<HumanDuration>,
+    /// Events per second.
+    #[arg(long, default_value_t = 2_000)]
+    pub rate: u32,
+    /// Seed of the generator.
+    #[arg(long, default_value_t = 7)]
+    pub seed: u64,
+    /// Keep the data in this (new) folder instead of a temporary one.
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+    /// Address of the HTTP API.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
+    pub listen: String,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Check {
+    #[command(flatten)]
+    pub config: Config,
+    /// Print each view's plan as JSON: prepare, keys, partial state schema, finalise.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Ingest {
+    /// Table to send to.
+    pub table: String,
+    /// NDJSON file, plain or compressed with gzip or zstd; `-` reads standard input.
+    pub file: PathBuf,
+    /// Column whose value becomes the record's key (equal keys go to the same partition).
+    #[arg(long, value_name = "COLUMN")]
+    pub key: Option<String>,
+    /// Events per second at most.
+    #[arg(long, value_name = "N")]
+    pub rate: Option<u32>,
+    /// Size of one request.
+    #[arg(long, value_name = "SIZE", default_value = "4MiB")]
+    pub chunk: ByteSize,
+    #[command(flatten)]
+    pub remote: Remote,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Query {
+    /// A SELECT over views.
+    pub sql: String,
+    /// How to print the answer.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// Refuse an answer that does not cover everything.
+    #[arg(long)]
+    pub exact: bool,
+    #[command(flatten)]
+    pub remote: Remote,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Json,
+    Csv,
+    Ndjson,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Runs {
+    #[command(subcommand)]
+    pub command: RunsCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum RunsCommand {
+    /// Start a batch run, and show its progress until it has published.
+    Start {
+        /// Print the run's id and return at once.
+        #[arg(long)]
+        detach: bool,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// List recent runs, newest first.
+    List {
+        /// Runs to show at most.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Show one run.
+    Show {
+        /// Run id.
+        id: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+}

@@ -1,0 +1,93 @@
+//! A small client of the HTTP API, for the commands that talk to a running platform.
+
+use std::time::Duration;
+
+use anabranch_runtime::http::ApiError;
+use anabranch_runtime::Settings;
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::args::Remote;
+
+/// Talks to one serving layer.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+}
+
+impl Client {
+    /// # Errors
+    /// When `--config` names settings that cannot be read.
+    pub fn new(remote: &Remote) -> Result<Self> {
+        let base = match (&remote.url, &remote.config) {
+            (Some(url), _) => url.clone(),
+            (None, Some(dir)) => format!("http://{}", reachable(&Settings::load(dir)?.serving.listen)),
+            (None, None) => "http://127.0.0.1:8080".into(),
+        };
+        Ok(Self::at(&base))
+    }
+
+    /// A client of the serving layer at `base`, such as `http://127.0.0.1:8080`.
+    pub fn at(base: &str) -> Self {
+        let base = base.trim_end_matches('/');
+        let base = if base.contains("://") { base.into() } else { format!("http://{base}") };
+        Self { http: reqwest::Client::new(), base }
+    }
+
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// GETs a path and reads the JSON answer.
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        self.json(self.http.get(format!("{}{path}", self.base))).await
+    }
+
+    /// POSTs JSON and reads the JSON answer.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        self.json(self.http.post(format!("{}{path}", self.base)).json(body)).await
+    }
+
+    /// Asks a SQL question; `accept` is the media type of the answer.
+    pub async fn sql(&self, body: &Value, accept: &str) -> Result<String> {
+        let request = self.http.post(format!("{}/v1/sql", self.base)).json(body).header("accept", accept);
+        Ok(String::from_utf8_lossy(&self.send(request).await?).into_owned())
+    }
+
+    /// Sends one chunk of NDJSON. Lines that do not decode are kept as dead letters.
+    pub async fn ingest(&self, table: &str, key: Option<&str>, lines: Vec<u8>) -> Result<Value> {
+        let mut url = format!("{}/v1/ingest/{table}?on_invalid=dead_letter", self.base);
+        if let Some(key) = key {
+            url.push_str("&key=");
+            url.push_str(key);
+        }
+        let request = self.http.post(url).header("content-type", "application/x-ndjson").body(lines);
+        self.json(request.timeout(Duration::from_secs(300))).await
+    }
+
+    async fn json(&self, request: reqwest::RequestBuilder) -> Result<Value> {
+        let body = self.send(request).await?;
+        serde_json::from_slice(&body).with_context(|| format!("{} did not answer JSON", self.base))
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Vec<u8>> {
+        let response = request.send().await.with_context(|| {
+            format!("nothing answers at {}; is `anabranch dev` or `anabranch serve` running? (--url names another)", self.base)
+        })?;
+        let status = response.status();
+        let body = response.bytes().await?;
+        if !status.is_success() {
+            match ApiError::parse(status.as_u16(), &body) {
+                Some(error) => bail!("{error}"),
+                None => bail!("{} answered {status}: {}", self.base, String::from_utf8_lossy(&body)),
+            }
+        }
+        Ok(body.to_vec())
+    }
+}
+
+/// An address that a client on this machine can reach: a wildcard becomes loopback.
+pub fn reachable(listen: &str) -> String {
+    listen.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")
+}

@@ -1,0 +1,64 @@
+//! One module per command; [`run`] picks one, prints its error, and chooses the exit code.
+
+use std::process::ExitCode;
+
+use anabranch_runtime::{Shutdown, telemetry};
+use anyhow::{Context, Result};
+
+use crate::args::{Args, Command};
+
+mod check;
+mod ingest;
+mod query;
+mod runs;
+mod services;
+mod views;
+
+/// Runs a command to its end.
+pub fn run(args: Args) -> ExitCode {
+    match dispatch(args) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(args: Args) -> Result<ExitCode> {
+    match args.command {
+        Command::Check(args) => check::run(&args),
+        Command::Demo(args) => on_runtime(crate::demo::run(args)),
+        Command::Dev(args) => on_runtime(services::dev(args)),
+        Command::Speed(args) => on_runtime(services::speed(args)),
+        Command::Batch(args) => on_runtime(services::batch(args)),
+        Command::Serve(args) => on_runtime(services::serve(args)),
+        Command::Ingest(args) => on_runtime(ingest::run(args)),
+        Command::Query(args) => on_runtime(query::run(args)),
+        Command::Views(args) => on_runtime(views::run(args)),
+        Command::Runs(args) => on_runtime(runs::run(args)),
+        Command::Health { url } => on_runtime(health(url)),
+    }
+}
+
+fn on_runtime(command: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let result = runtime.block_on(command);
+    // Blocking tasks that nobody waits for, such as a read of standard input, must not hold the process back.
+    runtime.shutdown_background();
+    result
+}
+
+async fn health(url: String) -> Result<ExitCode> {
+    let answer = crate::client::Client::at(&url).get("/readyz").await?;
+    println!("{}", answer["status"].as_str().unwrap_or("ready"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Logs, metrics and signals of a long-running command.
+fn start_service(settings: &anabranch_runtime::Settings) -> Result<Shutdown> {
+    telemetry::init(&settings.telemetry);
+    let shutdown = Shutdown::new();
+    shutdown.on_signals().context("cannot listen for signals")?;
+    Ok(shutdown)
+}

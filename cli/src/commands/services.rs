@@ -1,0 +1,67 @@
+//! The long-running commands: all layers in one process, or one layer each.
+
+use std::process::ExitCode;
+
+use anabranch_catalog::Connector;
+use anyhow::{Context, Result};
+use tracing::info;
+
+use crate::args::Config;
+use crate::client::reachable;
+use crate::commands::start_service;
+use crate::platform::{AllLayers, Platform, bind};
+
+pub async fn dev(args: Config) -> Result<ExitCode> {
+    let platform = Platform::load(&args.config)?;
+    let shutdown = start_service(&platform.settings)?;
+    let layers = AllLayers::start(&platform, &shutdown).await?;
+    let url = format!("http://{}", reachable(&layers.address().to_string()));
+    println!("anabranch dev is running; its API is at {url}");
+    for source in platform.catalog.sources.values() {
+        let connector = match source.connector {
+            Connector::Kafka => "Kafka topic",
+            Connector::Log => "embedded log",
+        };
+        println!("  table {} on {connector} `{}`", source.name, source.topic);
+    }
+    for view in platform.views.iter() {
+        println!("  view  {} : curl '{url}/v1/views/{}/rows?limit=5'", view.name(), view.name());
+    }
+    println!("Ctrl-C stops it; what was acknowledged stays.");
+    layers.stopped().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn speed(args: Config) -> Result<ExitCode> {
+    let platform = Platform::load(&args.config)?;
+    let shutdown = start_service(&platform.settings)?;
+    let listener = bind(&platform.settings.speed.listen, "speed.listen").await?;
+    let store = platform.store().await?;
+    let logs = platform.logs().await?;
+    let layer = platform.speed(&store, logs, listener, &shutdown).await?;
+    info!(address = %layer.address(), "speed layer is running");
+    layer.stopped().await.context("speed layer")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn batch(args: Config) -> Result<ExitCode> {
+    let platform = Platform::load(&args.config)?;
+    let shutdown = start_service(&platform.settings)?;
+    let listener = bind(&platform.settings.batch.listen, "batch.listen").await?;
+    let store = platform.store().await?;
+    let layer = platform.batch(&store, listener, &shutdown).await?;
+    info!(address = %layer.address(), "batch layer is running");
+    layer.stopped().await.context("batch layer")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn serve(args: Config) -> Result<ExitCode> {
+    let platform = Platform::load(&args.config)?;
+    let shutdown = start_service(&platform.settings)?;
+    let listener = bind(&platform.settings.serving.listen, "serving.listen").await?;
+    let store = platform.store().await?;
+    let layer = platform.serving(&store, listener, &shutdown).await?;
+    info!(address = %layer.address(), "serving layer is running");
+    layer.stopped().await.context("serving layer")?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,261 @@
+//! Builds the platform from a configuration folder: settings, catalog, compiled views, store, logs, layers.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anabranch_batch::{BatchHandle, BatchLayer, BatchOptions};
+use anabranch_catalog::{Catalog, Connector, Diagnostic, Source};
+use anabranch_dataset::Store;
+use anabranch_log::{IngestLog, KafkaLog, PartitionedLog, Retention};
+use anabranch_runtime::{Settings, Shutdown};
+use anabranch_serving::{ServingHandle, ServingLayer, ServingOptions};
+use anabranch_speed::{SpeedHandle, SpeedLayer, SpeedOptions};
+use anabranch_view::View;
+use anyhow::{Context, Result, anyhow, bail};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+/// Name of the file with tables and views in a configuration folder.
+pub const VIEWS_FILE: &str = "views.sql";
+/// Partitions of an embedded-log topic whose table names no number.
+const DEFAULT_PARTITIONS: u32 = 4;
+
+/// What the configuration says, checked.
+#[derive(Clone)]
+pub struct Platform {
+    pub settings: Arc<Settings>,
+    pub catalog: Arc<Catalog>,
+    pub views: Arc<Vec<View>>,
+}
+
+/// The log of every source, by table name.
+pub type Logs = BTreeMap<String, Arc<dyn PartitionedLog>>;
+
+impl Platform {
+    /// Reads `anabranch.toml` and `views.sql` in `dir`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with either, with its place.
+    pub fn load(dir: &Path) -> Result<Self> {
+        let settings = Settings::load(dir)?;
+        let path = dir.join(VIEWS_FILE);
+        let sql = std::fs::read_to_string(&path).with_context(|| {
+            format!("{}: cannot read the tables and views; write them there, or name another folder with --config", path.display())
+        })?;
+        Self::new(settings, &sql, &path.display().to_string())
+    }
+
+    /// From settings and the text of a `views.sql`; `file` names it in errors.
+    ///
+    /// # Errors
+    /// Every diagnostic, as `check` prints it.
+    pub fn new(settings: Settings, sql: &str, file: &str) -> Result<Self> {
+        let (catalog, views) = compile(sql).map_err(|found| anyhow!("{}", render(&found, sql, file)))?;
+        Ok(Self { settings: Arc::new(settings), catalog: Arc::new(catalog), views: Arc::new(views) })
+    }
+
+    /// Opens the object store.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or does not prove atomic create-if-absent.
+    pub async fn store(&self) -> Result<Store> {
+        let url = &self.settings.storage.url;
+        let store = Store::open(url, &self.settings.storage.options).with_context(|| format!("storage.url = {url}"))?;
+        store.prove_create_if_absent().await.with_context(|| format!("storage.url = {url}"))?;
+        Ok(store)
+    }
+
+    /// Opens the log of every source.
+    ///
+    /// # Errors
+    /// When the embedded log is held by another process, or Kafka cannot be reached.
+    pub async fn logs(&self) -> Result<Logs> {
+        let embedded = if self.catalog.sources.values().any(|source| source.connector == Connector::Log) {
+            Some(self.open_ingest_log()?)
+        } else {
+            None
+        };
+        let mut logs = Logs::new();
+        for source in self.catalog.sources.values() {
+            logs.insert(source.name.clone(), self.open_log(source, embedded.as_ref()).await?);
+        }
+        Ok(logs)
+    }
+
+    /// The table named `name`.
+    ///
+    /// # Errors
+    /// When there is none; names those that there are.
+    pub fn source(&self, name: &str) -> Result<&Arc<Source>> {
+        let names = || self.catalog.sources.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        self.catalog.sources.get(name).with_context(|| format!("there is no table `{name}`; views.sql declares {}", names()))
+    }
+
+    /// Opens the embedded log's folder, which one process at a time may hold.
+    pub fn open_ingest_log(&self) -> Result<IngestLog, anabranch_log::Error> {
+        let dir = self.settings.ingest_log.dir.clone();
+        IngestLog::open(&dir)
+    }
+
+    /// Opens the log of one source. `embedded` must be given for `connector = 'log'`.
+    pub async fn open_log(&self, source: &Source, embedded: Option<&IngestLog>) -> Result<Arc<dyn PartitionedLog>> {
+        Ok(match source.connector {
+            Connector::Log => {
+                let log = embedded.ok_or_else(|| anyhow!("the embedded log is not open"))?;
+                let partitions = source.partitions.unwrap_or(DEFAULT_PARTITIONS);
+                log.topic(&source.topic, partitions, Retention { bytes: source.retention.bytes, age: source.retention.age })?
+            }
+            Connector::Kafka => {
+                if !self.settings.kafka.contains_key("bootstrap.servers") {
+                    bail!("table `{}` reads Kafka, but [kafka] \"bootstrap.servers\" is not set in anabranch.toml", source.name);
+                }
+                Arc::new(KafkaLog::connect(&self.settings.kafka, &source.topic, source.partitions).await?)
+            }
+        })
+    }
+
+    /// Starts the speed layer on a bound listener.
+    pub async fn speed(&self, store: &Store, logs: Logs, listener: TcpListener, shutdown: &Shutdown) -> Result<SpeedHandle> {
+        let options = SpeedOptions {
+            settings: Arc::clone(&self.settings),
+            catalog: Arc::clone(&self.catalog),
+            views: Arc::clone(&self.views),
+            store: store.clone(),
+            logs,
+            listener,
+            worker_id: worker_id("speed"),
+            shutdown: shutdown.clone(),
+        };
+        Ok(SpeedLayer::start(options).await?)
+    }
+
+    /// Starts the batch layer on a bound listener.
+    pub async fn batch(&self, store: &Store, listener: TcpListener, shutdown: &Shutdown) -> Result<BatchHandle> {
+        let options = BatchOptions {
+            settings: Arc::clone(&self.settings),
+            catalog: Arc::clone(&self.catalog),
+            views: Arc::clone(&self.views),
+            store: store.clone(),
+            listener,
+            worker_id: worker_id("batch"),
+            shutdown: shutdown.clone(),
+        };
+        Ok(BatchLayer::start(options).await?)
+    }
+
+    /// Starts the serving layer on a bound listener.
+    pub async fn serving(&self, store: &Store, listener: TcpListener, shutdown: &Shutdown) -> Result<ServingHandle> {
+        let options = ServingOptions {
+            settings: Arc::clone(&self.settings),
+            catalog: Arc::clone(&self.catalog),
+            views: Arc::clone(&self.views),
+            store: store.clone(),
+            listener,
+            worker_id: worker_id("serve"),
+            shutdown: shutdown.clone(),
+        };
+        Ok(ServingLayer::start(options).await?)
+    }
+}
+
+/// All three layers in one process.
+pub struct AllLayers {
+    pub speed: SpeedHandle,
+    pub batch: BatchHandle,
+    pub serving: ServingHandle,
+    /// Open logs, for whoever produces inside the process.
+    pub logs: Logs,
+    pub store: Store,
+    front: Shutdown,
+    back: Shutdown,
+}
+
+impl AllLayers {
+    /// Starts the three layers where the settings say.
+    ///
+    /// # Errors
+    /// Whatever keeps one of them from starting; the others are stopped.
+    pub async fn start(platform: &Platform, shutdown: &Shutdown) -> Result<Self> {
+        let settings = &platform.settings;
+        let listeners = (
+            bind(&settings.speed.listen, "speed.listen").await?,
+            bind(&settings.batch.listen, "batch.listen").await?,
+            bind(&settings.serving.listen, "serving.listen").await?,
+        );
+        let store = platform.store().await?;
+        let logs = platform.logs().await?;
+        // Serving stops first, so that nobody asks layers that are gone; each layer hears its own signal.
+        let (front, back) = (shutdown.child(), Shutdown::new());
+        let speed = platform.speed(&store, logs.clone(), listeners.0, &back).await?;
+        let batch = platform.batch(&store, listeners.1, &back).await?;
+        let serving = platform.serving(&store, listeners.2, &front).await?;
+        Ok(Self { speed, batch, serving, logs, store, front, back })
+    }
+
+    /// Address of the HTTP API.
+    pub fn address(&self) -> SocketAddr {
+        self.serving.address()
+    }
+
+    /// Waits until all layers have stopped; when one fails, the others are stopped too.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub async fn stopped(self) -> Result<()> {
+        let Self { speed, batch, serving, front, back, .. } = self;
+        let mut layers = JoinSet::new();
+        layers.spawn(async { serving.stopped().await.context("serving layer") });
+        layers.spawn(async { speed.stopped().await.context("speed layer") });
+        layers.spawn(async { batch.stopped().await.context("batch layer") });
+        let mut first = Ok(());
+        while let Some(ended) = layers.join_next().await {
+            // Whichever ends first takes the others with it: serving on shutdown, any of them on failure.
+            front.cancel();
+            back.cancel();
+            first = first.and(ended.map_err(Into::into).flatten());
+        }
+        first
+    }
+}
+
+/// Compiles a whole `views.sql`.
+///
+/// # Errors
+/// Every problem, in file order.
+pub fn compile(sql: &str) -> Result<(Catalog, Vec<View>), Vec<Diagnostic>> {
+    let catalog = Catalog::parse(sql)?;
+    let (mut views, mut found) = (Vec::new(), Vec::new());
+    for definition in catalog.views.values() {
+        match View::compile(definition) {
+            Ok(view) => views.push(view),
+            Err(diagnostic) => found.push(diagnostic),
+        }
+    }
+    if found.is_empty() {
+        Ok((catalog, views))
+    } else {
+        found.sort_by_key(|diagnostic| (diagnostic.place.line, diagnostic.place.column));
+        Err(found)
+    }
+}
+
+/// Diagnostics as `check` prints them.
+pub fn render(found: &[Diagnostic], sql: &str, file: &str) -> String {
+    found.iter().map(|diagnostic| diagnostic.render(file, sql)).collect::<Vec<_>>().join("\n")
+}
+
+/// Binds a listener; `key` names the setting to change when the address is taken.
+///
+/// # Errors
+/// When it cannot be bound.
+pub async fn bind(listen: &str, key: &str) -> Result<TcpListener> {
+    TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen}; change `{key}` in anabranch.toml or stop what holds it"))
+}
+
+fn worker_id(kind: &str) -> String {
+    format!("{kind}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8])
+}
