@@ -1,0 +1,200 @@
+use anabranch_model::{ErrorKind, Offset, PartitionId};
+use arrow::error::ArrowError;
+use delta_kernel::KernelError;
+use parquet::errors::ParquetError;
+
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong between Anabranch and its object store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configured storage cannot be opened.
+    #[error("storage `{url}` cannot be opened: {reason}")]
+    Url { url: String, reason: String },
+
+    /// The store lets two writers create the same object.
+    #[error(
+        "storage `{url}` must not be used: {reason}. Anabranch needs atomic create-if-absent (S3: `If-None-Match: *`); \
+         use a store, or a release of it, that has it"
+    )]
+    NotAtomic { url: String, reason: String },
+
+    /// A request to the store failed, after its own retries.
+    #[error("cannot {operation} `{path}`")]
+    Store {
+        operation: &'static str,
+        path: String,
+        source: object_store::Error,
+    },
+
+    /// The table belongs to another log.
+    #[error(
+        "table `{table}` holds events of `{recorded}` but is now connected to `{found}`: connect it to the former log \
+         again, or give the table another name in views.sql so that a new master dataset begins"
+    )]
+    Identity {
+        table: String,
+        recorded: String,
+        found: String,
+    },
+
+    /// A declared column has another type than the landed one.
+    #[error(
+        "column `{column}` of table `{table}` is declared {declared} but was landed as {landed}: declare the landed type, or \
+         add a column of another name"
+    )]
+    ColumnType {
+        table: String,
+        column: String,
+        declared: String,
+        landed: String,
+    },
+
+    /// A Delta protocol feature this crate neither reads nor writes.
+    #[error(
+        "master dataset `{table}` needs Delta reader version {reader} and writer version {writer}; another tool raised them"
+    )]
+    Protocol { table: String, reader: i32, writer: i32 },
+
+    /// The Delta kernel could not read or checkpoint a table.
+    #[error("master dataset `{table}` cannot be read")]
+    Delta { table: String, source: Box<KernelError> },
+
+    /// The asked-for version does not exist (any more).
+    #[error("master dataset `{table}` has no version {version}")]
+    NoVersion { table: String, version: u64 },
+
+    /// Something stored contradicts itself.
+    #[error("`{path}` cannot be used: {reason}")]
+    Corrupt { path: String, reason: String },
+
+    /// A Parquet file cannot be written or read.
+    #[error("Parquet file `{path}`")]
+    Parquet { path: String, source: ParquetError },
+
+    /// Rows do not fit the schema they are wanted in.
+    #[error("column `{column}` does not fit")]
+    Arrow { column: String, source: ArrowError },
+
+    /// A call that contradicts itself.
+    #[error("{0}")]
+    Invalid(String),
+
+    /// Other writers committed first, every time.
+    #[error("gave up on committing to `{table}` after {attempts} attempts: other writers were always first")]
+    Contended { table: String, attempts: u32 },
+
+    /// The store did not say whether a commit exists, and went on not saying it.
+    #[error("gave up on committing to `{table}` after {attempts} unclear answers of the store")]
+    Unclear {
+        table: String,
+        attempts: u32,
+        source: Box<Error>,
+    },
+
+    /// Another run published first.
+    #[error("publication {} was to follow {based_on}, but {latest} is there already", based_on + 1)]
+    Published { based_on: u64, latest: u64 },
+
+    /// A publication would take back what an earlier one covers.
+    #[error(
+        "publishing would lower the cut of `{table}/{partition}` from {from} to {to}: only a rollback may do that; start a new run"
+    )]
+    CutLowered {
+        table: String,
+        partition: PartitionId,
+        from: Offset,
+        to: Offset,
+    },
+
+    /// A publication that does not exist.
+    #[error("there is no publication {number}")]
+    NoPublication { number: u64 },
+
+    /// A background computation died.
+    #[error("{task} did not finish")]
+    Task {
+        task: &'static str,
+        source: tokio::task::JoinError,
+    },
+}
+
+impl Error {
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Url { .. }
+            | Self::NotAtomic { .. }
+            | Self::Identity { .. }
+            | Self::ColumnType { .. }
+            | Self::Protocol { .. }
+            | Self::Invalid(_)
+            | Self::CutLowered { .. } => ErrorKind::Invalid,
+            Self::Store { source, .. } => store_kind(source),
+            Self::Delta { source, .. } => match &**source {
+                KernelError::ObjectStore(source) => store_kind(source),
+                KernelError::IOError(_) | KernelError::Reqwest(_) => ErrorKind::Unavailable,
+                KernelError::JoinFailure(_) => ErrorKind::Internal,
+                _ => ErrorKind::Data,
+            },
+            Self::NoVersion { .. } | Self::NoPublication { .. } => ErrorKind::NotFound,
+            Self::Corrupt { .. } | Self::Arrow { .. } => ErrorKind::Data,
+            Self::Parquet { source, .. } => match source {
+                // The reader reports what its fetcher reported.
+                ParquetError::External(source) => match source.downcast_ref::<Self>() {
+                    Some(error) => error.kind(),
+                    None => ErrorKind::Data,
+                },
+                _ => ErrorKind::Data,
+            },
+            Self::Contended { .. } | Self::Unclear { .. } => ErrorKind::Unavailable,
+            Self::Published { .. } => ErrorKind::Conflict,
+            Self::Task { .. } => ErrorKind::Internal,
+        }
+    }
+
+    /// For `map_err` on a request to the store.
+    pub(crate) fn store(
+        operation: &'static str,
+        path: &object_store::path::Path,
+    ) -> impl FnOnce(object_store::Error) -> Self {
+        let path = path.to_string();
+        move |source| Self::Store {
+            operation,
+            path,
+            source,
+        }
+    }
+
+    pub(crate) fn corrupt(path: &impl ToString, reason: impl ToString) -> Self {
+        Self::Corrupt {
+            path: path.to_string(),
+            reason: reason.to_string(),
+        }
+    }
+
+    pub(crate) fn parquet(path: &object_store::path::Path) -> impl Fn(ParquetError) -> Self {
+        let path = path.to_string();
+        move |source| Self::Parquet {
+            path: path.clone(),
+            source,
+        }
+    }
+}
+
+fn store_kind(error: &object_store::Error) -> ErrorKind {
+    use object_store::Error as E;
+    match error {
+        E::NotFound { .. } => ErrorKind::NotFound,
+        E::AlreadyExists { .. } | E::Precondition { .. } => ErrorKind::Conflict,
+        E::InvalidPath { .. }
+        | E::PermissionDenied { .. }
+        | E::Unauthenticated { .. }
+        | E::UnknownConfigurationKey { .. }
+        | E::NotSupported { .. }
+        | E::NotImplemented { .. } => ErrorKind::Invalid,
+        E::JoinError { .. } => ErrorKind::Internal,
+        _ => ErrorKind::Unavailable,
+    }
+}

@@ -1,0 +1,485 @@
+//! The master dataset: per source one Delta table of raw events, and the one clock (DESIGN section 2).
+//!
+//! The Delta kernel reads a table's state when it is opened, reads old versions, and writes checkpoints. From there on
+//! the state is kept up to date commit by commit, and commits are written as exactly the next version, so that the cost
+//! of a landing does not grow with history.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use anabranch_catalog::Source;
+use anabranch_model::{Cut, Offset, OffsetRange, OffsetVector, PartitionId};
+use arrow::datatypes::SchemaRef;
+use object_store::path::Path;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::store::Store;
+use commit::{CHECKPOINT_INTERVAL, Decision, Outcome, commit_path, now_ms};
+use log::{Commit, IDENTITY, Mark, Metadata, TableState};
+
+mod commit;
+mod kernel;
+mod log;
+mod schema;
+
+/// One source's Delta table of raw events, below `sources/<name>/`. Cheap to clone; clones share what they know.
+#[derive(Clone, Debug)]
+pub struct MasterDataset {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    source: Arc<Source>,
+    /// Path of the table in the store.
+    root: Path,
+    /// Held only to read or to apply a commit, never across I/O.
+    state: Mutex<TableState>,
+    committing: tokio::sync::Mutex<()>,
+}
+
+/// A partition to take over. `start` is used only if the partition has no recorded next offset.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    pub partition: PartitionId,
+    pub start: Offset,
+}
+
+/// What a claim returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owned {
+    pub epoch: i64,
+    /// Next offset to read: everything before it is landed.
+    pub next: Offset,
+    /// Where the partition begins.
+    pub start: Offset,
+}
+
+/// One landing: files already uploaded, and how far each partition gets by them.
+#[derive(Clone, Debug)]
+pub struct Landing {
+    /// Unique; found again after an unclear error.
+    pub commit_id: Uuid,
+    pub files: Vec<DataFile>,
+    pub partitions: BTreeMap<PartitionId, Advance>,
+}
+
+/// How far a partition gets, and under which ownership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advance {
+    pub range: OffsetRange,
+    pub epoch: i64,
+}
+
+/// How a landing ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LandOutcome {
+    /// Committed as this version.
+    Landed { version: u64 },
+    /// Nothing was committed: these partitions belong to somebody else now, or were landed by somebody else. Take them
+    /// out and land the rest.
+    Refused { partitions: BTreeMap<PartitionId, Refusal> },
+}
+
+/// Why a partition may not be landed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Another ownership epoch is recorded (0 if none is).
+    Epoch { ours: i64, recorded: i64 },
+    /// The recorded next offset is not where our range starts.
+    Next { ours: Offset, recorded: Offset },
+}
+
+/// One Parquet file of the master dataset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataFile {
+    /// Relative to the store.
+    pub path: Path,
+    pub bytes: u64,
+    pub rows: u64,
+    /// Whether its rows are dead letters.
+    pub dead: bool,
+}
+
+/// The master dataset at one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    pub version: u64,
+    pub next: OffsetVector,
+    pub starts: OffsetVector,
+    pub epochs: BTreeMap<PartitionId, i64>,
+    /// In path order.
+    pub files: Vec<DataFile>,
+}
+
+impl Snapshot {
+    /// The cut that this snapshot is.
+    pub fn cut(&self) -> Cut {
+        Cut {
+            version: Some(self.version),
+            next: self.next.clone(),
+        }
+    }
+
+    /// Rows of events and of dead letters.
+    pub fn rows(&self) -> (u64, u64) {
+        self.files.iter().fold((0, 0), |(events, dead), file| match file.dead {
+            false => (events + file.rows, dead),
+            true => (events, dead + file.rows),
+        })
+    }
+}
+
+impl MasterDataset {
+    /// Opens the table, creating it (and adding columns declared since) if need be. `identity` names the log
+    /// (Kafka cluster id + topic id, or the embedded log's UUID).
+    ///
+    /// # Errors
+    /// `Invalid` when another identity is recorded, or a declared column changed its type; the message says what to do.
+    pub async fn open(store: &Store, source: &Arc<Source>, identity: &str) -> Result<Self> {
+        let root = table_path(source);
+        let state = match kernel::load(store, &source.name, &root, None).await? {
+            Some(state) => state,
+            None => {
+                let first = creation(source, identity)?;
+                let lines = first.encode(now_ms());
+                let path = commit_path(&root, 0);
+                if store.create(&path, lines.into()).await? {
+                    tracing::info!(table = %source.name, "master dataset created");
+                }
+                kernel::load(store, &source.name, &root, None)
+                    .await?
+                    .ok_or_else(|| Error::corrupt(&path, "it was created and is not there"))?
+            }
+        };
+        let dataset = Self::with_table(store, source, root, state);
+        dataset.adopt(identity).await?;
+        dataset.catch_up_checkpoint().await;
+        Ok(dataset)
+    }
+
+    /// Opens an existing table for reading; `None` when nothing was ever landed.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn open_existing(store: &Store, source: &Arc<Source>) -> Result<Option<Self>> {
+        let root = table_path(source);
+        let state = kernel::load(store, &source.name, &root, None).await?;
+        Ok(state.map(|state| Self::with_table(store, source, root, state)))
+    }
+
+    fn with_table(store: &Store, source: &Arc<Source>, root: Path, state: TableState) -> Self {
+        let (store, source) = (store.clone(), source.clone());
+        let inner = Inner {
+            store,
+            source,
+            root,
+            state: Mutex::new(state),
+            committing: tokio::sync::Mutex::new(()),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Checks the identity and adds columns declared since.
+    async fn adopt(&self, identity: &str) -> Result<()> {
+        let id = Uuid::now_v7();
+        let wanted = schema::wanted(&self.inner.source);
+        let adopt = |state: &TableState| {
+            let metadata = state.metadata.as_ref().ok_or_else(|| self.no_metadata())?;
+            let recorded = metadata.configuration.get(IDENTITY);
+            if let Some(recorded) = recorded.filter(|recorded| *recorded != identity) {
+                let (recorded, found) = (recorded.clone(), identity.to_owned());
+                return Err(Error::Identity {
+                    table: self.table(),
+                    recorded,
+                    found,
+                });
+            }
+            let current = schema::decode(&self.inner.source.name, &metadata.schema_string)?;
+            let grown = schema::grown(&self.inner.source.name, &current, &wanted)?;
+            if grown.is_none() && recorded.is_some() {
+                return Ok(Decision::Stop(()));
+            }
+            let mut metadata = metadata.clone();
+            if let Some(grown) = grown {
+                metadata.schema_string = schema::encode(&self.inner.source.name, &grown)?;
+            }
+            metadata.configuration.insert(IDENTITY.to_owned(), identity.to_owned());
+            let commit = Commit {
+                id,
+                operation: "ADD COLUMNS",
+                parameters: json!({}),
+                actions: vec![json!({"metaData": metadata})],
+            };
+            Ok(Decision::Commit(commit, ()))
+        };
+        match self.commit(id, adopt).await? {
+            Outcome::Committed { version, .. } => {
+                tracing::info!(table = %self.inner.source.name, version, "columns added")
+            }
+            Outcome::Stopped(()) => {}
+        }
+        Ok(())
+    }
+
+    /// Writes the checkpoint that an earlier process may have died before writing.
+    async fn catch_up_checkpoint(&self) {
+        let due = self.with_state(|state| state.version) / CHECKPOINT_INTERVAL * CHECKPOINT_INTERVAL;
+        match kernel::last_checkpoint(&self.inner.store, &self.inner.root).await {
+            Ok(last) if last.unwrap_or(0) < due => self.spawn_checkpoint(due),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(table = %self.inner.source.name, %error, "cannot tell when the last checkpoint was")
+            }
+        }
+    }
+
+    /// The source whose events these are.
+    pub fn source(&self) -> &Arc<Source> {
+        &self.inner.source
+    }
+
+    /// The store the table lies in.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// The newest state, or that of `version`.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such version.
+    pub async fn snapshot(&self, version: Option<u64>) -> Result<Snapshot> {
+        let known = self.with_state(|state| (version == Some(state.version)).then(|| state.snapshot()));
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        self.refresh().await?;
+        let newest = self.with_state(|state| state.version);
+        match version {
+            Some(version) if version > newest => Err(Error::NoVersion {
+                table: self.table(),
+                version,
+            }),
+            Some(version) if version < newest => kernel::load(
+                &self.inner.store,
+                &self.inner.source.name,
+                &self.inner.root,
+                Some(version),
+            )
+            .await?
+            .map(|state| state.snapshot())
+            .ok_or_else(|| Error::NoVersion {
+                table: self.table(),
+                version,
+            }),
+            _ => Ok(self.with_state(|state| state.snapshot())),
+        }
+    }
+
+    /// The newest version and offsets, without the files: cheaper than [`Self::snapshot`] where history is long.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn cut(&self) -> Result<Cut> {
+        self.refresh().await?;
+        Ok(self.with_state(|state| Cut {
+            version: Some(state.version),
+            next: state.next.clone(),
+        }))
+    }
+
+    /// Takes partitions over: commits an epoch one higher than the recorded one for each, and the start offset for those
+    /// never read before. Returns epoch and recorded next offset of each. Of two that race, one gets the higher epoch, and
+    /// the other's landings are refused from then on.
+    ///
+    /// # Errors
+    /// `Unavailable` when the store does not answer, or others were always first.
+    pub async fn claim(&self, partitions: &[Claim], owner: &str) -> Result<BTreeMap<PartitionId, Owned>> {
+        if partitions.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let id = Uuid::now_v7();
+        self.refresh().await?;
+        let claim = |state: &TableState| {
+            let now_ms = now_ms();
+            let source = &self.inner.source.name;
+            let mut owned = BTreeMap::new();
+            let mut actions = Vec::new();
+            for Claim { partition, start } in partitions {
+                let epoch = state.epochs.get(partition).copied().unwrap_or(0) + 1;
+                actions.push(Mark::Epoch.action(source, *partition, epoch, now_ms));
+                let next = state.next.get(*partition).unwrap_or_else(|| {
+                    actions.push(Mark::Next.action(source, *partition, start.0, now_ms));
+                    actions.push(Mark::Start.action(source, *partition, start.0, now_ms));
+                    *start
+                });
+                let start = state.starts.get(*partition).unwrap_or(*start);
+                owned.insert(*partition, Owned { epoch, next, start });
+            }
+            let ids: Vec<i32> = owned.keys().map(|partition| partition.0).collect();
+            let parameters = json!({"owner": owner, "partitions": json!(ids).to_string()});
+            Ok(Decision::Commit(
+                Commit {
+                    id,
+                    operation: "CLAIM",
+                    parameters,
+                    actions,
+                },
+                owned,
+            ))
+        };
+        match self.commit(id, claim).await? {
+            Outcome::Committed { version, result } => {
+                tracing::info!(table = %self.inner.source.name, version, owner, partitions = result.len(), "partitions claimed");
+                Ok(result)
+            }
+            Outcome::Stopped(result) => Ok(result),
+        }
+    }
+
+    /// Lands files and next offsets in one commit (DESIGN rule 7). Retries conflicts and unclear errors itself. The same
+    /// landing may be handed in again after an error: if it was committed after all, its version is found.
+    ///
+    /// # Errors
+    /// `Unavailable` when it stays unclear whether the commit exists. `Invalid` when the landing contradicts itself.
+    pub async fn land(&self, landing: &Landing) -> Result<LandOutcome> {
+        let files = self.relative_paths(landing)?;
+        if landing.partitions.is_empty() {
+            let version = self.with_state(|state| state.version);
+            return Ok(LandOutcome::Landed { version });
+        }
+        let land = |state: &TableState| {
+            let refused: BTreeMap<_, _> = landing
+                .partitions
+                .iter()
+                .filter_map(|(p, advance)| Some((*p, refusal(state, *p, advance)?)))
+                .collect();
+            if !refused.is_empty() {
+                return Ok(Decision::Stop(refused));
+            }
+            let now_ms = now_ms();
+            let adds = files
+                .iter()
+                .map(|(relative, file)| log::add_action(relative, file, now_ms));
+            let marks = landing.partitions.iter().map(|(partition, advance)| {
+                Mark::Next.action(&self.inner.source.name, *partition, advance.range.end.0, now_ms)
+            });
+            let actions = marks.chain(adds).collect();
+            let parameters = json!({"outputMode": "Append"});
+            let commit = Commit {
+                id: landing.commit_id,
+                operation: "STREAMING UPDATE",
+                parameters,
+                actions,
+            };
+            Ok(Decision::Commit(commit, BTreeMap::new()))
+        };
+        Ok(match self.commit(landing.commit_id, land).await? {
+            Outcome::Committed { version, .. } => LandOutcome::Landed { version },
+            Outcome::Stopped(partitions) => LandOutcome::Refused { partitions },
+        })
+    }
+
+    /// Each file with its path below the table.
+    fn relative_paths<'l>(&self, landing: &'l Landing) -> Result<Vec<(String, &'l DataFile)>> {
+        if landing.partitions.is_empty() && !landing.files.is_empty() {
+            return Err(Error::Invalid(format!(
+                "a landing of `{}` has files but no partitions",
+                self.inner.source.name
+            )));
+        }
+        let relative = |file: &'l DataFile| {
+            let parts: Vec<_> = file.path.prefix_match(&self.inner.root)?.collect();
+            let path = Path::from_iter(parts).to_string();
+            // What new_file_path returns needs no escaping in the log; anything else would.
+            let plain = path
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"/=._-".contains(&byte));
+            plain.then_some((path, file))
+        };
+        landing
+            .files
+            .iter()
+            .map(|file| {
+                relative(file).ok_or_else(|| Error::Invalid(format!("`{}` is not from new_file_path", file.path)))
+            })
+            .collect()
+    }
+
+    /// Path (relative to the store) for a new data file. `dead`: below `_dead=true/`. Later paths sort after earlier ones.
+    pub fn new_file_path(&self, dead: bool) -> Path {
+        let name = format!("{}.parquet", Uuid::now_v7());
+        self.inner.root.clone().join(format!("_dead={dead}")).join(name)
+    }
+
+    /// Parquet schema of landed files (event schema; `_dead` is a partition column and not in the files).
+    pub fn file_schema(&self) -> SchemaRef {
+        self.inner.source.event_schema()
+    }
+
+    fn table(&self) -> String {
+        self.inner.source.name.clone()
+    }
+
+    fn no_metadata(&self) -> Error {
+        Error::corrupt(&kernel::log_path(&self.inner.root), "the log holds no table metadata")
+    }
+}
+
+/// Why `advance` may not be landed on `state`, if it may not.
+fn refusal(state: &TableState, partition: PartitionId, advance: &Advance) -> Option<Refusal> {
+    let recorded = state.epochs.get(&partition).copied().unwrap_or(0);
+    if recorded != advance.epoch {
+        return Some(Refusal::Epoch {
+            ours: advance.epoch,
+            recorded,
+        });
+    }
+    let recorded = state.next.get(partition).unwrap_or_default();
+    (recorded != advance.range.start).then_some(Refusal::Next {
+        ours: advance.range.start,
+        recorded,
+    })
+}
+
+/// The table's version 0.
+fn creation(source: &Source, identity: &str) -> Result<Commit> {
+    let properties = [
+        (IDENTITY, identity),
+        // History is immutable; rewriting files (which is not deleting rows) stays allowed.
+        ("delta.appendOnly", "true"),
+        ("delta.checkpointInterval", "100"),
+        // Cuts refer to versions; other tools must not clean them away.
+        ("delta.enableExpiredLogCleanup", "false"),
+    ];
+    let metadata = Metadata {
+        id: Uuid::new_v4().to_string(),
+        name: Some(source.name.clone()),
+        description: None,
+        format: json!({"provider": "parquet", "options": {}}),
+        schema_string: schema::encode(&source.name, &schema::wanted(source))?,
+        partition_columns: vec![anabranch_model::columns::DEAD.to_owned()],
+        created_time: Some(now_ms()),
+        configuration: properties
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect(),
+    };
+    let actions: Vec<Value> = vec![log::protocol_action(), json!({"metaData": metadata})];
+    Ok(Commit {
+        id: Uuid::now_v7(),
+        operation: "CREATE TABLE",
+        parameters: json!({}),
+        actions,
+    })
+}
+
+fn table_path(source: &Source) -> Path {
+    Path::from("sources").join(source.name.as_str())
+}
+
+#[cfg(test)]
+mod tests;

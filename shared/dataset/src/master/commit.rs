@@ -1,0 +1,197 @@
+//! The commit loop: exactly version N+1, on what was decided at N (DESIGN rule 7).
+
+use std::sync::PoisonError;
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt};
+use object_store::path::Path;
+use uuid::Uuid;
+
+use super::log::{Commit, TableState};
+use super::{MasterDataset, kernel};
+use crate::error::{Error, Result};
+use crate::store::{Store, backoff, worth_retrying};
+
+/// Lost races before giving up. Each means that another writer got on.
+const LOST_RACES: u32 = 200;
+/// Unclear answers of the store before giving up.
+const UNCLEAR_ANSWERS: u32 = 8;
+/// Commits that are read at once when many are missing.
+const READ_AHEAD: u64 = 32;
+/// A checkpoint is due at each multiple of this.
+pub(super) const CHECKPOINT_INTERVAL: u64 = 100;
+
+/// What to do at a version of the table.
+pub(super) enum Decision<T> {
+    /// Commit this as the next version; `T` is the result if it succeeds.
+    Commit(Commit, T),
+    /// Do not commit anything.
+    Stop(T),
+}
+
+/// How a commit loop ended.
+pub(super) enum Outcome<T> {
+    Committed { version: u64, result: T },
+    Stopped(T),
+}
+
+impl MasterDataset {
+    /// Commits what `decide` says about the newest version, as exactly the next one. `decide` is asked again whenever
+    /// another writer was first. It is never believed to stop on state that may be old.
+    ///
+    /// `id` is the id of the commit: if it is found in the log, the commit is not repeated.
+    pub(super) async fn commit<T: Clone>(
+        &self,
+        id: Uuid,
+        decide: impl Fn(&TableState) -> Result<Decision<T>>,
+    ) -> Result<Outcome<T>> {
+        // One committer at a time per process: they would only race each other.
+        let _turn = self.inner.committing.lock().await;
+        let (mut lost, mut unclear, mut fresh) = (0, 0, false);
+        // The result that belongs to the version last tried.
+        let mut tried: Option<T> = None;
+        loop {
+            let (found, version, decision) =
+                self.with_state(|state| (state.find_commit(id), state.version, decide(state)));
+            let decision = decision?;
+            if let Some(version) = found {
+                let result = match (tried, decision) {
+                    (Some(result), _) | (None, Decision::Commit(_, result) | Decision::Stop(result)) => result,
+                };
+                return Ok(Outcome::Committed { version, result });
+            }
+            let (commit, result) = match decision {
+                Decision::Commit(commit, result) => (commit, result),
+                Decision::Stop(result) if fresh => return Ok(Outcome::Stopped(result)),
+                Decision::Stop(_) => {
+                    self.refresh().await?;
+                    fresh = true;
+                    continue;
+                }
+            };
+            fresh = false;
+            tried = Some(result.clone());
+            let next = version + 1;
+            let lines = Bytes::from(commit.encode(now_ms()));
+            match self
+                .inner
+                .store
+                .put_if_absent(&commit_path(&self.inner.root, next), lines.clone())
+                .await
+            {
+                Ok(true) => {
+                    self.apply(next, &lines)?;
+                    self.after_commit(next);
+                    return Ok(Outcome::Committed { version: next, result });
+                }
+                // Another writer was first, or our own put that the client repeated: the log says which.
+                Ok(false) => {
+                    lost += 1;
+                    if lost > LOST_RACES {
+                        return Err(Error::Contended {
+                            table: self.table(),
+                            attempts: lost,
+                        });
+                    }
+                    self.refresh().await?;
+                    fresh = true;
+                    if self.with_state(|state| state.find_commit(id)).is_none() {
+                        backoff(lost.min(6)).await;
+                    }
+                }
+                Err(error) if !worth_retrying(&error) => return Err(error),
+                // It may be committed or not, or may still become so. The same version is tried again unless it is taken
+                // by then, so the commit cannot get in twice.
+                Err(error) => {
+                    unclear += 1;
+                    tracing::warn!(table = %self.inner.source.name, version = next, %error, cause = ?std::error::Error::source(&error),
+                        "the store did not say whether the commit exists; looking for it");
+                    if unclear >= UNCLEAR_ANSWERS {
+                        let source = Box::new(error);
+                        return Err(Error::Unclear {
+                            table: self.table(),
+                            attempts: unclear,
+                            source,
+                        });
+                    }
+                    backoff(unclear).await;
+                    match self.refresh().await {
+                        Ok(()) => fresh = true,
+                        Err(error) if worth_retrying(&error) => {
+                            tracing::warn!(table = %self.inner.source.name, %error, "the log could not be read either");
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Applies the commits that others made since. Its cost is that of the new commits, not of history.
+    pub(super) async fn refresh(&self) -> Result<()> {
+        let mut ahead = 1;
+        loop {
+            let from = self.with_state(|state| state.version) + 1;
+            let commits: Vec<_> = stream::iter(from..from + ahead)
+                .map(|version| read_commit(&self.inner.store, &self.inner.root, version))
+                .buffered(ahead as usize)
+                .collect()
+                .await;
+            for (version, lines) in (from..).zip(commits) {
+                match lines? {
+                    Some(lines) => self.apply(version, &lines)?,
+                    None => return Ok(()),
+                }
+            }
+            ahead = (ahead * 4).min(READ_AHEAD);
+        }
+    }
+
+    /// Applies a commit unless somebody else did so meanwhile.
+    fn apply(&self, version: u64, lines: &[u8]) -> Result<()> {
+        self.with_state(|state| {
+            if state.version + 1 == version {
+                state.apply_commit(version, lines)
+            } else {
+                Ok(())
+            }
+        })
+    }
+
+    pub(super) fn with_state<R>(&self, read: impl FnOnce(&mut TableState) -> R) -> R {
+        // A panic while the lock is held cannot leave half a commit behind that matters: commits are applied line by line,
+        // but `version` moves last, so the same commit is applied again.
+        read(&mut self.inner.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Checkpoints in the background when it is time. A failure costs nothing but reading more commits later.
+    fn after_commit(&self, version: u64) {
+        if version.is_multiple_of(CHECKPOINT_INTERVAL) {
+            self.spawn_checkpoint(version);
+        }
+    }
+
+    pub(super) fn spawn_checkpoint(&self, version: u64) {
+        let (store, root, name) = (self.inner.store.clone(), self.inner.root.clone(), self.table());
+        tokio::spawn(async move {
+            match kernel::checkpoint(&store, &name, &root, version).await {
+                Ok(()) => tracing::debug!(table = %name, version, "checkpoint written"),
+                Err(error) => {
+                    tracing::warn!(table = %name, version, %error, cause = ?std::error::Error::source(&error), "no checkpoint");
+                }
+            }
+        });
+    }
+}
+
+async fn read_commit(store: &Store, root: &Path, version: u64) -> Result<Option<Bytes>> {
+    store.read(&commit_path(root, version)).await
+}
+
+pub(super) fn commit_path(root: &Path, version: u64) -> Path {
+    kernel::log_path(root).join(format!("{version:020}.json"))
+}
+
+pub(super) fn now_ms() -> i64 {
+    chrono::Utc::now().timestamp_millis()
+}

@@ -1,0 +1,211 @@
+//! A batch view's state as Parquet: group keys and partial state, sorted by key.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use object_store::buffered::BufWriter;
+use object_store::path::Path;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use tokio::io::AsyncWriteExt;
+
+use crate::error::{Error, Result};
+use crate::publications::{BatchView, StateFile};
+use crate::read::DataReader;
+use crate::store::Store;
+
+/// Rows per row group: small enough that reading a few groups of a big view decodes little.
+const ROW_GROUP_ROWS: usize = 128 * 1024;
+/// Rows per decoded batch.
+const BATCH_ROWS: usize = 32 * 1024;
+/// Encoded bytes that are gathered before they are handed to the upload.
+const UPLOAD_BYTES: usize = 1024 * 1024;
+
+/// Writes and reads a batch view's state files (Parquet, zstd, sorted by key).
+#[derive(Debug)]
+pub struct StateFiles;
+
+impl StateFiles {
+    /// Writes one file. The batches are sorted by key, within and across. The same batches give the same bytes.
+    ///
+    /// # Errors
+    /// `Invalid` when there is no batch; otherwise as [`StateFileWriter`].
+    pub async fn write(store: &Store, path: &Path, batches: Vec<RecordBatch>) -> Result<StateFile> {
+        let schema = match batches.first() {
+            Some(batch) => batch.schema(),
+            None => {
+                return Err(Error::Invalid(format!(
+                    "state file `{path}` would have no schema: no batch was given"
+                )));
+            }
+        };
+        let mut writer = StateFileWriter::new(store, path, &schema)?;
+        for batch in batches {
+            writer.write(batch).await?;
+        }
+        writer.finish().await
+    }
+
+    /// Reads the state of a view, in key order, as `columns` (its state schema, or part of it).
+    ///
+    /// # Errors
+    /// `Data` when a file is missing, is not what the manifest says, or lacks a column.
+    pub async fn read(store: &Store, view: &BatchView, columns: &SchemaRef) -> Result<Vec<RecordBatch>> {
+        let mut batches = Vec::new();
+        for file in &view.files {
+            batches.extend(Self::read_file(store, file, columns).await?);
+        }
+        Ok(batches)
+    }
+
+    /// Reads one of a view's files.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn read_file(store: &Store, file: &StateFile, columns: &SchemaRef) -> Result<Vec<RecordBatch>> {
+        let path = Path::parse(&file.path).map_err(|e| Error::corrupt(&file.path, e))?;
+        let reader = DataReader::open(store, &path, file.bytes, columns).await?;
+        if let Some(missing) = columns
+            .fields()
+            .iter()
+            .find(|f| reader.file_schema().field_with_name(f.name()).is_err())
+        {
+            return Err(Error::corrupt(
+                &path,
+                format!("state column `{}` is not in it", missing.name()),
+            ));
+        }
+        let fetched = reader.fetch(0..reader.row_groups()).await?;
+        let decode = move || fetched.decode(BATCH_ROWS)?.collect::<Result<Vec<_>>>();
+        let batches: Vec<RecordBatch> = tokio::task::spawn_blocking(decode)
+            .await
+            .map_err(|source| Error::Task {
+                task: "decoding a state file",
+                source,
+            })??;
+        let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
+        if rows != file.rows {
+            return Err(Error::corrupt(
+                &path,
+                format!("it has {rows} rows and not {}", file.rows),
+            ));
+        }
+        Ok(batches)
+    }
+}
+
+/// Writes one state file batch by batch, so that a big view need not be in memory at once. Nothing is visible in the store
+/// before [`Self::finish`]; a writer that is dropped leaves nothing behind but, on S3, an unfinished upload.
+pub struct StateFileWriter {
+    /// Away only while a batch is being encoded.
+    encoder: Option<ArrowWriter<Vec<u8>>>,
+    upload: BufWriter,
+    path: Path,
+    bytes: u64,
+    rows: u64,
+}
+
+impl StateFileWriter {
+    /// Starts the file at `path` for batches of this schema.
+    ///
+    /// # Errors
+    /// `Data` when Parquet has no such types.
+    pub fn new(store: &Store, path: &Path, schema: &SchemaRef) -> Result<Self> {
+        // No times and no random bytes: the same rows give the same file.
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            .set_created_by(concat!("anabranch ", env!("CARGO_PKG_VERSION")).to_owned())
+            .build();
+        let encoder =
+            ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties)).map_err(Error::parquet(path))?;
+        let upload = BufWriter::new(store.objects().clone(), path.clone());
+        Ok(Self {
+            encoder: Some(encoder),
+            upload,
+            path: path.clone(),
+            bytes: 0,
+            rows: 0,
+        })
+    }
+
+    /// Rows written so far.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Appends rows; their keys follow those written before. Encodes on tokio's blocking pool.
+    ///
+    /// # Errors
+    /// `Data` when the batch does not have the writer's schema, `Unavailable` when the store does not answer. The writer
+    /// is of no use afterwards.
+    pub async fn write(&mut self, batch: RecordBatch) -> Result<()> {
+        let rows = batch.num_rows() as u64;
+        self.encode(move |encoder| encoder.write(&batch)).await?;
+        self.rows += rows;
+        self.drain(UPLOAD_BYTES).await
+    }
+
+    /// Writes the footer and makes the file visible.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub async fn finish(mut self) -> Result<StateFile> {
+        self.encode(|encoder| encoder.finish().map(drop)).await?;
+        self.drain(0).await?;
+        self.upload.shutdown().await.map_err(|e| self.upload_error(e))?;
+        Ok(StateFile {
+            path: self.path.to_string(),
+            bytes: self.bytes,
+            rows: self.rows,
+        })
+    }
+
+    async fn encode(
+        &mut self,
+        work: impl FnOnce(&mut ArrowWriter<Vec<u8>>) -> parquet::errors::Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let mut encoder = self
+            .encoder
+            .take()
+            .ok_or_else(|| Error::Invalid(format!("state file `{}` was written to after an error", self.path)))?;
+        let encode = move || {
+            let result = work(&mut encoder);
+            (encoder, result)
+        };
+        let (encoder, result) = tokio::task::spawn_blocking(encode)
+            .await
+            .map_err(|source| Error::Task {
+                task: "encoding a state file",
+                source,
+            })?;
+        result.map_err(Error::parquet(&self.path))?;
+        self.encoder = Some(encoder);
+        Ok(())
+    }
+
+    /// Hands encoded bytes to the upload once there are enough of them.
+    async fn drain(&mut self, at_least: usize) -> Result<()> {
+        let Some(encoder) = &mut self.encoder else {
+            return Ok(());
+        };
+        if encoder.inner_mut().len() < at_least {
+            return Ok(());
+        }
+        let bytes = Bytes::from(std::mem::take(encoder.inner_mut()));
+        self.bytes += bytes.len() as u64;
+        self.upload.put(bytes).await.map_err(Error::store("write", &self.path))
+    }
+
+    fn upload_error(&self, error: std::io::Error) -> Error {
+        let source = object_store::Error::Generic {
+            store: "upload",
+            source: Box::new(error),
+        };
+        Error::store("write", &self.path)(source)
+    }
+}
+
+#[cfg(test)]
+mod tests;
