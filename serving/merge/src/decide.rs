@@ -1,0 +1,351 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use anabranch_model::realtime::{Piece, SnapshotReply};
+use anabranch_model::{Coverage, Cut, Offset, OffsetVector, PartitionId, TopicOffsets, topic_partition};
+
+use crate::Error;
+
+/// Everything known about one view when an answer is planned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ViewFacts {
+    pub view: String,
+    /// Name of the view's source. Views of one source share their prefix of the log.
+    pub source: String,
+    /// Topic of the source, as coverage spells it.
+    pub topic: String,
+    /// The publication that holds a batch view of this definition, if one does.
+    pub publication: Option<u64>,
+    /// Cut of that batch view; the empty cut when there is none.
+    pub cut: Cut,
+    /// How many partitions the source has, as live workers say. `None`: nobody says, so there may be more than are seen.
+    pub partitions_total: Option<i32>,
+    /// Where partitions begin, as far as recorded. A partition without a cut must be held from here.
+    pub starts: OffsetVector,
+    /// Owners of the highest epoch, as live leases say.
+    pub owners: BTreeMap<PartitionId, Owner>,
+    /// Workers that were asked for a snapshot and did not answer.
+    pub silent: BTreeSet<String>,
+}
+
+/// Who owns a partition, as a lease says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub worker: String,
+    pub epoch: i64,
+}
+
+/// Whether asking again is still an option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// What asking again may cure is a [`Decision::Retry`].
+    Retry,
+    /// Last attempt: what asking again might have cured is missing.
+    Settle,
+}
+
+/// What to do with the pieces that were offered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Read this; it makes one consistent answer.
+    Read(Plan),
+    /// The facts are about to change: gather them again.
+    Retry(RetryReason),
+}
+
+/// Why asking again makes sense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RetryReason {
+    /// A newer publication has replaced the one that was asked with: reload it first.
+    CutTooOld { partition: String, worker: String },
+    /// The worker is still behind the cut.
+    CutAhead { partition: String, worker: String },
+    /// Two workers claim the same epoch of a partition.
+    TwoOwners { partition: String, workers: [String; 2] },
+    /// The lease's owner answered, but no longer (or not yet) holds the partition.
+    Rebalancing { partition: String, worker: String },
+}
+
+impl fmt::Display for RetryReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CutTooOld { partition, worker } => {
+                write!(f, "worker {worker} has replaced its state of {partition}: a newer publication is out")
+            }
+            Self::CutAhead { partition, worker } => {
+                write!(f, "worker {worker} has not consumed {partition} up to the cut yet")
+            }
+            Self::TwoOwners { partition, workers: [a, b] } => write!(f, "workers {a} and {b} both claim {partition}"),
+            Self::Rebalancing { partition, worker } => write!(f, "{partition} is moving away from worker {worker}"),
+        }
+    }
+}
+
+/// What to read for a consistent answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// In the order of the facts.
+    pub views: Vec<ViewPlan>,
+}
+
+/// One view's part of a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ViewPlan {
+    pub view: String,
+    pub coverage: Coverage,
+    /// Why each entry of `coverage.missing` is missing.
+    pub missing: BTreeMap<String, Missing>,
+    /// Realtime state to read. Pieces that hold nothing are left out.
+    pub reads: Vec<Read>,
+}
+
+/// Realtime state to read from one worker's snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    pub worker: String,
+    pub snapshot: u64,
+    pub partitions: Vec<PartitionId>,
+}
+
+/// Why a partition's realtime part is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// No live worker says how many partitions there are.
+    NobodyServes,
+    /// No live worker owns it.
+    NoOwner,
+    /// Its owner does not answer.
+    Silent { worker: String },
+    /// Its owner runs another definition of the view.
+    OtherDefinition { worker: String },
+    /// Its owner is still folding landed rows, and is at `through`.
+    Rebuilding { worker: String, through: Offset },
+    /// Asking again did not help.
+    Unsettled(RetryReason),
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NobodyServes => f.write_str("no speed worker is alive"),
+            Self::NoOwner => f.write_str("no speed worker owns it"),
+            Self::Silent { worker } => write!(f, "its owner {worker} does not answer"),
+            Self::OtherDefinition { worker } => write!(f, "its owner {worker} runs another definition of the view"),
+            Self::Rebuilding { worker, through } => write!(f, "its owner {worker} is rebuilding it and is at {through}"),
+            Self::Unsettled(reason) => reason.fmt(f),
+        }
+    }
+}
+
+/// Decides, for all views of one request, which pieces make one consistent answer.
+///
+/// # Errors
+/// When a piece of the highest epoch does not begin where the batch view ends, or one snapshot has two prefixes.
+pub fn decide(facts: &[ViewFacts], replies: &[SnapshotReply], patience: Patience) -> Result<Decision, Error> {
+    let mut plan = Plan::default();
+    let mut retry: Option<RetryReason> = None;
+    // (source, partition) → the view that fixed its prefix, and that prefix.
+    let mut prefixes: BTreeMap<(&str, PartitionId), (&str, Offset)> = BTreeMap::new();
+    for view in facts {
+        let (view_plan, reason) = decide_view(view, replies, patience, &mut prefixes)?;
+        plan.views.push(view_plan);
+        // Reloading the publication comes first: it changes what the others are about.
+        retry = match (retry, reason) {
+            (Some(known @ RetryReason::CutTooOld { .. }), _) => Some(known),
+            (_, Some(new @ RetryReason::CutTooOld { .. })) => Some(new),
+            (known, new) => known.or(new),
+        };
+    }
+    Ok(match retry {
+        Some(reason) if patience == Patience::Retry => Decision::Retry(reason),
+        _ => Decision::Read(plan),
+    })
+}
+
+/// What became of one partition.
+enum Verdict {
+    /// Read `[start, end)` from the reply at this index.
+    Use { reply: usize, end: Offset, empty: bool },
+    Missing(Missing),
+    Retry(RetryReason),
+}
+
+fn decide_view<'f>(
+    facts: &'f ViewFacts,
+    replies: &[SnapshotReply],
+    patience: Patience,
+    prefixes: &mut BTreeMap<(&'f str, PartitionId), (&'f str, Offset)>,
+) -> Result<(ViewPlan, Option<RetryReason>), Error> {
+    let mut coverage = Coverage {
+        publication: facts.publication,
+        batch_version: facts.cut.version,
+        batch_cut: spell(&facts.topic, &facts.cut.next),
+        ..Coverage::default()
+    };
+    let mut missing = BTreeMap::new();
+    let mut reads: BTreeMap<usize, Vec<PartitionId>> = BTreeMap::new();
+    let mut retry = None;
+
+    for partition in known_partitions(facts, replies) {
+        let name = topic_partition(&facts.topic, partition);
+        // The batch part is served in any case.
+        if let Some(cut) = facts.cut.next.get(partition) {
+            coverage.served_through.insert(name.clone(), cut.0);
+        }
+        let why = match judge(facts, replies, partition, &name)? {
+            Verdict::Use { reply, end, empty } => {
+                let worker = &replies[reply].worker;
+                match prefixes.get(&(facts.source.as_str(), partition)) {
+                    Some(&(other_view, other_end)) if other_end != end => {
+                        return Err(Error::TwoPrefixes {
+                            worker: worker.clone(),
+                            partition: name,
+                            view: facts.view.clone(),
+                            end,
+                            other_view: other_view.to_owned(),
+                            other_end,
+                        });
+                    }
+                    _ => prefixes.insert((&facts.source, partition), (&facts.view, end)),
+                };
+                coverage.served_through.insert(name, end.0);
+                if !empty {
+                    reads.entry(reply).or_default().push(partition);
+                }
+                continue;
+            }
+            Verdict::Missing(why) => why,
+            Verdict::Retry(reason) => {
+                if patience == Patience::Retry {
+                    retry = match (retry, reason.clone()) {
+                        (_, new @ RetryReason::CutTooOld { .. }) => Some(new),
+                        (known, new) => known.or(Some(new)),
+                    };
+                }
+                Missing::Unsettled(reason)
+            }
+        };
+        missing.insert(name, why);
+    }
+    if facts.partitions_total.is_none() && missing.is_empty() {
+        missing.insert(format!("{}/*", facts.topic), Missing::NobodyServes);
+    }
+    coverage.missing = missing.keys().cloned().collect();
+    coverage.exact = coverage.missing.is_empty();
+    let reads = reads
+        .into_iter()
+        .map(|(reply, partitions)| Read {
+            worker: replies[reply].worker.clone(),
+            snapshot: replies[reply].id,
+            partitions,
+        })
+        .collect();
+    Ok((ViewPlan { view: facts.view.clone(), coverage, missing, reads }, retry))
+}
+
+/// Every partition that anybody knows of.
+fn known_partitions(facts: &ViewFacts, replies: &[SnapshotReply]) -> BTreeSet<PartitionId> {
+    let mut known: BTreeSet<_> = facts.cut.next.partitions().chain(facts.starts.partitions()).collect();
+    known.extend(facts.owners.keys());
+    known.extend((0..facts.partitions_total.unwrap_or(0)).map(PartitionId));
+    for reply in replies {
+        known.extend(reply.views.get(&facts.view).into_iter().flat_map(|pieces| pieces.partitions.keys()));
+    }
+    known
+}
+
+fn judge(
+    facts: &ViewFacts,
+    replies: &[SnapshotReply],
+    partition: PartitionId,
+    name: &str,
+) -> Result<Verdict, Error> {
+    let offers = || {
+        replies.iter().enumerate().filter_map(|(index, reply)| {
+            Some((index, reply.views.get(&facts.view)?.partitions.get(&partition)?))
+        })
+    };
+    let owner = facts.owners.get(&partition);
+    let offered = offers().map(|(_, piece)| piece.epoch()).max();
+    let epoch = match (offered, owner) {
+        (Some(offered), Some(owner)) if offered < owner.epoch => return Ok(unoffered(facts, replies, owner, name)),
+        (None, Some(owner)) => return Ok(unoffered(facts, replies, owner, name)),
+        (None, None) => return Ok(Verdict::Missing(Missing::NoOwner)),
+        (Some(offered), _) => offered,
+    };
+    let mut highest = offers().filter(|(_, piece)| piece.epoch() == epoch);
+    let (index, piece) = highest.next().expect("the maximum of the offers is one of them");
+    let worker = replies[index].worker.clone();
+    if let Some((second, _)) = highest.next() {
+        let workers = [worker, replies[second].worker.clone()];
+        return Ok(Verdict::Retry(RetryReason::TwoOwners { partition: name.to_owned(), workers }));
+    }
+    let partition_name = name.to_owned();
+    Ok(match *piece {
+        Piece::Rebuilding { through, .. } => Verdict::Missing(Missing::Rebuilding { worker, through }),
+        Piece::CutTooOld { .. } => Verdict::Retry(RetryReason::CutTooOld { partition: partition_name, worker }),
+        Piece::CutAhead { .. } => Verdict::Retry(RetryReason::CutAhead { partition: partition_name, worker }),
+        Piece::Ready { range, .. } => {
+            let view = facts.view.clone();
+            if range.end < range.start {
+                let (start, end) = (range.start, range.end);
+                return Err(Error::Backwards { view, partition: partition_name, worker, start, end });
+            }
+            // Where nothing is recorded yet, the owner's own start is the partition's.
+            let expected = facts.cut.next.get(partition).or_else(|| facts.starts.get(partition)).unwrap_or(range.start);
+            match range.start.cmp(&expected) {
+                std::cmp::Ordering::Greater => {
+                    return Err(Error::Gap {
+                        view,
+                        partition: partition_name,
+                        worker,
+                        cut: expected,
+                        start: range.start,
+                    });
+                }
+                std::cmp::Ordering::Less => {
+                    return Err(Error::Overlap {
+                        view,
+                        partition: partition_name,
+                        worker,
+                        cut: expected,
+                        start: range.start,
+                    });
+                }
+                std::cmp::Ordering::Equal => Verdict::Use { reply: index, end: range.end, empty: range.is_empty() },
+            }
+        }
+    })
+}
+
+/// The lease names an owner of a higher epoch than anybody offers: nobody else may stand in for it.
+fn unoffered(facts: &ViewFacts, replies: &[SnapshotReply], owner: &Owner, name: &str) -> Verdict {
+    let worker = owner.worker.clone();
+    if facts.silent.contains(&worker) {
+        return Verdict::Missing(Missing::Silent { worker });
+    }
+    match replies.iter().find(|reply| reply.worker == worker) {
+        Some(reply) if !reply.views.contains_key(&facts.view) => Verdict::Missing(Missing::OtherDefinition { worker }),
+        _ => Verdict::Retry(RetryReason::Rebalancing { partition: name.to_owned(), worker }),
+    }
+}
+
+fn spell(topic: &str, offsets: &OffsetVector) -> TopicOffsets {
+    offsets.iter().map(|(partition, next)| (topic_partition(topic, partition), next.0)).collect()
+}
+
+/// What `served_through` lacks of `wanted`: partition → (wanted, served). Entries of other topics are not looked at.
+pub fn lacking(coverage: &Coverage, topic: &str, wanted: &TopicOffsets) -> BTreeMap<String, (i64, Option<i64>)> {
+    wanted
+        .iter()
+        .filter(|(name, _)| name.rsplit_once('/').is_some_and(|(t, _)| t == topic))
+        .filter_map(|(name, &offset)| {
+            let served = coverage.served_through.get(name).copied();
+            // Nothing is wanted of a partition of which zero records are wanted.
+            (offset > 0 && served.is_none_or(|served| served < offset)).then(|| (name.clone(), (offset, served)))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;
