@@ -1,0 +1,57 @@
+use anabranch_model::ErrorKind;
+
+/// What went wrong in the batch layer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting cannot be used.
+    #[error("{key}: {message}")]
+    Setting { key: &'static str, message: String },
+    /// The object store, master dataset or publication log.
+    #[error(transparent)]
+    Dataset(#[from] anabranch_dataset::Error),
+    /// Folding or merging.
+    #[error(transparent)]
+    Compute(#[from] anabranch_compute::Error),
+    /// An object could not be read.
+    #[error("cannot read {path}: {source}")]
+    Fetch {
+        path: String,
+        #[source]
+        source: object_store::Error,
+    },
+    /// A file of the master dataset is not readable Parquet.
+    #[error("{path} is not a readable Parquet file: {source}")]
+    Footer {
+        path: String,
+        #[source]
+        source: parquet::errors::ParquetError,
+    },
+    /// No such run.
+    #[error("there is no run `{0}`")]
+    UnknownRun(String),
+    /// Another run published while this one was running.
+    #[error("publication {number} was published while this run was based on {based_on}; start another run")]
+    Superseded { based_on: u64, number: u64 },
+    /// The service is shutting down.
+    #[error("shut down")]
+    ShutDown,
+    /// A background task failed.
+    #[error("{0}")]
+    Task(String),
+}
+
+impl Error {
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Setting { .. } => ErrorKind::Invalid,
+            Self::Dataset(error) => error.kind(),
+            Self::Compute(error) => error.kind(),
+            Self::Fetch { .. } | Self::ShutDown => ErrorKind::Unavailable,
+            Self::Footer { .. } => ErrorKind::Data,
+            Self::UnknownRun(_) => ErrorKind::NotFound,
+            Self::Superseded { .. } => ErrorKind::Conflict,
+            Self::Task(_) => ErrorKind::Internal,
+        }
+    }
+}

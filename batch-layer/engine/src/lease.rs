@@ -1,0 +1,77 @@
+//! The batch lease: tells the speed layer which cuts a run is taking.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anabranch_dataset::{Lease, Leases};
+use serde_json::json;
+use tokio::sync::Mutex;
+
+use crate::Error;
+use crate::service::Shared;
+
+pub(crate) const KIND: &str = "batch";
+const TTL: Duration = Duration::from_secs(10);
+const RENEW_EVERY: Duration = Duration::from_secs(2);
+
+/// Writes this service's lease. One writer at a time, so that an older list of runs never replaces a newer one.
+pub(crate) struct LeaseKeeper {
+    leases: Leases,
+    id: String,
+    address: String,
+    writing: Mutex<()>,
+}
+
+impl LeaseKeeper {
+    pub(crate) fn new(leases: Leases, id: String, address: String) -> Self {
+        Self { leases, id, address, writing: Mutex::new(()) }
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Writes the lease with the runs of this moment.
+    pub(crate) async fn renew(&self, shared: &Shared) -> Result<(), Error> {
+        let _writing = self.writing.lock().await;
+        let board = shared.board.lock().await;
+        let running: Vec<_> = board
+            .running
+            .iter()
+            .map(|run| json!({"run_id": run.run_id, "cuts": run.record().cuts}))
+            .collect();
+        let queued: Vec<_> = board.queued.iter().map(|run| run.run_id.clone()).collect();
+        drop(board);
+        let lease = Lease {
+            kind: KIND.to_owned(),
+            id: self.id.clone(),
+            address: self.address.clone(),
+            facts: json!({"running": running, "queued": queued}),
+            ttl: TTL,
+        };
+        Ok(self.leases.renew(&lease).await?)
+    }
+
+    async fn release(&self) -> Result<(), Error> {
+        let _writing = self.writing.lock().await;
+        Ok(self.leases.release(KIND, &self.id).await?)
+    }
+}
+
+/// Keeps the lease fresh until shutdown, then lets it go.
+pub(crate) async fn keep(shared: Arc<Shared>) -> Result<(), Error> {
+    let mut ticks = tokio::time::interval(RENEW_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shared.stopped.cancelled() => break,
+            _ = ticks.tick() => {}
+        }
+        if let Err(error) = shared.lease.renew(&shared).await {
+            // A store that is away for a while is no reason to stop; the next tick tries again.
+            tracing::warn!(%error, "cannot renew the batch lease");
+        }
+        shared.save_progress().await;
+    }
+    shared.lease.release().await
+}

@@ -1,0 +1,64 @@
+//! Which run is next: decisions only.
+
+use std::fmt;
+
+/// Why a run was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Trigger {
+    /// `POST /v1/batch/runs`.
+    Request,
+    /// `[batch] schedule`.
+    Schedule,
+    /// The latest publication lacks a view as it is defined now (DESIGN rule 13).
+    Definition,
+    /// A speed worker holds more state than `[speed] state_budget` (DESIGN rule 6).
+    StateBudget,
+}
+
+impl Trigger {
+    /// The word in run records and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "http",
+            Self::Schedule => "schedule",
+            Self::Definition => "views",
+            Self::StateBudget => "state_budget",
+        }
+    }
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What becomes of a trigger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Queue a new run; it starts when none is running.
+    Queue,
+    /// A run that has not begun serves this trigger too: it will snapshot later than now.
+    Join(String),
+    /// Overlap: the trigger comes to nothing, and that is counted.
+    Skip { because: String },
+}
+
+/// Decides about a trigger, given the run ids that are running and queued.
+///
+/// A request that meets a running run gets a run of its own after it, since the running one may have taken its snapshot
+/// before what the caller wants covered. The others are content with any run that is on its way.
+pub(crate) fn decide(trigger: Trigger, running: Option<&str>, queued: Option<&str>) -> Decision {
+    match (trigger, running, queued) {
+        (_, None, None) => Decision::Queue,
+        (Trigger::Request | Trigger::Definition, _, Some(queued)) => Decision::Join(queued.to_owned()),
+        (Trigger::Request, Some(_), None) => Decision::Queue,
+        // A run of this process computes the views as they are defined here.
+        (Trigger::Definition, Some(running), None) => Decision::Join(running.to_owned()),
+        (Trigger::Schedule | Trigger::StateBudget, Some(id), _)
+        | (Trigger::Schedule | Trigger::StateBudget, None, Some(id)) => Decision::Skip { because: id.to_owned() },
+    }
+}
+
+#[cfg(test)]
+mod tests;

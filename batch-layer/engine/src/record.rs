@@ -1,0 +1,113 @@
+//! A run while it lives in this process: its record, and the counters that fill in its progress.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anabranch_compute::Control;
+use anabranch_dataset::{RunProgress, RunRecord, RunState};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::{Value, json};
+
+use crate::Trigger;
+
+/// A run that is queued or running.
+#[derive(Debug)]
+pub(crate) struct LiveRun {
+    pub(crate) run_id: String,
+    record: Mutex<RunRecord>,
+    /// Cancels the fold, and counts its rows.
+    pub(crate) control: Control,
+    /// Bytes of files that are wholly folded.
+    pub(crate) folded_bytes: Arc<AtomicU64>,
+}
+
+impl LiveRun {
+    pub(crate) fn new(trigger: Trigger, now: DateTime<Utc>) -> Self {
+        let run_id = new_run_id(now);
+        let record = RunRecord {
+            run_id: run_id.clone(),
+            state: RunState::Queued,
+            trigger: trigger.as_str().to_owned(),
+            created_at: rfc3339(now),
+            started_at: None,
+            finished_at: None,
+            progress: RunProgress::default(),
+            cuts: BTreeMap::new(),
+            rows: 0,
+            groups: 0,
+            publication: None,
+            error: None,
+            timings_ms: BTreeMap::new(),
+        };
+        Self { run_id, record: Mutex::new(record), control: Control::new(), folded_bytes: Arc::default() }
+    }
+
+    /// The record as it stands, with the progress of this moment.
+    pub(crate) fn record(&self) -> RunRecord {
+        let mut record = self.lock().clone();
+        record.progress.rows_done = self.control.progress().snapshot().rows;
+        record.progress.bytes_done = self.folded_bytes.load(Ordering::Relaxed);
+        record
+    }
+
+    /// Changes the record; returns what [`record`](Self::record) would.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut RunRecord)) -> RunRecord {
+        change(&mut self.lock());
+        self.record()
+    }
+
+    /// Notes how long a stage took.
+    pub(crate) fn timed(&self, stage: &str, took: Duration) {
+        let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        *self.lock().timings_ms.entry(stage.to_owned()).or_default() += ms;
+    }
+
+    /// A change of a record cannot leave it half done, so a poisoned one is whole.
+    fn lock(&self) -> MutexGuard<'_, RunRecord> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sorts by time of creation: `20260131T235959Z-1f3a9c`.
+pub(crate) fn new_run_id(now: DateTime<Utc>) -> String {
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    format!("{}-{}", now.format("%Y%m%dT%H%M%SZ"), &random[..6])
+}
+
+/// Whether a path segment can be a run id; anything else is not looked up.
+pub(crate) fn is_run_id(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+pub(crate) fn rfc3339(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// A record as HTTP answers spell it: with `eta_seconds` in its progress while it runs.
+pub(crate) fn to_json(record: &RunRecord, now: DateTime<Utc>) -> Value {
+    let mut value = serde_json::to_value(record).unwrap_or_else(|error| json!({"error": error.to_string()}));
+    if let Some(progress) = value.get_mut("progress").and_then(Value::as_object_mut) {
+        progress.insert("eta_seconds".to_owned(), json!(eta_seconds(record, now)));
+    }
+    value
+}
+
+/// Seconds until all rows are folded, at the pace so far; `None` unless the run is running and has folded something.
+pub(crate) fn eta_seconds(record: &RunRecord, now: DateTime<Utc>) -> Option<f64> {
+    if record.state != RunState::Running {
+        return None;
+    }
+    let started: DateTime<Utc> = record.started_at.as_deref()?.parse().ok()?;
+    let elapsed_seconds = (now - started).to_std().ok()?.as_secs_f64();
+    let RunProgress { rows_done, rows_total, .. } = record.progress;
+    if rows_done == 0 {
+        return None;
+    }
+    let left = rows_total.saturating_sub(rows_done) as f64;
+    Some((elapsed_seconds * left / rows_done as f64 * 10.0).round() / 10.0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! What a process that died, or a run that failed, left behind.
+
+use std::collections::BTreeSet;
+
+use anabranch_dataset::{Publication, Publications, RunRecord, RunState, Runs};
+use chrono::Utc;
+use futures::TryStreamExt;
+use object_store::ObjectStoreExt;
+
+use crate::Error;
+use crate::lease::KIND;
+use crate::record::rfc3339;
+use crate::service::Shared;
+
+/// How far back interrupted runs are looked for; older ones were settled by an earlier start.
+const LATEST_RUNS: usize = 1000;
+const INTERRUPTED: &str = "the process that ran it ended before it was finished";
+
+/// Settles runs that are recorded as queued or running but belong to no living process: published if their publication is
+/// there after all, failed otherwise.
+pub(crate) async fn settle_interrupted(shared: &Shared) -> Result<(), Error> {
+    let alive = runs_of_others(shared).await?;
+    for record in shared.runs.list(LATEST_RUNS).await? {
+        if record.state.is_final() || alive.contains(&record.run_id) {
+            continue;
+        }
+        let publication = publication_of(&shared.publications, &record.run_id).await?;
+        let settled = settle(record, publication.as_ref(), &rfc3339(Utc::now()));
+        if settled.state == RunState::Failed {
+            remove_results(shared, &settled.run_id).await?;
+        }
+        tracing::warn!(run_id = settled.run_id, state = ?settled.state, "settled an interrupted batch run");
+        shared.runs.put(&settled).await?;
+    }
+    Ok(())
+}
+
+/// How an interrupted run is recorded in the end.
+fn settle(mut record: RunRecord, publication: Option<&Publication>, now: &str) -> RunRecord {
+    record.finished_at.get_or_insert_with(|| now.to_owned());
+    match publication {
+        Some(publication) => {
+            record.state = RunState::Published;
+            record.publication = Some(publication.number);
+            record.cuts = publication.manifest.cuts.clone();
+            record.groups = publication.manifest.views.values().map(|view| view.groups).sum();
+        }
+        None => {
+            record.state = RunState::Failed;
+            record.error = Some(INTERRUPTED.to_owned());
+        }
+    }
+    record
+}
+
+/// Run ids that other living batch services hold. Our own former lease may still look alive after a quick restart.
+async fn runs_of_others(shared: &Shared) -> Result<BTreeSet<String>, Error> {
+    let leases = shared.leases.list(KIND).await?;
+    let facts = leases.into_iter().filter(|lease| lease.id != shared.lease.id()).map(|lease| lease.facts);
+    Ok(facts.flat_map(|facts| run_ids(&facts)).collect())
+}
+
+fn run_ids(facts: &serde_json::Value) -> Vec<String> {
+    let list = |key: &str| facts.get(key).and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
+    let running = list("running").into_iter().filter_map(|run| Some(run.get("run_id")?.as_str()?.to_owned()));
+    running.chain(list("queued").into_iter().filter_map(|run| Some(run.as_str()?.to_owned()))).collect()
+}
+
+/// The publication of a run, if there is one. Run ids sort by time, so the log need only be read back to where it is older
+/// than the run.
+pub(crate) async fn publication_of(publications: &Publications, run_id: &str) -> Result<Option<Publication>, Error> {
+    let mut numbers = publications.list().await?;
+    numbers.sort_unstable();
+    for number in numbers.into_iter().rev() {
+        let Some(publication) = publications.get(number).await? else { continue };
+        if publication.manifest.run_id == run_id {
+            return Ok(Some(publication));
+        }
+        if is_older(&publication, run_id) {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the publication was made before the run was created (to the second, which is what a run id tells).
+fn is_older(publication: &Publication, run_id: &str) -> bool {
+    let Ok(published_at) = publication.published_at.parse::<chrono::DateTime<Utc>>() else { return false };
+    published_at.format("%Y%m%dT%H%M%SZ").to_string().as_str() < run_id.split('-').next().unwrap_or(run_id)
+}
+
+/// Removes a failed run's state files; its record stays. Does nothing if a publication refers to the run.
+pub(crate) async fn remove_results(shared: &Shared, run_id: &str) -> Result<(), Error> {
+    if publication_of(&shared.publications, run_id).await?.is_some() {
+        return Ok(());
+    }
+    let folder = Runs::folder(run_id);
+    let objects = shared.store.objects();
+    let failed = |source| Error::Fetch { path: folder.to_string(), source };
+    let found: Vec<_> = objects.list(Some(&folder)).try_collect().await.map_err(failed)?;
+    for object in found.iter().filter(|object| object.location.extension() == Some("parquet")) {
+        objects.delete(&object.location).await.map_err(failed)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,207 @@
+//! One batch run, from snapshot to publication.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anabranch_compute::{Plan, ViewState};
+use anabranch_dataset::{BatchView, DataFile, Manifest, MasterDataset, Publication, RunState};
+use anabranch_model::{Cut, CutMap, ErrorKind};
+use anabranch_view::View;
+use chrono::Utc;
+use tokio::task::spawn_blocking;
+
+use crate::fetch::Fetch;
+use crate::record::{LiveRun, rfc3339};
+use crate::service::Shared;
+use crate::{Error, recovery, write};
+
+/// Read-ahead is a share of the memory budget, within these bounds.
+const READ_AHEAD_BYTES: std::ops::RangeInclusive<u64> = (32 << 20)..=(256 << 20);
+
+/// What a run reads of one source.
+struct SourceInput {
+    /// Without dead letters, in path order.
+    files: Vec<DataFile>,
+    rows: u64,
+}
+
+/// Runs `run` to its end and records how it ended. Never fails: a failed run is a record like any other.
+pub(crate) async fn execute(shared: &Shared, run: &Arc<LiveRun>) {
+    let began = Instant::now();
+    run.update(|record| {
+        record.state = RunState::Running;
+        record.started_at = Some(rfc3339(Utc::now()));
+    });
+    shared.save(run).await;
+    tracing::info!(run_id = run.run_id, trigger = run.record().trigger, "batch run starts");
+
+    let outcome = to_publication(shared, run).await;
+    run.timed("total", began.elapsed());
+    let record = match outcome {
+        Ok(publication) => {
+            let record = run.update(|record| {
+                record.state = RunState::Published;
+                record.publication = Some(publication.number);
+            });
+            tracing::info!(
+                run_id = run.run_id,
+                publication = publication.number,
+                rows = record.rows,
+                groups = record.groups,
+                seconds = began.elapsed().as_secs_f64(),
+                "batch run published"
+            );
+            record
+        }
+        Err(error) => {
+            let message = with_sources(&error);
+            tracing::error!(run_id = run.run_id, error = message, "batch run failed");
+            if let Err(error) = recovery::remove_results(shared, &run.run_id).await {
+                tracing::warn!(run_id = run.run_id, %error, "cannot remove the results of a failed run");
+            }
+            run.update(|record| {
+                record.state = RunState::Failed;
+                record.error = Some(message);
+            })
+        }
+    };
+    run.update(|record| record.finished_at = Some(rfc3339(Utc::now())));
+    let state = if record.state == RunState::Published { "published" } else { "failed" };
+    metrics::counter!("anabranch_batch_runs_total", "state" => state, "trigger" => record.trigger.clone()).increment(1);
+    metrics::histogram!("anabranch_batch_run_seconds", "state" => state).record(began.elapsed().as_secs_f64());
+    metrics::counter!("anabranch_batch_rows_total").increment(record.progress.rows_done);
+    shared.save(run).await;
+}
+
+async fn to_publication(shared: &Shared, run: &Arc<LiveRun>) -> Result<Publication, Error> {
+    // Up to here a shutdown may drop the work at any await; publishing is carried through.
+    let computed = tokio::select! {
+        biased;
+        () = shared.shutdown.cancelled() => Err(Error::ShutDown),
+        computed = compute(shared, run) => computed,
+    };
+    // Threads that still fold for a run that is given up notice this between two batches.
+    run.control.cancel();
+    let (based_on, manifest) = computed?;
+    let began = Instant::now();
+    let publication = publish(shared, based_on, manifest).await;
+    run.timed("publish", began.elapsed());
+    publication
+}
+
+async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(u64, Manifest), Error> {
+    let started_at = rfc3339(Utc::now());
+    let began = Instant::now();
+    // Read before the snapshot: a run that publishes in between then wins, and this one is told.
+    let based_on = shared.publications.latest().await?.map_or(0, |publication| publication.number);
+    let mut by_source: BTreeMap<&str, Vec<View>> = BTreeMap::new();
+    for view in shared.views.iter() {
+        by_source.entry(&view.source().name).or_default().push(view.clone());
+    }
+    let mut cuts = CutMap::new();
+    let mut inputs: BTreeMap<&str, SourceInput> = BTreeMap::new();
+    for (&name, views) in &by_source {
+        let (cut, input) = snapshot(shared, &views[0]).await?;
+        cuts.insert(name.to_owned(), cut);
+        inputs.insert(name, input);
+    }
+    run.update(|record| {
+        record.cuts = cuts.clone();
+        record.progress.rows_total = inputs.values().map(|input| input.rows).sum();
+        record.progress.bytes_total = inputs.values().flat_map(|input| &input.files).map(|file| file.bytes).sum();
+    });
+    // Before the first byte is read, so that the speed layer keeps segments apart at these cuts.
+    shared.lease.renew(shared).await?;
+    run.timed("snapshot", began.elapsed());
+    shared.save(run).await;
+
+    let mut views = BTreeMap::new();
+    for (name, source_views) in by_source {
+        let input = inputs.remove(name).expect("every source was snapshotted above");
+        for state in fold(shared, run, source_views, input).await? {
+            let began = Instant::now();
+            let name = state.view().name().to_owned();
+            let written = write::write_view(&shared.store, &run.run_id, state).await?;
+            run.timed("write", began.elapsed());
+            views.insert(name, written);
+        }
+    }
+    run.update(|record| {
+        record.rows = record.progress.rows_total;
+        record.groups = views.values().map(|view: &BatchView| view.groups).sum();
+    });
+    let finished_at = rfc3339(Utc::now());
+    Ok((based_on, Manifest { run_id: run.run_id.clone(), started_at, finished_at, cuts, views }))
+}
+
+/// The newest state of a view's source; nothing, and the empty cut, when nothing was ever landed.
+async fn snapshot(shared: &Shared, view: &View) -> Result<(Cut, SourceInput), Error> {
+    let Some(dataset) = MasterDataset::open_existing(&shared.store, view.source()).await? else {
+        return Ok((Cut::default(), SourceInput { files: Vec::new(), rows: 0 }));
+    };
+    let snapshot = dataset.snapshot(None).await?;
+    let files: Vec<DataFile> = snapshot.files.into_iter().filter(|file| !file.dead).collect();
+    let rows = files.iter().map(|file| file.rows).sum();
+    Ok((Cut { version: Some(snapshot.version), next: snapshot.next }, SourceInput { files, rows }))
+}
+
+async fn fold(
+    shared: &Shared,
+    run: &Arc<LiveRun>,
+    views: Vec<View>,
+    input: SourceInput,
+) -> Result<Vec<ViewState>, Error> {
+    let began = Instant::now();
+    let plan = Plan::new(views, input.rows)?;
+    let budget_bytes = shared.settings.batch.memory_budget.get();
+    let mut files = Fetch {
+        objects: shared.store.objects().clone(),
+        files: input.files,
+        columns: plan.columns().into(),
+        read_ahead_bytes: (budget_bytes / 8).clamp(*READ_AHEAD_BYTES.start(), *READ_AHEAD_BYTES.end()),
+        folded_bytes: run.folded_bytes.clone(),
+    }
+    .start();
+    let (kernel, control) = (shared.kernel.clone(), run.control.clone());
+    let folding =
+        spawn_blocking(move || kernel.fold(&plan, std::iter::from_fn(move || files.blocking_recv()), &control));
+    let states = folding.await.map_err(|error| Error::Task(format!("folding: {error}")))??;
+    run.timed("fold", began.elapsed());
+    Ok(states)
+}
+
+/// Publishes, and settles what an unclear answer of the store left open.
+async fn publish(shared: &Shared, based_on: u64, manifest: Manifest) -> Result<Publication, Error> {
+    let run_id = manifest.run_id.clone();
+    match shared.publications.publish(based_on, manifest).await {
+        Ok(publication) => Ok(publication),
+        Err(error) if error.kind() == ErrorKind::Unavailable => {
+            match recovery::publication_of(&shared.publications, &run_id).await {
+                Ok(Some(publication)) => Ok(publication),
+                _ => Err(error.into()),
+            }
+        }
+        Err(error) if error.kind() == ErrorKind::Conflict => {
+            let number = shared.publications.latest().await?.map_or(based_on + 1, |publication| publication.number);
+            Err(Error::Superseded { based_on, number })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The message of an error and of what caused it.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        // Some messages quote their cause already.
+        if !message.contains(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
+        }
+        source = cause.source();
+    }
+    message
+}

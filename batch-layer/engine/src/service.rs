@@ -1,0 +1,296 @@
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use anabranch_catalog::Catalog;
+use anabranch_compute::{Kernel, Options};
+use anabranch_dataset::{Leases, Publications, RunRecord, RunState, Runs, Store};
+use anabranch_runtime::{OnError, Settings, Shutdown, Tasks};
+use anabranch_view::View;
+use chrono::{DateTime, Utc};
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, Notify};
+
+use crate::lease::LeaseKeeper;
+use crate::queue::{Decision, decide};
+use crate::record::{LiveRun, rfc3339};
+use crate::{Error, Schedule, Trigger, http, lease, recovery, run, watch};
+
+/// What the batch layer needs to start.
+pub struct BatchOptions {
+    pub settings: Arc<Settings>,
+    pub catalog: Arc<Catalog>,
+    /// The catalog's views, compiled.
+    pub views: Arc<Vec<View>>,
+    pub store: Store,
+    /// Bound by the caller, so that tests can let the system choose the port.
+    pub listener: TcpListener,
+    /// Names this process in its lease; must differ between living processes.
+    pub worker_id: String,
+    pub shutdown: Shutdown,
+}
+
+/// Starts the batch layer.
+pub struct BatchLayer;
+
+/// A running batch layer.
+pub struct BatchHandle {
+    address: SocketAddr,
+    tasks: Tasks,
+}
+
+impl BatchLayer {
+    /// Proves the store, settles what a former process left behind, and starts serving.
+    ///
+    /// # Errors
+    /// Settings that cannot be used; a store that does not answer or has no atomic create-if-absent.
+    pub async fn start(options: BatchOptions) -> Result<BatchHandle, Error> {
+        let BatchOptions { settings, catalog: _, views, store, listener, worker_id, shutdown } = options;
+        let batch = &settings.batch;
+        let schedule = batch.schedule.as_deref().map(|text| Schedule::parse(text, &batch.time_zone)).transpose()?;
+        let address = listener.local_addr().map_err(|error| Error::Task(format!("listener: {error}")))?;
+        let advertised = batch.advertise.clone().unwrap_or_else(|| advertised(address));
+        let kernel = Kernel::new(&Options {
+            threads: batch.threads,
+            memory_budget_bytes: batch.memory_budget.get(),
+            spill_dir: batch.spill_dir.clone(),
+        })?;
+        store.prove_create_if_absent().await?;
+        let leases = Leases::new(&store);
+        let shared = Arc::new(Shared {
+            publications: Publications::new(&store),
+            runs: Runs::new(&store),
+            lease: LeaseKeeper::new(leases.clone(), worker_id, advertised),
+            leases,
+            kernel: Arc::new(kernel),
+            schedule,
+            board: Mutex::new(Board::default()),
+            wake: Notify::new(),
+            stopped: Shutdown::new(),
+            shutdown: shutdown.clone(),
+            settings,
+            views,
+            store,
+        });
+        recovery::settle_interrupted(&shared).await?;
+        shared.lease.renew(&shared).await?;
+
+        let tasks = Tasks::new(shutdown.clone());
+        tasks.spawn("batch runs", OnError::Shutdown, run_loop(shared.clone()));
+        tasks.spawn("batch lease", OnError::Log, lease::keep(shared.clone()));
+        tasks.spawn("batch schedule", OnError::Shutdown, watch::schedule(shared.clone()));
+        tasks.spawn("batch definitions", OnError::Log, watch::definitions(shared.clone()));
+        tasks.spawn("batch state budget", OnError::Log, watch::state_budget(shared.clone()));
+        let router = http::router(shared.clone());
+        // Last to stop: a client can still ask how the run ended.
+        let served = anabranch_runtime::http::serve(listener, router, shared.stopped.clone());
+        tasks.spawn("batch http", OnError::Shutdown, served);
+        tracing::info!(%address, schedule = shared.schedule.as_ref().map(Schedule::expression), "batch layer is up");
+        Ok(BatchHandle { address, tasks })
+    }
+}
+
+impl BatchHandle {
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until the layer has stopped: a running run is cancelled and recorded as failed, then HTTP ends.
+    ///
+    /// # Errors
+    /// The failure that stopped it, if it was not the shutdown signal.
+    pub async fn stopped(self) -> Result<(), Error> {
+        self.tasks.join().await.map_err(Error::Task)
+    }
+}
+
+/// Where others reach a listener that was not given an address to advertise.
+fn advertised(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        tracing::warn!("batch.listen is a wildcard address; set batch.advertise for services on other machines");
+        return format!("http://{}", SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())));
+    }
+    format!("http://{address}")
+}
+
+/// What the tasks of one batch layer share.
+pub(crate) struct Shared {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) views: Arc<Vec<View>>,
+    pub(crate) store: Store,
+    pub(crate) publications: Publications,
+    pub(crate) runs: Runs,
+    pub(crate) leases: Leases,
+    pub(crate) lease: LeaseKeeper,
+    pub(crate) kernel: Arc<Kernel>,
+    pub(crate) schedule: Option<Schedule>,
+    pub(crate) board: Mutex<Board>,
+    wake: Notify,
+    pub(crate) shutdown: Shutdown,
+    /// Given when the last run has ended after a shutdown: HTTP and the lease outlive the run.
+    pub(crate) stopped: Shutdown,
+}
+
+/// The runs of this process.
+#[derive(Default)]
+pub(crate) struct Board {
+    pub(crate) running: Option<Arc<LiveRun>>,
+    pub(crate) queued: Option<Arc<LiveRun>>,
+    pub(crate) last: Option<RunRecord>,
+    pub(crate) skipped: Skipped,
+}
+
+/// Triggers that came to nothing because a run was on its way.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub(crate) struct Skipped {
+    pub(crate) count: u64,
+    pub(crate) last: Option<Skip>,
+}
+
+#[derive(Clone, Debug, serde::Serialize)]
+pub(crate) struct Skip {
+    pub(crate) at: String,
+    pub(crate) trigger: String,
+    /// The run that was in the way.
+    pub(crate) because: String,
+}
+
+/// What became of a trigger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Requested {
+    /// This run is new, or was on its way already.
+    Run { run_id: String, state: RunState },
+    Skipped,
+}
+
+impl Shared {
+    /// Asks for a run.
+    ///
+    /// # Errors
+    /// When the record cannot be written; no run is queued then. [`Error::ShutDown`] during shutdown.
+    pub(crate) async fn request(&self, trigger: Trigger) -> Result<Requested, Error> {
+        if self.shutdown.is_cancelled() {
+            return Err(Error::ShutDown);
+        }
+        let mut board = self.board.lock().await;
+        let id = |run: &Option<Arc<LiveRun>>| run.as_ref().map(|run| run.run_id.clone());
+        let (running, queued) = (id(&board.running), id(&board.queued));
+        match decide(trigger, running.as_deref(), queued.as_deref()) {
+            Decision::Queue => {
+                let run = Arc::new(LiveRun::new(trigger, Utc::now()));
+                self.runs.put(&run.record()).await?;
+                let run_id = run.run_id.clone();
+                board.queued = Some(run);
+                self.wake.notify_one();
+                Ok(Requested::Run { run_id, state: RunState::Queued })
+            }
+            Decision::Join(run_id) => {
+                let state = if queued.as_ref() == Some(&run_id) { RunState::Queued } else { RunState::Running };
+                Ok(Requested::Run { run_id, state })
+            }
+            Decision::Skip { because } => {
+                tracing::warn!(%trigger, because, "skipped: a batch run is on its way");
+                metrics::counter!("anabranch_batch_skipped_total", "trigger" => trigger.as_str()).increment(1);
+                board.skipped.count += 1;
+                board.skipped.last =
+                    Some(Skip { at: rfc3339(Utc::now()), trigger: trigger.as_str().to_owned(), because });
+                Ok(Requested::Skipped)
+            }
+        }
+    }
+
+    /// Whether a run is running or queued.
+    pub(crate) async fn is_busy(&self) -> bool {
+        let board = self.board.lock().await;
+        board.running.is_some() || board.queued.is_some()
+    }
+
+    /// A run of this process that is running or queued.
+    pub(crate) async fn live(&self, run_id: &str) -> Option<Arc<LiveRun>> {
+        let board = self.board.lock().await;
+        [&board.running, &board.queued].into_iter().flatten().find(|run| run.run_id == run_id).cloned()
+    }
+
+    /// A run by id: live from this process, or as recorded.
+    pub(crate) async fn find(&self, run_id: &str) -> Result<RunRecord, Error> {
+        match self.live(run_id).await {
+            Some(run) => Ok(run.record()),
+            None => self.runs.get(run_id).await?.ok_or_else(|| Error::UnknownRun(run_id.to_owned())),
+        }
+    }
+
+    /// When the schedule fires next.
+    pub(crate) fn next_scheduled(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.schedule.as_ref()?.next_after(now)
+    }
+
+    /// Writes a run's record. The run itself matters more than its record, so a failure is only logged.
+    pub(crate) async fn save(&self, run: &LiveRun) {
+        if let Err(error) = self.runs.put(&run.record()).await {
+            tracing::warn!(run_id = run.run_id, %error, "cannot write the run's record");
+        }
+    }
+
+    /// Writes the running run's record, for readers in other processes.
+    pub(crate) async fn save_progress(&self) {
+        // The board stays locked meanwhile, so that an ended run's last record cannot be overtaken by this one.
+        let board = self.board.lock().await;
+        if let Some(run) = &board.running
+            && run.record().state == RunState::Running
+        {
+            self.save(run).await;
+        }
+    }
+
+    /// Waits for a queued run and makes it the running one; `None` at shutdown.
+    async fn next_run(&self) -> Option<Arc<LiveRun>> {
+        loop {
+            if self.shutdown.is_cancelled() {
+                return None;
+            }
+            let mut board = self.board.lock().await;
+            if let Some(run) = board.queued.take() {
+                board.running = Some(run.clone());
+                return Some(run);
+            }
+            drop(board);
+            tokio::select! {
+                () = self.shutdown.cancelled() => {}
+                () = self.wake.notified() => {}
+            }
+        }
+    }
+}
+
+/// One run after the other until shutdown.
+async fn run_loop(shared: Arc<Shared>) -> Result<(), Error> {
+    // However this task ends, HTTP and the lease end after it.
+    let stopped = StopGuard(shared.stopped.clone());
+    while let Some(run) = shared.next_run().await {
+        run::execute(&shared, &run).await;
+        let mut board = shared.board.lock().await;
+        board.last = Some(run.record());
+        board.running = None;
+        drop(board);
+        if let Err(error) = shared.lease.renew(&shared).await {
+            tracing::warn!(%error, "cannot renew the batch lease");
+        }
+    }
+    if let Some(run) = shared.board.lock().await.queued.take() {
+        run.update(|record| {
+            record.state = RunState::Failed;
+            record.error = Some(Error::ShutDown.to_string());
+            record.finished_at = Some(rfc3339(Utc::now()));
+        });
+        shared.save(&run).await;
+    }
+    drop(stopped);
+    Ok(())
+}
+
+struct StopGuard(Shutdown);
+
+impl Drop for StopGuard {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}

@@ -1,0 +1,114 @@
+//! The triggers that are not requests: the schedule, changed definitions, the speed layer's state.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anabranch_dataset::{Lease, Publication};
+use anabranch_view::View;
+use chrono::Utc;
+
+use crate::service::Shared;
+use crate::{Error, Trigger};
+
+/// Sleeps are cut into pieces of this length, so that a clock that was set, or a laptop that slept, is noticed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(15);
+/// How soon after a run for the state budget the next may follow: the speed layer drops segments only some seconds after
+/// a publication.
+const STATE_BUDGET_PAUSE: Duration = Duration::from_secs(30);
+/// How soon a failed run for changed definitions is tried again.
+const DEFINITION_PAUSE: Duration = Duration::from_secs(60);
+
+/// Fires the schedule.
+pub(crate) async fn schedule(shared: Arc<Shared>) -> Result<(), Error> {
+    let Some(schedule) = &shared.schedule else { return Ok(()) };
+    let mut next = schedule.next_after(Utc::now());
+    while let Some(at) = next {
+        let wait = (at - Utc::now()).to_std().unwrap_or_default();
+        if wait.is_zero() {
+            // Moments that passed while the process could not run come to one run, not to many.
+            next = schedule.next_after(Utc::now());
+            ask(&shared, Trigger::Schedule).await;
+            continue;
+        }
+        tokio::select! {
+            () = shared.shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(wait.min(LONGEST_SLEEP)) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Looks at the latest publication once, and again after a failure.
+pub(crate) async fn definitions(shared: Arc<Shared>) -> Result<(), Error> {
+    loop {
+        match shared.publications.latest().await {
+            Ok(publication) => {
+                let missing = missing_views(publication.as_ref(), &shared.views);
+                if missing.is_empty() {
+                    return Ok(());
+                }
+                tracing::info!(views = ?missing, "the latest publication lacks views as they are defined now");
+                ask(&shared, Trigger::Definition).await;
+            }
+            Err(error) => tracing::warn!(%error, "cannot read the latest publication"),
+        }
+        tokio::select! {
+            () = shared.shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(DEFINITION_PAUSE) => {}
+        }
+    }
+}
+
+/// Watches what the speed layer says about its state.
+pub(crate) async fn state_budget(shared: Arc<Shared>) -> Result<(), Error> {
+    let budget_bytes = shared.settings.speed.state_budget.get();
+    let mut ticks = tokio::time::interval(*shared.settings.batch.poll);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut asked: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            () = shared.shutdown.cancelled() => return Ok(()),
+            _ = ticks.tick() => {}
+        }
+        if shared.is_busy().await {
+            // The pause counts from the end of a run.
+            asked = asked.map(|_| Instant::now());
+            continue;
+        }
+        if asked.is_some_and(|at| at.elapsed() < STATE_BUDGET_PAUSE) {
+            continue;
+        }
+        match shared.leases.list("speed").await {
+            Ok(leases) => {
+                if let Some((worker, state_bytes)) = over_budget(&leases, budget_bytes) {
+                    tracing::info!(worker, state_bytes, budget_bytes, "realtime state is over its budget");
+                    ask(&shared, Trigger::StateBudget).await;
+                    asked = Some(Instant::now());
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot read the speed layer's leases"),
+        }
+    }
+}
+
+async fn ask(shared: &Shared, trigger: Trigger) {
+    if let Err(error) = shared.request(trigger).await {
+        tracing::warn!(%trigger, %error, "cannot start a batch run");
+    }
+}
+
+/// Views that an existing publication lacks, or has with another hash. Without any publication nothing is missing: realtime
+/// state covers everything then.
+fn missing_views<'v>(publication: Option<&Publication>, views: &'v [View]) -> Vec<&'v str> {
+    let Some(publication) = publication else { return Vec::new() };
+    let published = |view: &View| publication.manifest.views.get(view.name()).map(|batch| &batch.hash);
+    views.iter().filter(|view| published(view) != Some(view.hash())).map(View::name).collect()
+}
+
+/// The first worker over the budget, and its state in bytes.
+fn over_budget(leases: &[Lease], budget_bytes: u64) -> Option<(&str, u64)> {
+    leases.iter().find_map(|lease| {
+        let state_bytes = lease.facts.get("state_bytes")?.as_u64()?;
+        (state_bytes > budget_bytes).then_some((lease.id.as_str(), state_bytes))
+    })
+}
