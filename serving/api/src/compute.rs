@@ -1,0 +1,64 @@
+use std::future::Future;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::JoinHandle;
+
+use crate::Error;
+
+/// The runtime that plans, merges and formats. HTTP workers only wait for it.
+pub(crate) struct Compute {
+    handle: Handle,
+    /// `Some` until dropped.
+    runtime: Option<Runtime>,
+}
+
+impl Compute {
+    pub(crate) fn start() -> Result<Self, Error> {
+        let runtime = Builder::new_multi_thread()
+            .thread_name("anabranch-query")
+            .enable_all()
+            .build()
+            .map_err(|source| Error::Io { what: "cannot start the query threads", source })?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+
+    /// Runs `work` there and waits for it. Dropping the returned future cancels the work: a client that hangs up stops
+    /// its query.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let mut task = AbortOnDrop(self.handle.spawn(work));
+        (&mut task.0).await.unwrap_or_else(|join| Err(Error::Internal(format!("query task failed: {join}"))))
+    }
+}
+
+impl Drop for Compute {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // A plain drop would block, which is not allowed where futures run.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Runs CPU-bound work of a query: small work at once, large work where it holds up nobody.
+pub(crate) async fn cpu<T: Send + 'static>(
+    large: bool,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    if !large {
+        return work();
+    }
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|join| Err(Error::Internal(format!("query work failed: {join}"))))
+}

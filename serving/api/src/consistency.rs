@@ -1,0 +1,324 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anabranch_merge::{Decision, Patience, Plan, RetryReason, Selection, ViewFacts, ViewPlan, answer, decide, lacking};
+use anabranch_model::realtime::{SNAPSHOT_ACTION, SnapshotReply, SnapshotRequest, StateTicket, ViewCut};
+use anabranch_model::{CoverageMap, TopicOffsets};
+use anabranch_view::View;
+use arrow::array::RecordBatch;
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::{Action, Ticket};
+use futures::future::{join_all, try_join_all};
+use futures::{StreamExt, TryStreamExt};
+use tokio::time::Instant;
+
+use crate::Error;
+use crate::adoption::{Adoption, Published};
+use crate::compute::cpu;
+use crate::directory::{Directory, FlightClient, Services, SpeedWorker};
+use crate::pushdown::Pushdown;
+use crate::starts::Starts;
+
+/// A worker that takes longer to freeze a snapshot counts as not answering.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often the facts are gathered again before what is unsettled is called missing.
+const ATTEMPTS: u32 = 5;
+/// First and longest pause between two attempts; each is twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// From so many rows on, merging leaves the async threads.
+const LARGE_ROWS: usize = 16_384;
+
+/// What a request demands of its answer, beside being consistent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Demand {
+    /// `require=exact`: nothing may be missing.
+    pub(crate) exact: bool,
+    /// `topic/partition` → next offset that the answer must reach.
+    pub(crate) at_least: TopicOffsets,
+    /// How long to wait for the two above.
+    pub(crate) timeout: Duration,
+}
+
+/// Freezes one consistent state of several views.
+pub(crate) struct Consistency {
+    pub(crate) adoption: Arc<Adoption>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) starts: Arc<Starts>,
+}
+
+/// One consistent state of the views of a request: one publication, and one prefix of the log per partition. Holding it
+/// keeps the publication pinned; the workers' part expires after a while.
+pub(crate) struct Frozen {
+    published: Arc<Published>,
+    views: BTreeMap<String, FrozenView>,
+}
+
+struct FrozenView {
+    view: View,
+    plan: ViewPlan,
+    clients: BTreeMap<String, FlightClient>,
+}
+
+impl Consistency {
+    /// Freezes `views`, waiting as long as `demand` allows until the answer would meet it.
+    ///
+    /// # Errors
+    /// `Inexact` or `Behind` when the demand is not met in time; whatever makes an exact merge impossible.
+    pub(crate) async fn freeze(&self, views: &[View], demand: &Demand) -> Result<Frozen, Error> {
+        self.check_topics(views, demand)?;
+        let started = Instant::now();
+        let deadline = started + demand.timeout;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let frozen = self.settle(views).await?;
+            let Some(shortfall) = frozen.shortfall(demand) else { return Ok(frozen) };
+            let now = Instant::now();
+            if now >= deadline {
+                return Err(shortfall);
+            }
+            // The pinned publication must not hold back the speed layer while nothing is read from it.
+            drop(frozen);
+            tokio::time::sleep_until(deadline.min(now + pause)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// A topic that none of the views reads would never be covered: better say so than wait.
+    fn check_topics(&self, views: &[View], demand: &Demand) -> Result<(), Error> {
+        let topics: BTreeSet<&str> = views.iter().map(|view| view.source().topic.as_str()).collect();
+        for name in demand.at_least.keys() {
+            let topic = name.rsplit_once('/').map(|(topic, _)| topic);
+            if !topic.is_some_and(|topic| topics.contains(topic)) {
+                return Err(Error::Request {
+                    message: format!("at_least names {name}, which no view of this request reads"),
+                    hint: Some(format!(
+                        "keys are topic/partition of {}",
+                        topics.iter().copied().collect::<Vec<_>>().join(", ")
+                    )),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// One attempt after the other until the facts make a decision, or what is unsettled is declared missing.
+    async fn settle(&self, views: &[View]) -> Result<Frozen, Error> {
+        let mut pause = FIRST_PAUSE;
+        for attempt in 1.. {
+            let patience = if attempt < ATTEMPTS { Patience::Retry } else { Patience::Settle };
+            let gathered = self.gather(views).await;
+            match decide(&gathered.facts, &gathered.replies, patience)? {
+                Decision::Read(plan) => return Ok(gathered.freeze(views, plan)),
+                Decision::Retry(reason) => {
+                    tracing::debug!(%reason, attempt, "asking the speed workers again");
+                    metrics::counter!("anabranch_serving_snapshot_retries_total").increment(1);
+                    drop(gathered);
+                    let refreshed = match reason {
+                        RetryReason::CutTooOld { .. } => self.adoption.refresh().await,
+                        RetryReason::TwoOwners { .. } | RetryReason::Rebalancing { .. } => {
+                            self.directory.refresh().await
+                        }
+                        RetryReason::CutAhead { .. } => Ok(()),
+                    };
+                    if let Err(error) = refreshed {
+                        tracing::warn!(%error, "the facts of a query cannot be refreshed");
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+        unreachable!("the last attempt settles")
+    }
+
+    /// Pins the publication and asks every live speed worker for a snapshot of all views.
+    async fn gather(&self, views: &[View]) -> Gathered {
+        let published = self.adoption.pin();
+        let services = self.directory.services();
+        let request = SnapshotRequest {
+            views: views
+                .iter()
+                .map(|view| ViewCut {
+                    view: view.name().to_owned(),
+                    hash: view.hash().clone(),
+                    cut: published.views.get(view.name()).map(|batch| batch.cut.next.clone()).unwrap_or_default(),
+                })
+                .collect(),
+        };
+        let body = serde_json::to_vec(&request).expect("a snapshot request has only string and integer keys");
+        let asked = services.speed.iter().map(|worker| self.ask(worker, body.clone()));
+        let mut replies = Vec::new();
+        let mut clients = BTreeMap::new();
+        let mut silent = BTreeSet::new();
+        for (worker, reply) in services.speed.iter().zip(join_all(asked).await) {
+            match reply {
+                Ok((reply, client)) => {
+                    clients.insert(reply.worker.clone(), client);
+                    replies.push(reply);
+                }
+                Err(error) => {
+                    tracing::debug!(worker = worker.id, %error, "no snapshot");
+                    metrics::counter!("anabranch_serving_snapshot_failures_total").increment(1);
+                    silent.insert(worker.id.clone());
+                }
+            }
+        }
+        let facts = views.iter().map(|view| self.facts(view, &published, &services, &silent)).collect();
+        Gathered { published, facts, replies, clients }
+    }
+
+    async fn ask(&self, worker: &SpeedWorker, body: Vec<u8>) -> Result<(SnapshotReply, FlightClient), Error> {
+        let failed = |message: String| Error::WorkerFailed { worker: worker.id.clone(), message };
+        let mut client = self.directory.client(worker)?;
+        let action = Action { r#type: SNAPSHOT_ACTION.to_owned(), body: body.into() };
+        let call = async {
+            let mut results = client.do_action(action).await?.into_inner();
+            results.message().await
+        };
+        let result = tokio::time::timeout(SNAPSHOT_TIMEOUT, call)
+            .await
+            .map_err(|_| failed(format!("no snapshot within {SNAPSHOT_TIMEOUT:?}")))?
+            .map_err(|status| failed(status.to_string()))?
+            .ok_or_else(|| failed("an empty answer to a snapshot request".into()))?;
+        let reply: SnapshotReply = serde_json::from_slice(&result.body).map_err(|error| failed(error.to_string()))?;
+        if reply.worker != worker.id {
+            // Another process has taken over the address; its own lease names it properly.
+            return Err(failed(format!("{} answers at its address", reply.worker)));
+        }
+        Ok((reply, client))
+    }
+
+    fn facts(
+        &self,
+        view: &View,
+        published: &Published,
+        services: &Services,
+        silent: &BTreeSet<String>,
+    ) -> ViewFacts {
+        let source = view.source();
+        let batch = published.views.get(view.name());
+        ViewFacts {
+            view: view.name().to_owned(),
+            source: source.name.clone(),
+            topic: source.topic.clone(),
+            publication: batch.map(|_| published.number),
+            cut: batch.map(|batch| batch.cut.clone()).unwrap_or_default(),
+            partitions_total: services.partitions_total(&source.name),
+            starts: self.starts.of(&source.name),
+            owners: services.owners(&source.name),
+            silent: silent.clone(),
+        }
+    }
+}
+
+/// The facts of one attempt.
+struct Gathered {
+    published: Arc<Published>,
+    facts: Vec<ViewFacts>,
+    replies: Vec<SnapshotReply>,
+    clients: BTreeMap<String, FlightClient>,
+}
+
+impl Gathered {
+    fn freeze(self, views: &[View], plan: Plan) -> Frozen {
+        let views = views
+            .iter()
+            .zip(plan.views)
+            .map(|(view, plan)| {
+                let clients = plan
+                    .reads
+                    .iter()
+                    .filter_map(|read| Some((read.worker.clone(), self.clients.get(&read.worker)?.clone())))
+                    .collect();
+                (view.name().to_owned(), FrozenView { view: view.clone(), plan, clients })
+            })
+            .collect();
+        Frozen { published: self.published, views }
+    }
+}
+
+impl Frozen {
+    /// Coverage of each view.
+    pub(crate) fn coverage(&self) -> CoverageMap {
+        self.views.iter().map(|(name, frozen)| (name.clone(), frozen.plan.coverage.clone())).collect()
+    }
+
+    /// The pinned publication.
+    pub(crate) fn published(&self) -> &Published {
+        &self.published
+    }
+
+    /// The views, by name.
+    pub(crate) fn views(&self) -> impl Iterator<Item = &View> {
+        self.views.values().map(|frozen| &frozen.view)
+    }
+
+    /// Groups in the batch views of the request: what a planner can know of its size beforehand.
+    pub(crate) fn batch_rows(&self) -> usize {
+        let rows = |name: &String| self.published.views.get(name).map_or(0, |batch| batch.state.rows());
+        self.views.keys().map(rows).sum()
+    }
+
+    /// What the demand still lacks.
+    fn shortfall(&self, demand: &Demand) -> Option<Error> {
+        let waited = demand.timeout;
+        let mut behind = BTreeMap::new();
+        let mut missing = BTreeMap::new();
+        for frozen in self.views.values() {
+            let topic = &frozen.view.source().topic;
+            for (partition, (wanted, served)) in lacking(&frozen.plan.coverage, topic, &demand.at_least) {
+                let served = served.map_or("nothing".to_owned(), |served| served.to_string());
+                behind.insert(partition, format!("wanted {wanted}, served {served}"));
+            }
+            if demand.exact {
+                missing.extend(frozen.plan.missing.iter().map(|(partition, why)| (partition.clone(), why.to_string())));
+            }
+        }
+        if !missing.is_empty() {
+            return Some(Error::Inexact { waited, missing });
+        }
+        (!behind.is_empty()).then_some(Error::Behind { waited, lacking: behind })
+    }
+
+    /// Reads, merges and finalises one view. Rows outside of `pushdown` may or may not be among the answer.
+    ///
+    /// # Errors
+    /// `WorkerFailed` when a worker's state could not be read: freeze again.
+    pub(crate) async fn read(&self, view: &str, pushdown: &Pushdown) -> Result<Vec<RecordBatch>, Error> {
+        let frozen = self.views.get(view).expect("only views of the request are read");
+        let reads = frozen.plan.reads.iter().map(|read| {
+            let ticket = StateTicket {
+                snapshot: read.snapshot,
+                view: view.to_owned(),
+                partitions: read.partitions.clone(),
+                filter: pushdown.sql.clone(),
+            };
+            let client = frozen.clients.get(&read.worker).cloned();
+            fetch(read.worker.clone(), client, ticket)
+        });
+        let realtime: Vec<RecordBatch> = try_join_all(reads).await?.into_iter().flatten().collect();
+        let batch = self.published.views.get(view).map(|batch| Arc::clone(&batch.state));
+        let started = Instant::now();
+        let rows = batch.as_ref().map_or(0, |batch| batch.rows()) + realtime.iter().map(RecordBatch::num_rows).sum::<usize>();
+        let large = rows > LARGE_ROWS && !pushdown.is_narrow();
+        let (view, selection): (View, Selection) = (frozen.view.clone(), pushdown.selection.clone());
+        let merged = cpu(large, move || Ok(answer(&view, batch.as_deref(), &realtime, &selection)?)).await;
+        metrics::histogram!("anabranch_serving_merge_seconds").record(started.elapsed().as_secs_f64());
+        merged
+    }
+}
+
+/// Reads one view's state out of one worker's snapshot.
+async fn fetch(worker: String, client: Option<FlightClient>, ticket: StateTicket) -> Result<Vec<RecordBatch>, Error> {
+    let failed = |message: String| Error::WorkerFailed { worker: worker.clone(), message };
+    let mut client = client.ok_or_else(|| failed("its connection is gone".into()))?;
+    let ticket = serde_json::to_vec(&ticket).expect("a state ticket is plain data");
+    let stream =
+        client.do_get(Ticket { ticket: ticket.into() }).await.map_err(|status| failed(status.to_string()))?.into_inner();
+    FlightRecordBatchStream::new_from_flight_data(stream.map_err(Into::into).boxed())
+        .try_collect()
+        .await
+        .map_err(|error| failed(error.to_string()))
+}

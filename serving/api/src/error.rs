@@ -1,0 +1,170 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anabranch_model::ErrorKind;
+use anabranch_runtime::http::ApiError;
+use axum::response::{IntoResponse, Response};
+use datafusion::error::DataFusionError;
+
+/// What went wrong in the serving layer. Each request error becomes one `{"error": …}` answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("there is no view {name}")]
+    UnknownView { name: String, hint: Option<String> },
+    #[error("view {view} has no column {column}")]
+    UnknownColumn { view: String, column: String, hint: Option<String> },
+    /// The query itself is wrong or not allowed.
+    #[error("{message}")]
+    Sql { message: String, hint: Option<String> },
+    /// A parameter, header or body that cannot be used.
+    #[error("{message}")]
+    Request { message: String, hint: Option<String> },
+    /// `require=exact`, and the answer would not be.
+    #[error("no exact answer within {waited:?}: {}", list(missing))]
+    Inexact { waited: Duration, missing: BTreeMap<String, String> },
+    /// `at_least`, and the answer would not cover it.
+    #[error("the answer does not reach what at_least asks for within {waited:?}: {}", list(lacking))]
+    Behind { waited: Duration, lacking: BTreeMap<String, String> },
+    #[error("the query did not finish within {after:?}")]
+    Timeout { after: Duration },
+    #[error("the answer is larger than {limit_bytes} bytes")]
+    AnswerTooLarge { limit_bytes: usize },
+    #[error("the body is larger than {limit_bytes} bytes")]
+    BodyTooLarge { limit_bytes: u64 },
+    /// A speed worker stopped answering in the middle of a read.
+    #[error("speed worker {worker} failed while its state was read: {message}")]
+    WorkerFailed { worker: String, message: String },
+    /// The service that a request is forwarded to is not there.
+    #[error("{message}")]
+    NoService { message: String, hint: String },
+    #[error(transparent)]
+    Merge(#[from] anabranch_merge::Error),
+    #[error(transparent)]
+    View(#[from] anabranch_view::Error),
+    #[error(transparent)]
+    Dataset(#[from] anabranch_dataset::Error),
+    #[error(transparent)]
+    Query(DataFusionError),
+    #[error(transparent)]
+    Arrow(#[from] arrow::error::ArrowError),
+    /// The service itself cannot start or go on.
+    #[error("{what}: {source}")]
+    Io { what: &'static str, source: std::io::Error },
+    /// A background task that the service needs has failed.
+    #[error("{0}")]
+    Task(String),
+    #[error("{0}")]
+    Internal(String),
+}
+
+fn list(entries: &BTreeMap<String, String>) -> String {
+    entries.iter().map(|(name, why)| format!("{name} ({why})")).collect::<Vec<_>>().join(", ")
+}
+
+impl Error {
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::UnknownView { .. } => ErrorKind::NotFound,
+            Self::UnknownColumn { .. } | Self::Sql { .. } | Self::Request { .. } => ErrorKind::Invalid,
+            Self::AnswerTooLarge { .. } | Self::BodyTooLarge { .. } => ErrorKind::Invalid,
+            Self::Inexact { .. } | Self::Behind { .. } | Self::Timeout { .. } => ErrorKind::Unavailable,
+            Self::WorkerFailed { .. } | Self::NoService { .. } => ErrorKind::Unavailable,
+            Self::Merge(error) => error.kind(),
+            Self::Dataset(error) => error.kind(),
+            Self::Query(error) => query_kind(error),
+            Self::View(_) | Self::Arrow(_) | Self::Io { .. } | Self::Task(_) | Self::Internal(_) => ErrorKind::Internal,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownView { hint, .. } | Self::UnknownColumn { hint, .. } => hint.clone(),
+            Self::Sql { hint, .. } | Self::Request { hint, .. } => hint.clone(),
+            Self::Inexact { .. } => Some("leave out require=exact to see what is there, or wait longer with timeout".into()),
+            Self::Behind { .. } => Some("wait longer with timeout; /v1/status shows each partition's lag".into()),
+            Self::Timeout { .. } => Some("narrow the query, or raise [serving] query_timeout".into()),
+            Self::AnswerTooLarge { .. } => Some("add a LIMIT or a filter, or aggregate in the query".into()),
+            Self::BodyTooLarge { .. } => Some("send it in several requests".into()),
+            Self::WorkerFailed { .. } => Some("try again".into()),
+            Self::NoService { hint, .. } => Some(hint.clone()),
+            Self::Query(error) if is_out_of_memory(error) => Some("narrow the query: it needs too much memory".into()),
+            _ => None,
+        }
+    }
+
+    fn status(&self) -> u16 {
+        match self {
+            Self::Behind { .. } | Self::Timeout { .. } => 504,
+            Self::AnswerTooLarge { .. } | Self::BodyTooLarge { .. } => 413,
+            other => other.kind().http_status(),
+        }
+    }
+
+    /// Gives DataFusion's errors back the type they had before they went through a table scan.
+    pub(crate) fn from_query(error: DataFusionError) -> Self {
+        match error {
+            DataFusionError::External(inner) => match inner.downcast::<Self>() {
+                Ok(error) => *error,
+                Err(inner) => Self::Query(DataFusionError::External(inner)),
+            },
+            DataFusionError::Context(context, inner) => match Self::from_query(*inner) {
+                Self::Query(inner) => Self::Query(DataFusionError::Context(context, Box::new(inner))),
+                other => other,
+            },
+            DataFusionError::Diagnostic(_, inner) => Self::from_query(*inner),
+            other => Self::Query(other),
+        }
+    }
+
+    /// Whether a new snapshot may cure it.
+    pub(crate) fn is_lost_worker(&self) -> bool {
+        matches!(self, Self::WorkerFailed { .. })
+    }
+}
+
+impl From<Error> for DataFusionError {
+    fn from(error: Error) -> Self {
+        Self::External(Box::new(error))
+    }
+}
+
+fn query_kind(error: &DataFusionError) -> ErrorKind {
+    match error.find_root() {
+        DataFusionError::SQL(..)
+        | DataFusionError::Plan(_)
+        | DataFusionError::SchemaError(..)
+        | DataFusionError::NotImplemented(_)
+        | DataFusionError::Execution(_)
+        | DataFusionError::ArrowError(..)
+        | DataFusionError::Collection(_)
+        | DataFusionError::ResourcesExhausted(_)
+        | DataFusionError::Configuration(_) => ErrorKind::Invalid,
+        _ => ErrorKind::Internal,
+    }
+}
+
+fn is_out_of_memory(error: &DataFusionError) -> bool {
+    matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        let message = match &error {
+            // DataFusion's own prefix ("Error during planning: ") says nothing that the status does not.
+            Error::Query(inner) => inner.strip_backtrace(),
+            other => other.to_string(),
+        };
+        let answer = Self::new(error.kind(), message).with_status(error.status());
+        match error.hint() {
+            Some(hint) => answer.with_hint(hint),
+            None => answer,
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        ApiError::from(self).into_response()
+    }
+}

@@ -1,0 +1,66 @@
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use serde_json::json;
+
+use super::value::{Cell, json_cell, object, quoted};
+use super::{Answer, sql_type};
+use crate::Error;
+
+/// `{"columns", "rows", "row_count", "elapsed_ms", "coverage"}`.
+pub(crate) fn document(answer: &Answer, elapsed: Duration) -> Result<Vec<u8>, Error> {
+    let columns: Vec<_> = answer
+        .schema
+        .fields()
+        .iter()
+        .map(|field| json!({"name": field.name(), "type": sql_type(field.data_type())}))
+        .collect();
+    let internal = |error: serde_json::Error| Error::Internal(format!("an answer cannot be written: {error}"));
+    let mut out = Vec::with_capacity(4096);
+    out.extend_from_slice(b"{\"columns\":");
+    serde_json::to_writer(&mut out, &columns).map_err(internal)?;
+    out.extend_from_slice(b",\"rows\":[");
+    let mut row_count = 0;
+    for batch in &answer.batches {
+        let cells = cells(batch)?;
+        for row in 0..batch.num_rows() {
+            if row_count > 0 {
+                out.push(b',');
+            }
+            row_count += 1;
+            out.push(b'[');
+            for (index, cell) in cells.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                cell(row, &mut out);
+            }
+            out.push(b']');
+        }
+    }
+    out.extend_from_slice(format!("],\"row_count\":{row_count},\"elapsed_ms\":").as_bytes());
+    let elapsed_ms = (elapsed.as_secs_f64() * 1e6).round() / 1e3;
+    serde_json::to_writer(&mut out, &elapsed_ms).map_err(internal)?;
+    out.extend_from_slice(b",\"coverage\":");
+    serde_json::to_writer(&mut out, &answer.coverage).map_err(internal)?;
+    out.push(b'}');
+    Ok(out)
+}
+
+/// One object per row and line.
+pub(crate) fn lines(answer: &Answer) -> Result<Vec<u8>, Error> {
+    let mut out = Vec::with_capacity(4096);
+    for batch in &answer.batches {
+        let names = answer.schema.fields().iter().map(|field| quoted(field.name()));
+        let members: Vec<_> = names.zip(cells(batch)?).collect();
+        for row in 0..batch.num_rows() {
+            object(&members, row, &mut out);
+            out.push(b'\n');
+        }
+    }
+    Ok(out)
+}
+
+pub(super) fn cells(batch: &RecordBatch) -> Result<Vec<Cell>, Error> {
+    batch.columns().iter().map(|column| Ok(json_cell(column)?)).collect()
+}

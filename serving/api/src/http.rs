@@ -1,0 +1,171 @@
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anabranch_model::ErrorKind;
+use anabranch_runtime::http::{ApiError, base_router};
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{MatchedPath, Path, Query, Request, State};
+use axum::http::{HeaderMap, Uri};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::routing::{any, get, post};
+use axum::{Json, Router};
+use chrono::Utc;
+use serde_json::{Value, json};
+
+use crate::Error;
+use crate::consistency::Demand;
+use crate::format::{Answer, Encoded, Format};
+use crate::params::SqlRequest;
+use crate::rows::{RowsRequest, rows};
+use crate::server::Service;
+use crate::status::{self, Reports};
+use crate::views;
+
+/// Largest body of `POST /v1/sql`, in bytes (axum's own default).
+const SQL_BODY_BYTES: u64 = 2 << 20;
+
+type Pairs = Query<Vec<(String, String)>>;
+
+/// Every route of the serving port.
+pub(crate) fn router(service: Arc<Service>) -> Router {
+    let ready = {
+        let service = Arc::clone(&service);
+        move || match service.adoption.is_ready() {
+            true => Ok(()),
+            false => Err("the publication log has not been read yet".to_owned()),
+        }
+    };
+    Router::new()
+        .route("/v1/sql", post(sql))
+        .route("/v1/views", get(list_views))
+        .route("/v1/views/{view}", get(show_view))
+        .route("/v1/views/{view}/rows", get(view_rows))
+        .route("/v1/status", get(show_status))
+        .route("/v1/batch/{*rest}", any(forward_batch))
+        .route("/v1/ingest/{*rest}", any(forward_ingest))
+        .method_not_allowed_fallback(async |uri: Uri| {
+            ApiError::new(ErrorKind::Invalid, format!("{} does not take this method", uri.path())).with_status(405)
+        })
+        .route_layer(from_fn(measure))
+        .with_state(service)
+        .merge(base_router("serve", ready))
+}
+
+async fn measure(request: Request, next: Next) -> Response {
+    let endpoint =
+        request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let started = Instant::now();
+    let response = next.run(request).await;
+    let status = response.status().as_u16().to_string();
+    metrics::counter!("anabranch_serving_requests_total", "endpoint" => endpoint.clone(), "status" => status).increment(1);
+    metrics::histogram!("anabranch_serving_request_seconds", "endpoint" => endpoint).record(started.elapsed().as_secs_f64());
+    response
+}
+
+async fn sql(
+    State(service): State<Arc<Service>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Encoded, Error> {
+    let started = Instant::now();
+    let format = Format::accepted(&headers)?;
+    let request = SqlRequest::parse(&body.map_err(bad_body)?)?;
+    let demand = request.demand()?;
+    let engine = Arc::clone(&service);
+    let wait = demand.timeout;
+    answer(&service, format, started, wait, async move { engine.sql.query(&request.sql, &demand).await }).await
+}
+
+async fn view_rows(
+    State(service): State<Arc<Service>>,
+    Path(name): Path<String>,
+    pairs: Result<Pairs, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Encoded, Error> {
+    let started = Instant::now();
+    let format = Format::accepted(&headers)?;
+    let view = views::find(&service.views, &name)?.clone();
+    let Query(pairs) = pairs.map_err(bad_query)?;
+    let request = RowsRequest::parse(&view, &pairs)?;
+    let consistency = Arc::clone(&service.consistency);
+    let wait = request.wait();
+    answer(&service, format, started, wait, async move { rows(&consistency, &view, &request).await }).await
+}
+
+/// Runs a query on the query runtime, within the time it has, and puts its answer into bytes there.
+async fn answer(
+    service: &Service,
+    format: Format,
+    started: Instant,
+    wait: std::time::Duration,
+    query: impl Future<Output = Result<Answer, Error>> + Send + 'static,
+) -> Result<Encoded, Error> {
+    let after = *service.settings.serving.query_timeout + wait;
+    let work = service.compute.run(async move {
+        let answer = query.await?;
+        format.encode(&answer, started.elapsed())
+    });
+    tokio::time::timeout(after, work).await.map_err(|_| Error::Timeout { after })?
+}
+
+async fn list_views(State(service): State<Arc<Service>>) -> Json<Value> {
+    let published = service.adoption.pin();
+    Json(json!({"views": service.views.iter().map(|view| views::summary(view, &published)).collect::<Vec<_>>()}))
+}
+
+async fn show_view(
+    State(service): State<Arc<Service>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Error> {
+    let view = views::find(&service.views, &name)?.clone();
+    let consistency = Arc::clone(&service.consistency);
+    let catalog = Arc::clone(&service.catalog);
+    let detail = service.compute.run(async move {
+        let frozen = consistency.freeze(std::slice::from_ref(&view), &Demand::default()).await?;
+        let coverage = frozen.coverage().remove(view.name()).unwrap_or_default();
+        Ok(views::detail(&view, &catalog, frozen.published(), &coverage))
+    });
+    Ok(Json(detail.await?))
+}
+
+async fn show_status(State(service): State<Arc<Service>>) -> Json<Value> {
+    let services = service.directory.services();
+    let reports = Reports::gather(&service.forwarder, &services).await;
+    let published = service.adoption.pin();
+    Json(status::document(&service.id, &service.catalog, &published, &services, &reports, Utc::now()))
+}
+
+async fn forward_batch(State(service): State<Arc<Service>>, request: Request) -> Result<Response, Error> {
+    let services = service.directory.services();
+    let turn = service.directory.next_turn(services.batch.len());
+    let lease = services.batch.get(turn).ok_or_else(|| Error::NoService {
+        message: "no batch service is alive".into(),
+        hint: "start one with `anabranch batch`".into(),
+    })?;
+    service.forwarder.forward(&lease.address, request, SQL_BODY_BYTES).await
+}
+
+async fn forward_ingest(State(service): State<Arc<Service>>, request: Request) -> Result<Response, Error> {
+    let services = service.directory.services();
+    let turn = service.directory.next_turn(services.speed.len());
+    let worker = services.speed.get(turn).ok_or_else(|| Error::NoService {
+        message: "no speed worker is alive".into(),
+        hint: "start one with `anabranch speed`".into(),
+    })?;
+    service.forwarder.forward(&worker.address, request, service.settings.serving.max_ingest_body.get()).await
+}
+
+fn bad_body(rejection: BytesRejection) -> Error {
+    if rejection.status().as_u16() == 413 {
+        return Error::BodyTooLarge { limit_bytes: SQL_BODY_BYTES };
+    }
+    Error::Request { message: rejection.body_text(), hint: None }
+}
+
+fn bad_query(rejection: QueryRejection) -> Error {
+    Error::Request { message: rejection.body_text(), hint: Some("write name=value pairs, percent-encoded".into()) }
+}
+

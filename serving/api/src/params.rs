@@ -1,0 +1,101 @@
+use std::time::Duration;
+
+use anabranch_model::TopicOffsets;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::Error;
+use crate::consistency::Demand;
+
+/// How long `require` and `at_least` wait unless the request says otherwise.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Body of `POST /v1/sql`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SqlRequest {
+    pub(crate) sql: String,
+    #[serde(default)]
+    require: Option<String>,
+    #[serde(default)]
+    at_least: Option<Value>,
+    #[serde(default)]
+    timeout: Option<Value>,
+}
+
+impl SqlRequest {
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, Error> {
+        serde_json::from_slice(body).map_err(|error| Error::Request {
+            message: format!("the body is not a query: {error}"),
+            hint: Some(r#"send {"sql": "SELECT …"}, and if need be "require", "at_least", "timeout""#.into()),
+        })
+    }
+
+    pub(crate) fn demand(&self) -> Result<Demand, Error> {
+        let timeout = match &self.timeout {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(other) => Some(other.to_string()),
+        };
+        let at_least = self.at_least.clone().filter(|value| !value.is_null());
+        demand(self.require.as_deref(), at_least, timeout.as_deref())
+    }
+}
+
+/// Reads the three parameters that say what an answer must cover.
+pub(crate) fn demand(require: Option<&str>, at_least: Option<Value>, timeout: Option<&str>) -> Result<Demand, Error> {
+    let exact = match require {
+        None | Some("") => false,
+        Some("exact") => true,
+        Some(other) => {
+            return Err(Error::Request {
+                message: format!("require is {other:?}"),
+                hint: Some("the only demand is \"exact\"".into()),
+            });
+        }
+    };
+    let at_least = at_least.map(offsets).transpose()?.unwrap_or_default();
+    let timeout = timeout.map(duration).transpose()?.unwrap_or(DEFAULT_TIMEOUT);
+    Ok(Demand { exact, at_least, timeout })
+}
+
+/// `at_least` as it stands in a query string: JSON text.
+pub(crate) fn at_least_text(text: &str) -> Result<Value, Error> {
+    serde_json::from_str(text).map_err(|_| bad_at_least(text))
+}
+
+fn offsets(value: Value) -> Result<TopicOffsets, Error> {
+    let text = value.to_string();
+    serde_json::from_value(value).map_err(|_| bad_at_least(&text))
+}
+
+fn bad_at_least(text: &str) -> Error {
+    Error::Request {
+        message: format!("at_least is {text}"),
+        hint: Some(r#"give the "through" of an ingest answer: {"topic/partition": next offset}"#.into()),
+    }
+}
+
+/// `5s`, `250ms`, or seconds as a plain number.
+fn duration(text: &str) -> Result<Duration, Error> {
+    let bad = || Error::Request {
+        message: format!("timeout is {text:?}"),
+        hint: Some(format!("write it as 5s, 250ms or a number of seconds, up to {LONGEST_TIMEOUT:?}")),
+    };
+    let trimmed = text.trim();
+    let digits = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
+    let (number, unit) = trimmed.split_at(digits);
+    let number: f64 = number.parse().map_err(|_| bad())?;
+    let seconds = match unit.trim() {
+        "" | "s" | "sec" | "second" | "seconds" => number,
+        "ms" => number / 1e3,
+        "m" | "min" | "minute" | "minutes" => number * 60.0,
+        _ => return Err(bad()),
+    };
+    let duration = Duration::try_from_secs_f64(seconds).map_err(|_| bad())?;
+    if duration > LONGEST_TIMEOUT { Err(bad()) } else { Ok(duration) }
+}
+
+#[cfg(test)]
+mod tests;

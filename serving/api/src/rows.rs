@@ -1,0 +1,273 @@
+use std::sync::Arc;
+
+use anabranch_catalog::did_you_mean;
+use anabranch_view::View;
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray};
+use arrow::compute::{
+    CastOptions, SortColumn, SortOptions, cast_with_options, concat_batches, filter_record_batch, lexsort_to_indices,
+    take_record_batch,
+};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use datafusion::common::{Column, DFSchema, ScalarValue};
+use datafusion::execution::context::ExecutionProps;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, lit};
+use datafusion::physical_expr::create_physical_expr;
+
+use crate::Error;
+use crate::consistency::{Consistency, Demand};
+use crate::format::{Answer, sql_type};
+use crate::params;
+use crate::pushdown::Pushdown;
+
+/// How often a read is started anew when a speed worker disappears.
+const READS: u32 = 3;
+
+/// `GET /v1/views/{view}/rows`: filters, order and columns of one view.
+#[derive(Debug)]
+pub(crate) struct RowsRequest {
+    filters: Vec<Expr>,
+    /// Column index, descending.
+    order: Vec<(usize, bool)>,
+    limit: Option<usize>,
+    offset: usize,
+    columns: Option<Vec<usize>>,
+    demand: Demand,
+}
+
+impl RowsRequest {
+    /// Reads the query string. A column that is called like a parameter is reached with an operator: `limit.eq=5`.
+    ///
+    /// # Errors
+    /// For unknown columns, operators and parameters, and values that are not of the column's type.
+    pub(crate) fn parse(view: &View, pairs: &[(String, String)]) -> Result<Self, Error> {
+        let schema = view.output_schema();
+        let (mut filters, mut order, mut columns) = (Vec::new(), None, None);
+        let (mut limit, mut offset) = (None, 0);
+        let (mut require, mut at_least, mut timeout) = (None, None, None);
+        for (key, value) in pairs {
+            match key.as_str() {
+                "order" => order = Some(parse_order(view, &schema, value)?),
+                "limit" => limit = Some(parse_count("limit", value)?),
+                "offset" => offset = parse_count("offset", value)?,
+                "columns" => {
+                    let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
+                    columns = Some(names.map(|name| column(view, &schema, name)).collect::<Result<Vec<_>, _>>()?);
+                }
+                "require" => require = Some(value.as_str()),
+                "at_least" => at_least = Some(params::at_least_text(value)?),
+                "timeout" => timeout = Some(value.as_str()),
+                _ => filters.push(parse_filter(view, &schema, key, value)?),
+            }
+        }
+        if columns.as_ref().is_some_and(Vec::is_empty) {
+            columns = None;
+        }
+        Ok(Self {
+            filters,
+            order: order.unwrap_or_else(|| default_order(view, &schema)),
+            limit,
+            offset,
+            columns,
+            demand: params::demand(require, at_least, timeout)?,
+        })
+    }
+
+    /// How long the request may wait for its demands.
+    pub(crate) fn wait(&self) -> std::time::Duration {
+        self.demand.timeout
+    }
+}
+
+/// Answers one `rows` request.
+///
+/// # Errors
+/// Whatever freezing and merging meet.
+pub(crate) async fn rows(consistency: &Consistency, view: &View, request: &RowsRequest) -> Result<Answer, Error> {
+    let pushdown = Pushdown::new(view, &request.filters);
+    let mut attempt = 1;
+    let (batches, coverage) = loop {
+        let frozen = consistency.freeze(std::slice::from_ref(view), &request.demand).await?;
+        match frozen.read(view.name(), &pushdown).await {
+            Ok(batches) => break (batches, frozen.coverage()),
+            Err(error) if error.is_lost_worker() && attempt < READS => attempt += 1,
+            Err(error) => return Err(error),
+        }
+    };
+    let batch = arrange(view.output_schema(), &batches, request)?;
+    Ok(Answer { schema: batch.schema(), batches: vec![batch], coverage })
+}
+
+/// Filter, order, limit, columns.
+fn arrange(schema: SchemaRef, batches: &[RecordBatch], request: &RowsRequest) -> Result<RecordBatch, Error> {
+    let kept = match conjunction(request.filters.iter().cloned()) {
+        None => concat_batches(&schema, batches)?,
+        Some(filter) => {
+            let df_schema = DFSchema::try_from(Arc::clone(&schema)).map_err(Error::from_query)?;
+            let filter =
+                create_physical_expr(&filter, &df_schema, &ExecutionProps::new(), &PhysicalPlanningContext::default()).map_err(Error::from_query)?;
+            let mut kept = Vec::with_capacity(batches.len());
+            for batch in batches {
+                let mask = filter
+                    .evaluate(batch)
+                    .and_then(|mask| mask.into_array(batch.num_rows()))
+                    .map_err(Error::from_query)?;
+                kept.push(filter_record_batch(batch, mask.as_boolean())?);
+            }
+            concat_batches(&schema, &kept)?
+        }
+    };
+    let end = request.limit.map(|limit| request.offset.saturating_add(limit));
+    let sorted = if request.order.is_empty() || kept.num_rows() < 2 {
+        kept
+    } else {
+        let columns: Vec<SortColumn> = request
+            .order
+            .iter()
+            .map(|&(index, descending)| SortColumn {
+                values: Arc::clone(kept.column(index)),
+                options: Some(SortOptions { descending, nulls_first: false }),
+            })
+            .collect();
+        take_record_batch(&kept, &lexsort_to_indices(&columns, end)?)?
+    };
+    let start = request.offset.min(sorted.num_rows());
+    let end = end.unwrap_or(usize::MAX).min(sorted.num_rows());
+    let page = sorted.slice(start, end.saturating_sub(start));
+    match &request.columns {
+        Some(columns) => Ok(page.project(columns)?),
+        None => Ok(page),
+    }
+}
+
+/// The view's keys, so that pages follow each other.
+fn default_order(view: &View, schema: &SchemaRef) -> Vec<(usize, bool)> {
+    let keys = view.output_keys().iter().filter_map(|(name, _)| schema.index_of(name).ok());
+    keys.filter(|index| !schema.field(*index).data_type().is_nested()).map(|index| (index, false)).collect()
+}
+
+fn parse_order(view: &View, schema: &SchemaRef, value: &str) -> Result<Vec<(usize, bool)>, Error> {
+    let entries = value.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    entries
+        .map(|entry| {
+            let (name, descending) = match entry.strip_prefix('-') {
+                // A column may begin with a minus itself.
+                Some(rest) if schema.index_of(entry).is_err() => (rest, true),
+                _ => (entry, false),
+            };
+            let index = column(view, schema, name)?;
+            if schema.field(index).data_type().is_nested() {
+                return Err(Error::Request {
+                    message: format!("{name} is {} and has no order", sql_type(schema.field(index).data_type())),
+                    hint: None,
+                });
+            }
+            Ok((index, descending))
+        })
+        .collect()
+}
+
+fn parse_count(name: &str, value: &str) -> Result<usize, Error> {
+    value.trim().parse().map_err(|_| Error::Request {
+        message: format!("{name} is {value:?}"),
+        hint: Some("give a number of rows".into()),
+    })
+}
+
+fn column(view: &View, schema: &Schema, name: &str) -> Result<usize, Error> {
+    schema.index_of(name).map_err(|_| Error::UnknownColumn {
+        view: view.name().to_owned(),
+        column: name.to_owned(),
+        hint: did_you_mean(name, schema.fields().iter().map(|field| field.name().as_str())),
+    })
+}
+
+fn parse_filter(view: &View, schema: &SchemaRef, key: &str, value: &str) -> Result<Expr, Error> {
+    let (index, operator) = match (schema.index_of(key), key.rsplit_once('.')) {
+        (Ok(index), _) => (index, "eq"),
+        (Err(_), Some((name, operator))) => (column(view, schema, name)?, operator),
+        (Err(_), None) => {
+            // Says what it is not: a column, nor one of the parameters.
+            let known = schema.fields().iter().map(|field| field.name().as_str());
+            let known = known.chain(["order", "limit", "offset", "columns", "require", "at_least", "timeout"]);
+            let hint = did_you_mean(key, known);
+            return Err(Error::UnknownColumn { view: view.name().to_owned(), column: key.to_owned(), hint });
+        }
+    };
+    let field = schema.field(index);
+    let this = Expr::Column(Column::from_name(field.name()));
+    let value_of = |text: &str| literal(field.name(), field.data_type(), text);
+    Ok(match operator {
+        "eq" => this.eq(value_of(value)?),
+        "ne" => this.not_eq(value_of(value)?),
+        "gt" => this.gt(value_of(value)?),
+        "gte" => this.gt_eq(value_of(value)?),
+        "lt" => this.lt(value_of(value)?),
+        "lte" => this.lt_eq(value_of(value)?),
+        "in" => this.in_list(value.split(',').map(value_of).collect::<Result<_, _>>()?, false),
+        "null" => match value.trim() {
+            "true" | "1" | "" => this.is_null(),
+            "false" | "0" => this.is_not_null(),
+            other => {
+                return Err(Error::Request {
+                    message: format!("{key} is {other:?}"),
+                    hint: Some("write true or false".into()),
+                });
+            }
+        },
+        other => {
+            return Err(Error::Request {
+                message: format!("{other} is no comparison"),
+                hint: Some("there are eq, ne, gt, gte, lt, lte, in and null".into()),
+            });
+        }
+    })
+}
+
+/// Reads a value of a column's type, spelled as answers spell it.
+fn literal(name: &str, data_type: &DataType, text: &str) -> Result<Expr, Error> {
+    let bad = |hint: Option<String>| Error::Request {
+        message: format!("{text:?} is no {} for {name}", sql_type(data_type)),
+        hint,
+    };
+    if data_type.is_nested() {
+        return Err(Error::Request {
+            message: format!("{name} is {} and cannot be compared here", sql_type(data_type)),
+            hint: Some("use POST /v1/sql".into()),
+        });
+    }
+    let array: ArrayRef = match data_type {
+        DataType::Utf8 => Arc::new(StringArray::from(vec![text])),
+        DataType::Binary => {
+            let bytes = BASE64_STANDARD.decode(text).map_err(|_| bad(Some("write bytes in base64".into())))?;
+            Arc::new(BinaryArray::from_vec(vec![&bytes]))
+        }
+        _ => {
+            let strict = CastOptions { safe: false, ..CastOptions::default() };
+            let trimmed: ArrayRef = Arc::new(StringArray::from(vec![text.trim()]));
+            match cast_with_options(&trimmed, data_type, &strict) {
+                Ok(array) if array.is_valid(0) => array,
+                _ => return Err(bad(spelling(data_type))),
+            }
+        }
+    };
+    ScalarValue::try_from_array(&array, 0).map(lit).map_err(Error::from_query)
+}
+
+fn spelling(data_type: &DataType) -> Option<String> {
+    let text = match data_type {
+        DataType::Timestamp(..) => "write it like 2015-09-12T01:00:00Z",
+        DataType::Date32 | DataType::Date64 => "write it like 2015-09-12",
+        DataType::Boolean => "write true or false",
+        data_type if data_type.is_integer() => "write a whole number in the column's range",
+        data_type if data_type.is_numeric() => "write a number",
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anabranch_catalog::Catalog;
+use anabranch_dataset::{Lease, Store};
+use anabranch_runtime::{OnError, Settings, Shutdown, Tasks, http};
+use anabranch_view::View;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::Error;
+use crate::adoption::Adoption;
+use crate::compute::Compute;
+use crate::consistency::Consistency;
+use crate::directory::Directory;
+use crate::forward::Forwarder;
+use crate::sql::SqlEngine;
+use crate::starts::Starts;
+
+/// How long others believe this service's lease, and how often it is written.
+const LEASE_TTL: Duration = Duration::from_secs(10);
+const LEASE_RENEWAL: Duration = Duration::from_secs(2);
+
+/// What the serving layer needs to start.
+pub struct ServingOptions {
+    pub settings: Arc<Settings>,
+    pub catalog: Arc<Catalog>,
+    /// Compiled views, one per definition of the catalog.
+    pub views: Arc<Vec<View>>,
+    pub store: Store,
+    /// Bound by the caller, so that it can choose the port.
+    pub listener: TcpListener,
+    /// Names this process in its lease; unique among serving processes.
+    pub worker_id: String,
+    pub shutdown: Shutdown,
+}
+
+/// The serving layer. See [`ServingLayer::start`].
+pub struct ServingLayer;
+
+/// A running serving layer.
+pub struct ServingHandle {
+    address: SocketAddr,
+    tasks: Tasks,
+}
+
+/// What requests share.
+pub(crate) struct Service {
+    pub(crate) id: String,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) views: Arc<Vec<View>>,
+    pub(crate) compute: Arc<Compute>,
+    pub(crate) adoption: Arc<Adoption>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) consistency: Arc<Consistency>,
+    pub(crate) sql: SqlEngine,
+    pub(crate) forwarder: Forwarder,
+}
+
+impl ServingLayer {
+    /// Starts serving. Returns once the listener accepts requests; `/readyz` says when publications are known.
+    ///
+    /// # Errors
+    /// When threads or sockets cannot be had. An object store that does not answer is waited for.
+    pub async fn start(options: ServingOptions) -> Result<ServingHandle, Error> {
+        let ServingOptions { settings, catalog, views, store, listener, worker_id, shutdown } = options;
+        let address =
+            listener.local_addr().map_err(|source| Error::Io { what: "cannot read the listener's address", source })?;
+        let compute = Arc::new(Compute::start()?);
+        let adoption = Arc::new(Adoption::new(&store, Arc::clone(&views), Arc::clone(&compute)));
+        let directory = Arc::new(Directory::new(&store));
+        let starts = Arc::new(Starts::new(&store, Arc::clone(&catalog)));
+        let consistency = Arc::new(Consistency {
+            adoption: Arc::clone(&adoption),
+            directory: Arc::clone(&directory),
+            starts: Arc::clone(&starts),
+        });
+        let service = Arc::new(Service {
+            id: worker_id.clone(),
+            sql: SqlEngine::new(Arc::clone(&views), Arc::clone(&consistency)),
+            forwarder: Forwarder::new()?,
+            settings: Arc::clone(&settings),
+            catalog,
+            views,
+            compute,
+            adoption: Arc::clone(&adoption),
+            directory: Arc::clone(&directory),
+            consistency,
+        });
+
+        let poll = *settings.serving.poll;
+        let advertised = settings.serving.advertise.clone().unwrap_or_else(|| reachable(address));
+        let tasks = Tasks::new(shutdown.clone());
+        {
+            let (adoption, shutdown) = (Arc::clone(&adoption), shutdown.clone());
+            tasks.spawn("publications", OnError::Shutdown, async move { adoption.follow(poll, shutdown).await });
+        }
+        {
+            let (directory, shutdown) = (Arc::clone(&directory), shutdown.clone());
+            tasks.spawn("leases", OnError::Shutdown, async move { directory.follow(poll, shutdown).await });
+        }
+        {
+            let (directory, shutdown) = (Arc::clone(&directory), shutdown.clone());
+            tasks.spawn("starts", OnError::Log, async move { starts.follow(&directory, shutdown).await });
+        }
+        {
+            let shutdown = shutdown.clone();
+            tasks.spawn("lease", OnError::Log, async move {
+                keep_lease(&adoption, &directory, &worker_id, &advertised, shutdown).await
+            });
+        }
+        let router = crate::http::router(service);
+        tasks.spawn("http", OnError::Shutdown, http::serve(listener, router, shutdown));
+        tracing::info!(%address, "serving");
+        Ok(ServingHandle { address, tasks })
+    }
+}
+
+impl ServingHandle {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until it has stopped: after `shutdown.cancel()`, or because it failed.
+    ///
+    /// # Errors
+    /// The failure that stopped it.
+    pub async fn stopped(self) -> Result<(), Error> {
+        self.tasks.join().await.map_err(Error::Task)
+    }
+}
+
+/// The address others can use, as far as the listener tells.
+fn reachable(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        format!("http://127.0.0.1:{}", address.port())
+    } else {
+        format!("http://{address}")
+    }
+}
+
+/// Says that this service is alive and which publication it still reads; at once when that changes.
+async fn keep_lease(
+    adoption: &Adoption,
+    directory: &Directory,
+    id: &str,
+    address: &str,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
+    let leases = directory.leases();
+    while !shutdown.is_cancelled() {
+        let lease = Lease {
+            kind: "serve".into(),
+            id: id.to_owned(),
+            address: address.to_owned(),
+            facts: json!({"publication": adoption.oldest_pinned()}),
+            ttl: LEASE_TTL,
+        };
+        if let Err(error) = leases.renew(&lease).await {
+            tracing::warn!(%error, "this service's lease cannot be renewed");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LEASE_RENEWAL) => {}
+            () = adoption.changed() => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+    leases.release("serve", id).await?;
+    Ok(())
+}

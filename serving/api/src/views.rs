@@ -1,0 +1,56 @@
+use anabranch_catalog::{Catalog, did_you_mean};
+use anabranch_model::Coverage;
+use anabranch_view::View;
+use serde_json::{Value, json};
+
+use crate::Error;
+use crate::adoption::Published;
+use crate::format::sql_type;
+
+/// Finds a view by name.
+pub(crate) fn find<'v>(views: &'v [View], name: &str) -> Result<&'v View, Error> {
+    views.iter().find(|view| view.name() == name).ok_or_else(|| Error::UnknownView {
+        name: name.to_owned(),
+        hint: did_you_mean(name, views.iter().map(View::name)),
+    })
+}
+
+/// What `GET /v1/views` says of a view.
+pub(crate) fn summary(view: &View, published: &Published) -> Value {
+    let batch = published.views.get(view.name());
+    json!({
+        "name": view.name(),
+        "source": view.source().name,
+        "topic": view.source().topic,
+        "hash": view.hash(),
+        "columns": column_list(view),
+        "publication": batch.map(|_| published.number),
+        "batch_groups": batch.map(|batch| batch.state.rows()),
+        "batch_events": batch.map(|batch| batch.events),
+    })
+}
+
+/// What `GET /v1/views/{view}` adds: definition, plan, coverage.
+pub(crate) fn detail(view: &View, catalog: &Catalog, published: &Published, coverage: &Coverage) -> Value {
+    let mut detail = summary(view, published);
+    detail["definition"] = json!(catalog.views.get(view.name()).map(|definition| &definition.query));
+    detail["plan"] = view.describe();
+    detail["nulled_values"] = json!(view.nulled_values());
+    detail["coverage"] = json!(coverage);
+    detail
+}
+
+fn column_list(view: &View) -> Vec<Value> {
+    let schema = view.output_schema();
+    schema
+        .fields()
+        .iter()
+        .map(|field| {
+            json!({
+                "name": field.name(),
+                "type": sql_type(field.data_type()),
+                "key": view.output_keys().iter().any(|(name, _)| name == field.name()),
+            })
+        })
+        .collect()
+}
