@@ -1,0 +1,149 @@
+use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{
+    DataType, Decimal128Type, Decimal256Type, Field, Float16Type, Float32Type, Float64Type, Int64Type, UInt64Type, i256,
+};
+use datafusion::common::{Result, not_impl_err};
+use datafusion::physical_expr::GroupsAccumulatorAdapter;
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+
+use super::count::CountRows;
+use super::distinct::DistinctValues;
+use super::extreme::FloatExtreme;
+use super::sum::WideSum;
+
+/// One piece of partial state: what it reads, and how it accumulates.
+#[derive(Debug, Clone)]
+pub(crate) struct Slot {
+    /// What accumulates, for field names and `describe`.
+    pub label: String,
+    pub kind: SlotKind,
+    /// Indices into [`crate::Prepared::inputs`]: arguments, then ordering columns.
+    pub args: Vec<usize>,
+    /// Index into [`crate::Prepared::inputs`] of the FILTER predicate.
+    pub filter: Option<usize>,
+    /// Two slots with the same text are the same; it goes into the view's hash.
+    pub text: String,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum SlotKind {
+    CountRows,
+    /// Exact sum of integers or decimals of this type.
+    WideSum(DataType),
+    FloatExtreme { data_type: DataType, greatest: bool },
+    Distinct(DataType),
+    Function(Box<AggregateFunctionExpr>),
+}
+
+/// The state type of an exact sum, if values of `data_type` have one.
+pub(crate) fn wide_sum_type(data_type: &DataType) -> Option<DataType> {
+    Some(match data_type {
+        DataType::Int64 | DataType::UInt64 => DataType::Decimal128(38, 0),
+        // 10^19 values of 19 digits fit into 38 digits; no log holds as many.
+        DataType::Decimal128(precision, scale) if *precision <= 19 => DataType::Decimal128(38, *scale),
+        DataType::Decimal128(_, scale) => DataType::Decimal256(76, *scale),
+        DataType::Decimal256(precision, scale) if *precision <= 57 => DataType::Decimal256(76, *scale),
+        _ => return None,
+    })
+}
+
+impl Slot {
+    /// A new, empty accumulator.
+    pub(crate) fn accumulator(&self) -> Result<Box<dyn GroupsAccumulator>> {
+        Ok(match &self.kind {
+            SlotKind::CountRows => Box::new(CountRows::default()),
+            SlotKind::Distinct(data_type) => Box::new(DistinctValues::try_new(data_type)?),
+            SlotKind::WideSum(data_type) => wide_sum(data_type)?,
+            SlotKind::FloatExtreme { data_type, greatest } => match data_type {
+                DataType::Float16 => Box::new(FloatExtreme::<Float16Type>::new(*greatest)),
+                DataType::Float32 => Box::new(FloatExtreme::<Float32Type>::new(*greatest)),
+                _ => Box::new(FloatExtreme::<Float64Type>::new(*greatest)),
+            },
+            SlotKind::Function(function) => {
+                if function.groups_accumulator_supported() {
+                    function.create_groups_accumulator()?
+                } else {
+                    let function = function.clone();
+                    Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator()))
+                }
+            }
+        })
+    }
+
+    /// Fields of the state, named after the slot's number. All are nullable, so that every batch fits.
+    pub(crate) fn state_fields(&self, number: usize) -> Result<Vec<Field>> {
+        let name = format!("{number}_{}", self.label);
+        let single = |data_type| Ok(vec![Field::new(&name, data_type, true)]);
+        match &self.kind {
+            SlotKind::CountRows => single(DataType::Int64),
+            SlotKind::Distinct(data_type) => single(DataType::List(super::distinct::item_field(data_type))),
+            SlotKind::WideSum(data_type) => match wide_sum_type(data_type) {
+                Some(state) => single(state),
+                None => not_impl_err!("sum of {data_type}"),
+            },
+            SlotKind::FloatExtreme { data_type, .. } => single(data_type.clone()),
+            SlotKind::Function(function) => {
+                let fields = function.state_fields()?;
+                if let [field] = fields.as_slice() {
+                    return single(field.data_type().clone());
+                }
+                Ok(fields
+                    .iter()
+                    .enumerate()
+                    .map(|(part, field)| {
+                        let inner = field.name().split_once('[').map(|(_, part)| part.trim_end_matches(']').to_string());
+                        let part = inner.unwrap_or_else(|| format!("order{part}"));
+                        Field::new(format!("{name}[{part}]"), field.data_type().clone(), true)
+                    })
+                    .collect())
+            }
+        }
+    }
+
+    /// Whether the one state column already is the result.
+    fn state_is_result(&self) -> bool {
+        match &self.kind {
+            SlotKind::Function(function) => matches!(
+                function.fun().name(),
+                "count" | "sum" | "min" | "max" | "bool_and" | "bool_or" | "bit_and" | "bit_or" | "bit_xor"
+            ),
+            _ => true,
+        }
+    }
+}
+
+fn wide_sum(data_type: &DataType) -> Result<Box<dyn GroupsAccumulator>> {
+    Ok(match data_type {
+        DataType::Int64 => Box::new(WideSum::<Int64Type, Decimal128Type>::new(0, i128::from)),
+        DataType::UInt64 => Box::new(WideSum::<UInt64Type, Decimal128Type>::new(0, i128::from)),
+        DataType::Decimal128(precision, scale) if *precision <= 19 => {
+            Box::new(WideSum::<Decimal128Type, Decimal128Type>::new(*scale, |v| v))
+        }
+        DataType::Decimal128(_, scale) => {
+            Box::new(WideSum::<Decimal128Type, Decimal256Type>::new(*scale, i256::from_i128))
+        }
+        DataType::Decimal256(_, scale) => Box::new(WideSum::<Decimal256Type, Decimal256Type>::new(*scale, |v| v)),
+        other => return not_impl_err!("sum of {other}"),
+    })
+}
+
+/// The result of a slot for each row of its merged state columns; every row is one group.
+pub(crate) fn evaluate(slot: &Slot, state: &[ArrayRef], groups: &[usize]) -> Result<ArrayRef> {
+    if slot.state_is_result() {
+        return Ok(std::sync::Arc::clone(&state[0]));
+    }
+    let mut accumulator = slot.accumulator()?;
+    accumulator.merge_batch(state, groups, groups.len())?;
+    accumulator.evaluate(EmitTo::All)
+}
+
+/// The rows that count: valid and passed by the filter. `None` when all do.
+pub(crate) fn selected(nulls: Option<&NullBuffer>, filter: Option<&BooleanArray>) -> Option<NullBuffer> {
+    let filter = filter.map(|f| match f.nulls() {
+        None => NullBuffer::new(f.values().clone()),
+        Some(valid) => NullBuffer::new(f.values() & valid.inner()),
+    });
+    NullBuffer::union(nulls.filter(|n| n.null_count() > 0), filter.as_ref()).filter(|rows| rows.null_count() > 0)
+}

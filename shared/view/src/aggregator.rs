@@ -1,0 +1,195 @@
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::Schema;
+use datafusion::common::Result;
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
+use datafusion::physical_plan::aggregates::order::GroupOrdering;
+
+use crate::error::During;
+use crate::plan::Plan;
+use crate::{Error, Prepared};
+
+/// Groups and their accumulators. Reusable: after [`Aggregator::emit`] it is as good as new, and keeps its allocations.
+pub struct Aggregator {
+    plan: Arc<Plan>,
+    groups: Groups,
+    accumulators: Vec<Box<dyn GroupsAccumulator>>,
+    /// Group of each row of the batch at hand.
+    ids: Vec<usize>,
+}
+
+enum Groups {
+    /// No GROUP BY: one group, as soon as a row has come.
+    Global { seen: bool },
+    Keyed(Box<dyn GroupValues>),
+}
+
+impl Groups {
+    fn len(&self) -> usize {
+        match self {
+            Self::Global { seen } => usize::from(*seen),
+            Self::Keyed(values) => values.len(),
+        }
+    }
+
+    fn assign(&mut self, keys: &[ArrayRef], rows: usize, ids: &mut Vec<usize>) -> Result<()> {
+        match self {
+            Self::Global { seen } => {
+                *seen = true;
+                ids.clear();
+                ids.resize(rows, 0);
+                Ok(())
+            }
+            Self::Keyed(values) => values.intern(keys, ids),
+        }
+    }
+}
+
+impl Aggregator {
+    pub(crate) fn new(plan: Arc<Plan>) -> Result<Self, Error> {
+        let groups = if plan.key_count == 0 {
+            Groups::Global { seen: false }
+        } else {
+            let keys = Schema::new(plan.state_schema.fields()[..plan.key_count].to_vec());
+            Groups::Keyed(new_group_values(Arc::new(keys), &GroupOrdering::None).during(&plan.name, "grouping")?)
+        };
+        let accumulators =
+            plan.slots.iter().map(super::aggregate::Slot::accumulator).collect::<Result<_>>().during(&plan.name, "aggregates")?;
+        Ok(Self { plan, groups, accumulators, ids: vec![] })
+    }
+
+    /// Folds prepared rows.
+    ///
+    /// # Errors
+    /// Only when the engine fails; no row can make it.
+    pub fn fold(&mut self, prepared: &Prepared) -> Result<(), Error> {
+        if prepared.rows == 0 {
+            return Ok(());
+        }
+        let name = Arc::clone(&self.plan.name);
+        self.groups.assign(&prepared.keys, prepared.rows, &mut self.ids).during(&name, "grouping")?;
+        let total = self.groups.len();
+        let mut values = Vec::new();
+        for (slot, accumulator) in self.plan.slots.iter().zip(&mut self.accumulators) {
+            values.clear();
+            values.extend(slot.args.iter().map(|&arg| Arc::clone(&prepared.inputs[arg])));
+            let filter = slot.filter.map(|filter| prepared.inputs[filter].as_boolean());
+            accumulator.update_batch(&values, &self.ids, filter, total).during(&name, "fold")?;
+        }
+        Ok(())
+    }
+
+    /// Merges partial state (any batch of the view's state schema, groups may repeat).
+    ///
+    /// # Errors
+    /// When the batch is not state of this view.
+    pub fn merge(&mut self, state: &RecordBatch) -> Result<(), Error> {
+        let plan = Arc::clone(&self.plan);
+        let columns = plan.state_columns(state)?;
+        if state.num_rows() == 0 {
+            return Ok(());
+        }
+        let keys = &columns[..plan.key_count];
+        self.groups.assign(keys, state.num_rows(), &mut self.ids).during(&plan.name, "grouping")?;
+        let total = self.groups.len();
+        for (range, accumulator) in plan.slot_columns.iter().zip(&mut self.accumulators) {
+            accumulator.merge_batch(&columns[range.clone()], &self.ids, total).during(&plan.name, "merge")?;
+        }
+        Ok(())
+    }
+
+    /// Emits everything as one batch of the state schema, in the order in which groups were first seen, and is empty
+    /// afterwards. A global aggregate that has seen no row emits none.
+    ///
+    /// # Errors
+    /// Only when the engine fails.
+    pub fn emit(&mut self) -> Result<RecordBatch, Error> {
+        let plan = &self.plan;
+        let count = self.groups.len();
+        if count == 0 {
+            return Ok(RecordBatch::new_empty(Arc::clone(&plan.state_schema)));
+        }
+        let mut columns = match &mut self.groups {
+            Groups::Global { seen } => {
+                *seen = false;
+                vec![]
+            }
+            Groups::Keyed(values) => {
+                let keys = values.emit(EmitTo::All).during(&plan.name, "emit")?;
+                // Not every implementation forgets its groups when it emits them.
+                values.clear_shrink(count);
+                keys
+            }
+        };
+        for accumulator in &mut self.accumulators {
+            columns.extend(accumulator.state(EmitTo::All).during(&plan.name, "emit")?);
+        }
+        plan.state_batch(columns, count)
+    }
+
+    /// Groups held.
+    pub fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Heap bytes held.
+    pub fn size_bytes(&self) -> usize {
+        let groups = match &self.groups {
+            Groups::Global { .. } => 0,
+            Groups::Keyed(values) => values.size(),
+        };
+        let accumulators: usize = self.accumulators.iter().map(|a| a.size()).sum();
+        groups + accumulators + self.ids.capacity() * size_of::<usize>()
+    }
+}
+
+impl Plan {
+    /// The state that stands for no row at all, of one group: what a global aggregate starts from.
+    pub(crate) fn empty_group(&self) -> Result<RecordBatch, Error> {
+        let nothing: Vec<ArrayRef> =
+            self.state_schema.fields().iter().map(|f| arrow::array::new_empty_array(f.data_type())).collect();
+        let mut columns = vec![];
+        for (slot, range) in self.slots.iter().zip(&self.slot_columns) {
+            let mut accumulator = slot.accumulator().during(&self.name, "aggregates")?;
+            accumulator.merge_batch(&nothing[range.clone()], &[], 1).during(&self.name, "merge")?;
+            columns.extend(accumulator.state(EmitTo::All).during(&self.name, "emit")?);
+        }
+        self.state_batch(columns, 1)
+    }
+
+    /// Columns of this view's state schema as a batch of it.
+    fn state_batch(&self, mut columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, Error> {
+        for (column, field) in columns.iter_mut().zip(self.state_schema.fields()) {
+            if column.data_type() != field.data_type() {
+                *column = cast(column, field.data_type()).during(&self.name, "emit")?;
+            }
+        }
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(Arc::clone(&self.state_schema), columns, &options).during(&self.name, "emit")
+    }
+
+    /// The columns of a batch that should be state of this view; columns beyond it are left out.
+    pub(crate) fn state_columns<'b>(&self, state: &'b RecordBatch) -> Result<std::borrow::Cow<'b, [ArrayRef]>, Error> {
+        let fields = self.state_schema.fields();
+        let wrong = |reason: String| Error::State { view: Arc::clone(&self.name), reason };
+        if state.num_columns() < fields.len() {
+            return Err(wrong(format!("{} columns instead of {}", state.num_columns(), fields.len())));
+        }
+        let columns = &state.columns()[..fields.len()];
+        let mut recast: Option<Vec<ArrayRef>> = None;
+        for (i, (column, field)) in columns.iter().zip(fields).enumerate() {
+            if column.data_type() != field.data_type() {
+                // A file may give back names and nullability of list items differently.
+                let column = cast(column, field.data_type()).map_err(|e| wrong(format!("column {}: {e}", field.name())))?;
+                recast.get_or_insert_with(|| columns.to_vec())[i] = column;
+            }
+        }
+        Ok(match recast {
+            Some(columns) => columns.into(),
+            None => columns.into(),
+        })
+    }
+}

@@ -1,0 +1,9 @@
+//! From the text of a view to plain expressions: what is refused and where, planning, and taking the plan apart.
+
+mod check;
+mod logical;
+mod session;
+
+pub(crate) use check::{check, internal};
+pub(crate) use logical::{Logical, plan};
+pub(crate) use session::{coerce, coerced_expression, session};
