@@ -102,6 +102,7 @@ pub struct StateFileWriter {
     encoder: Option<ArrowWriter<Vec<u8>>>,
     upload: BufWriter,
     path: Path,
+    schema: SchemaRef,
     bytes: u64,
     rows: u64,
 }
@@ -121,10 +122,12 @@ impl StateFileWriter {
         let encoder =
             ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties)).map_err(Error::parquet(path))?;
         let upload = BufWriter::new(store.objects().clone(), path.clone());
+        let (path, schema) = (path.clone(), schema.clone());
         Ok(Self {
             encoder: Some(encoder),
             upload,
-            path: path.clone(),
+            path,
+            schema,
             bytes: 0,
             rows: 0,
         })
@@ -142,6 +145,21 @@ impl StateFileWriter {
     /// is of no use afterwards.
     pub async fn write(&mut self, batch: RecordBatch) -> Result<()> {
         let rows = batch.num_rows() as u64;
+        // Parquet's writer would take the columns it gets and close a file that nobody can read.
+        let columns = |schema: &SchemaRef| {
+            schema
+                .fields()
+                .iter()
+                .map(|field| (field.name().clone(), field.data_type().clone()))
+                .collect::<Vec<_>>()
+        };
+        if columns(&self.schema) != columns(&batch.schema()) {
+            self.encoder = None;
+            return Err(Error::corrupt(
+                &self.path,
+                "a batch does not have the columns of the file",
+            ));
+        }
         self.encode(move |encoder| encoder.write(&batch)).await?;
         self.rows += rows;
         self.drain(UPLOAD_BYTES).await

@@ -147,6 +147,7 @@ fn s3_opens_with_options_and_a_plain_endpoint() {
         ("aws_endpoint", "http://localhost:9000"),
         ("aws_region", "us-east-1"),
         ("aws_access_key_id", "k"),
+        ("aws_secret_access_key", "s"),
     ];
     let options = options.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let store = Store::open("s3://bucket/some/prefix/", &options.into()).unwrap();
