@@ -28,7 +28,11 @@ impl Control {
     }
 
     pub(crate) fn check(&self) -> Result<(), crate::Error> {
-        if self.is_cancelled() { Err(crate::Error::Cancelled) } else { Ok(()) }
+        if self.is_cancelled() {
+            Err(crate::Error::Cancelled)
+        } else {
+            Ok(())
+        }
     }
 }
 

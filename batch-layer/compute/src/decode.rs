@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StructArray, new_null_array};
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
@@ -39,34 +39,60 @@ pub(crate) struct RowGroup {
 
 impl OpenFile {
     pub(crate) fn open(input: InputFile, plan: &Plan) -> Result<Arc<Self>, Error> {
-        let InputFile { path, bytes, metadata, guard } = input;
+        let InputFile {
+            path,
+            bytes,
+            metadata,
+            guard,
+        } = input;
         let options = ArrowReaderOptions::new();
         let loaded = match metadata {
             Some(metadata) => ArrowReaderMetadata::try_new(metadata, options),
             None => ArrowReaderMetadata::load(&bytes, options),
         };
-        let metadata = loaded.map_err(|source| Error::Parquet { path: path.clone(), source })?;
+        let metadata = loaded.map_err(|source| Error::Parquet {
+            path: path.clone(),
+            source,
+        })?;
         let mask = wanted_roots(metadata.parquet_schema(), plan.columns());
-        Ok(Arc::new(Self { path, bytes, metadata, mask, schema: plan.schema().clone(), _guard: guard }))
+        Ok(Arc::new(Self {
+            path,
+            bytes,
+            metadata,
+            mask,
+            schema: plan.schema().clone(),
+            _guard: guard,
+        }))
     }
 
     /// The row groups that have rows, in file order.
     pub(crate) fn row_groups(self: &Arc<Self>) -> impl Iterator<Item = RowGroup> + '_ {
-        self.metadata.metadata().row_groups().iter().enumerate().filter(|(_, group)| group.num_rows() > 0).map(
-            |(index, group)| {
-                let leaves = group.columns().iter().enumerate().filter(|(leaf, _)| self.mask.leaf_included(*leaf));
+        self.metadata
+            .metadata()
+            .row_groups()
+            .iter()
+            .enumerate()
+            .filter(|(_, group)| group.num_rows() > 0)
+            .map(|(index, group)| {
+                let leaves = group
+                    .columns()
+                    .iter()
+                    .enumerate()
+                    .filter(|(leaf, _)| self.mask.leaf_included(*leaf));
                 RowGroup {
                     file: self.clone(),
                     index,
                     rows: group.num_rows().unsigned_abs(),
                     bytes: leaves.map(|(_, chunk)| chunk.compressed_size().unsigned_abs()).sum(),
                 }
-            },
-        )
+            })
     }
 
     fn parquet_error(&self, source: parquet::errors::ParquetError) -> Error {
-        Error::Parquet { path: self.path.clone(), source }
+        Error::Parquet {
+            path: self.path.clone(),
+            source,
+        }
     }
 }
 
@@ -97,11 +123,13 @@ impl Iterator for RowGroupReader<'_> {
             Ok(batch) => batch,
             Err(source) => return Some(Err(self.file.parquet_error(source.into()))),
         };
-        Some(conform_batch(&batch, &self.file.schema).map_err(|(column, source)| Error::Column {
-            path: self.file.path.clone(),
-            column,
-            source,
-        }))
+        Some(
+            conform_batch(&batch, &self.file.schema).map_err(|(column, source)| Error::Column {
+                path: self.file.path.clone(),
+                column,
+                source,
+            }),
+        )
     }
 }
 
@@ -148,7 +176,15 @@ fn conform(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, ArrowError>
                 arrow::array::ListArray::try_new(field.clone(), from.offsets().clone(), values, from.nulls().cloned())?;
             Ok(Arc::new(list))
         }
-        (_, wanted) => cast(column, wanted),
+        // A value that does not fit is an error: a null here would be a silently wrong answer.
+        (_, wanted) => cast_with_options(
+            column,
+            wanted,
+            &CastOptions {
+                safe: false,
+                ..CastOptions::default()
+            },
+        ),
     }
 }
 

@@ -82,10 +82,16 @@ impl Error {
     }
 
     pub(crate) fn view(view: &anabranch_view::View) -> impl FnOnce(anabranch_view::Error) -> Self + '_ {
-        move |source| Self::View { view: view.name().to_owned(), source }
+        move |source| Self::View {
+            view: view.name().to_owned(),
+            source,
+        }
     }
 
     pub(crate) fn arrow(view: &anabranch_view::View) -> impl FnOnce(arrow::error::ArrowError) -> Self + '_ {
-        move |source| Self::Arrow { view: view.name().to_owned(), source }
+        move |source| Self::Arrow {
+            view: view.name().to_owned(),
+            source,
+        }
     }
 }

@@ -24,7 +24,11 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: 0, memory_budget_bytes: 2 << 30, spill_dir: None }
+        Self {
+            threads: 0,
+            memory_budget_bytes: 2 << 30,
+            spill_dir: None,
+        }
     }
 }
 
@@ -74,13 +78,21 @@ impl Kernel {
         // Half of the budget for folding; merging needs the other half.
         let limit_bytes = self.memory_budget_bytes / 2 / plan.lanes();
         let slots = (0..plan.lanes())
-            .map(|_| Ok(Slot { queue: Mutex::default(), lane: Mutex::new(Lane::new(plan, limit_bytes)?) }))
+            .map(|_| {
+                Ok(Slot {
+                    queue: Mutex::default(),
+                    lane: Mutex::new(Lane::new(plan, limit_bytes)?),
+                })
+            })
             .collect::<Result<Vec<_>, Error>>()?;
         let fold = Fold {
             slots,
             spill: &self.spill,
             control,
-            backlog: Backlog { limit: 2 * plan.lanes().max(self.threads()), ..Backlog::default() },
+            backlog: Backlog {
+                limit: 2 * plan.lanes().max(self.threads()),
+                ..Backlog::default()
+            },
             failure: Mutex::new(None),
         };
         let fed = self.pool.in_place_scope(|scope| fold.feed(scope, plan, input));
@@ -100,8 +112,12 @@ impl Kernel {
                 states.push(state);
             }
         }
-        let reducer =
-            Reducer { pool: &self.pool, spill: &self.spill, memory_budget_bytes: self.memory_budget_bytes, control };
+        let reducer = Reducer {
+            pool: &self.pool,
+            spill: &self.spill,
+            memory_budget_bytes: self.memory_budget_bytes,
+            control,
+        };
         let results = plan.views().iter().zip(per_view).map(|(view, lanes)| {
             let runs = reducer.sorted_runs(view, lanes)?;
             Ok(ViewState::new(view.clone(), rows, runs))
@@ -149,11 +165,16 @@ impl Fold<'_> {
             if let Some(previous) = previous.replace(file.path.clone())
                 && previous >= file.path
             {
-                return Err(Error::OutOfOrder { path: file.path, previous });
+                return Err(Error::OutOfOrder {
+                    path: file.path,
+                    previous,
+                });
             }
             let file = OpenFile::open(file, plan)?;
             for group in file.row_groups() {
-                let least = (0..lane_rows.len()).min_by_key(|lane| lane_rows[*lane]).expect("a plan has a lane");
+                let least = (0..lane_rows.len())
+                    .min_by_key(|lane| lane_rows[*lane])
+                    .expect("a plan has a lane");
                 lane_rows[least] += group.rows;
                 self.backlog.enter();
                 self.enqueue(scope, least, group);
@@ -217,8 +238,10 @@ struct Backlog {
 impl Backlog {
     fn enter(&self) {
         let waiting = lock(&self.waiting);
-        let mut waiting =
-            self.left.wait_while(waiting, |waiting| *waiting >= self.limit).unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self
+            .left
+            .wait_while(waiting, |waiting| *waiting >= self.limit)
+            .unwrap_or_else(PoisonError::into_inner);
         *waiting += 1;
     }
 
@@ -234,7 +257,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("no message").to_owned()
 }
 

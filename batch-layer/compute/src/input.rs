@@ -25,7 +25,12 @@ pub struct InputFile {
 impl InputFile {
     /// A file that is wholly in memory.
     pub fn whole(path: impl Into<String>, bytes: Bytes) -> Self {
-        Self { path: path.into(), bytes: FileBytes::Whole(bytes), metadata: None, guard: None }
+        Self {
+            path: path.into(),
+            bytes: FileBytes::Whole(bytes),
+            metadata: None,
+            guard: None,
+        }
     }
 }
 
@@ -52,7 +57,10 @@ impl FileBytes {
     /// Ranges of a file of `len` bytes: `(start, bytes)` in any order, not overlapping.
     pub fn sparse(len: u64, mut parts: Vec<(u64, Bytes)>) -> Self {
         parts.sort_by_key(|(start, _)| *start);
-        Self::Sparse { len, parts: parts.into() }
+        Self::Sparse {
+            len,
+            parts: parts.into(),
+        }
     }
 
     /// Bytes held in memory.
@@ -69,7 +77,10 @@ impl FileBytes {
             Self::Whole(bytes) => (0, bytes),
             Self::Sparse { parts, .. } => {
                 let after = parts.partition_point(|(part_start, _)| *part_start <= start);
-                let (part_start, bytes) = after.checked_sub(1).and_then(|i| parts.get(i)).ok_or_else(|| absent(start))?;
+                let (part_start, bytes) = after
+                    .checked_sub(1)
+                    .and_then(|i| parts.get(i))
+                    .ok_or_else(|| absent(start))?;
                 (*part_start, bytes)
             }
         };
@@ -105,7 +116,10 @@ impl ChunkReader for FileBytes {
         let bytes = self.from(start)?;
         if bytes.len() < length {
             let cause = io::Error::from(io::ErrorKind::UnexpectedEof);
-            return Err(ParquetError::EOF(format!("{length} bytes wanted at {start}, {} are there: {cause}", bytes.len())));
+            return Err(ParquetError::EOF(format!(
+                "{length} bytes wanted at {start}, {} are there: {cause}",
+                bytes.len()
+            )));
         }
         Ok(bytes.slice(..length))
     }
@@ -123,7 +137,9 @@ pub fn projected_ranges(metadata: &ParquetMetaData, columns: &[String]) -> Resul
         for (leaf, chunk) in group.columns().iter().enumerate() {
             if mask.leaf_included(leaf) {
                 let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
-                let bounds = u64::try_from(start).ok().zip(u64::try_from(chunk.compressed_size()).ok());
+                let bounds = u64::try_from(start)
+                    .ok()
+                    .zip(u64::try_from(chunk.compressed_size()).ok());
                 let (start, len) = bounds
                     .ok_or_else(|| ParquetError::General("negative offset or size of a column chunk".to_owned()))?;
                 ranges.push(start..start + len);

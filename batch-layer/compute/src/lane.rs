@@ -7,13 +7,9 @@ use crate::decode::RowGroup;
 use crate::spill::{SPILL_PARTITIONS, SpillArea, SpillFile};
 use crate::{Control, Error, Plan};
 
-/// Batches between two looks at the memory held. Counted per lane, so that spill points do not depend on timing.
-const BATCHES_PER_CHECK: u64 = 16;
-
 pub(crate) struct Lane {
     views: Vec<LaneView>,
     rows: u64,
-    batches: u64,
     limit_bytes: usize,
 }
 
@@ -38,10 +34,18 @@ impl Lane {
             .iter()
             .map(|view| {
                 let aggregator = view.aggregator().map_err(Error::view(view))?;
-                Ok(LaneView { view: view.clone(), aggregator, spilled: Vec::new() })
+                Ok(LaneView {
+                    view: view.clone(),
+                    aggregator,
+                    spilled: Vec::new(),
+                })
             })
             .collect::<Result<_, Error>>()?;
-        Ok(Self { views, rows: 0, batches: 0, limit_bytes })
+        Ok(Self {
+            views,
+            rows: 0,
+            limit_bytes,
+        })
     }
 
     /// Decodes a row group once and folds it into every view.
@@ -56,10 +60,7 @@ impl Lane {
             let rows = batch.num_rows() as u64;
             self.rows += rows;
             control.progress().add_rows(rows);
-            self.batches += 1;
-            if self.batches.is_multiple_of(BATCHES_PER_CHECK) {
-                self.bound_memory(spill, control)?;
-            }
+            self.bound_memory(spill, control)?;
         }
         control.progress().add_bytes(group.bytes);
         Ok(())
@@ -76,8 +77,12 @@ impl Lane {
             return Ok(());
         }
         while held.iter().sum::<usize>() > self.limit_bytes / 2 {
-            let (largest, bytes) =
-                held.iter().copied().enumerate().max_by_key(|(_, bytes)| *bytes).expect("a plan has a view");
+            let (largest, bytes) = held
+                .iter()
+                .copied()
+                .enumerate()
+                .max_by_key(|(_, bytes)| *bytes)
+                .expect("a plan has a view");
             // A view of one group that is large cannot be split; spilling it over and over would not help.
             if bytes == 0 || self.views[largest].aggregator.groups() <= 1 {
                 break;
@@ -90,10 +95,16 @@ impl Lane {
 
     /// Ends the lane: what it holds, per view in the plan's order.
     pub(crate) fn finish(self) -> Result<Vec<LaneState>, Error> {
-        let states = self.views.into_iter().map(|LaneView { view, mut aggregator, spilled }| {
-            let rest = aggregator.emit().map_err(Error::view(&view))?;
-            Ok(LaneState { spilled, rest })
-        });
+        let states = self.views.into_iter().map(
+            |LaneView {
+                 view,
+                 mut aggregator,
+                 spilled,
+             }| {
+                let rest = aggregator.emit().map_err(Error::view(&view))?;
+                Ok(LaneState { spilled, rest })
+            },
+        );
         states.collect()
     }
 }
@@ -117,7 +128,12 @@ pub(crate) fn spill_state(
 ) -> Result<SpillFile, Error> {
     let parts = view.split_state(state, SPILL_PARTITIONS).map_err(Error::view(view))?;
     let file = area.write(&view.state_schema(), &parts)?;
-    tracing::debug!(view = view.name(), groups = state.num_rows(), bytes = file.file_bytes, "spilled partial state");
+    tracing::debug!(
+        view = view.name(),
+        groups = state.num_rows(),
+        bytes = file.file_bytes,
+        "spilled partial state"
+    );
     control.progress().add_spilled_bytes(file.file_bytes);
     Ok(file)
 }

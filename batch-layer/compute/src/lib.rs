@@ -34,10 +34,12 @@ mod plan;
 mod reduce;
 mod result;
 mod spill;
+#[cfg(test)]
+mod testing;
 
 pub use control::{Control, Progress, ProgressSnapshot};
 pub use error::Error;
 pub use fold::{Kernel, Options};
 pub use input::{FileBytes, InputError, InputFile, projected_ranges};
 pub use plan::Plan;
-pub use result::{FINALISED_PREFIX, ViewState, batch_view_schema};
+pub use result::{ViewState, batch_view_schema};

@@ -26,11 +26,17 @@ enum RunSource {
 
 impl Run {
     pub(crate) fn memory(state: RecordBatch) -> Self {
-        Self { groups: state.num_rows() as u64, source: RunSource::Memory(state) }
+        Self {
+            groups: state.num_rows() as u64,
+            source: RunSource::Memory(state),
+        }
     }
 
     pub(crate) fn spilled(file: SpillFile, groups: u64) -> Self {
-        Self { source: RunSource::Spilled(file), groups }
+        Self {
+            source: RunSource::Spilled(file),
+            groups,
+        }
     }
 
     pub(crate) fn groups(&self) -> u64 {
@@ -43,7 +49,10 @@ impl Run {
                 let starts: Vec<usize> = (0..state.num_rows()).step_by(OUTPUT_ROWS).collect();
                 RunBatches::Memory(state, starts.into_iter())
             }
-            RunSource::Spilled(file) => RunBatches::Spilled(file.reader()?, file),
+            RunSource::Spilled(file) => RunBatches::Spilled {
+                reader: file.reader()?,
+                _file: file,
+            },
         })
     }
 }
@@ -51,8 +60,11 @@ impl Run {
 /// A run, batch by batch.
 pub(crate) enum RunBatches {
     Memory(RecordBatch, vec::IntoIter<usize>),
-    // The file outlives its reader, and is removed with it.
-    Spilled(SpillReader, #[allow(dead_code)] SpillFile),
+    Spilled {
+        reader: SpillReader,
+        /// Removed when its reader is done with it.
+        _file: SpillFile,
+    },
 }
 
 impl Iterator for RunBatches {
@@ -64,7 +76,7 @@ impl Iterator for RunBatches {
                 let start = starts.next()?;
                 Some(Ok(state.slice(start, OUTPUT_ROWS.min(state.num_rows() - start))))
             }
-            Self::Spilled(reader, _) => reader.next(),
+            Self::Spilled { reader, .. } => reader.next(),
         }
     }
 }
@@ -128,12 +140,22 @@ impl KeyMerge {
         let fields = schema.fields()[..view.key_count()].iter();
         let converter = RowConverter::new(fields.map(|field| SortField::new(field.data_type().clone())).collect())
             .map_err(Error::arrow(view))?;
-        let mut merge = Self { view: view.clone(), converter, cursors: Vec::with_capacity(runs.len()), heap: Vec::new() };
+        let mut merge = Self {
+            view: view.clone(),
+            converter,
+            cursors: Vec::with_capacity(runs.len()),
+            heap: Vec::new(),
+        };
         for run in runs {
             let mut batches = run.batches()?;
             if let Some(batch) = batches.next().transpose()? {
                 let keys = merge.keys(&batch)?;
-                merge.cursors.push(Cursor { batches, batch, keys, row: 0 });
+                merge.cursors.push(Cursor {
+                    batches,
+                    batch,
+                    keys,
+                    row: 0,
+                });
             }
         }
         merge.heap = (0..merge.cursors.len()).collect();
@@ -145,7 +167,9 @@ impl KeyMerge {
 
     fn keys(&self, batch: &RecordBatch) -> Result<Rows, Error> {
         let columns: &[ArrayRef] = &batch.columns()[..self.view.key_count()];
-        self.converter.convert_columns(columns).map_err(Error::arrow(&self.view))
+        self.converter
+            .convert_columns(columns)
+            .map_err(Error::arrow(&self.view))
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, Error> {
@@ -173,7 +197,9 @@ impl KeyMerge {
             return Ok(None);
         }
         let used: Vec<&RecordBatch> = used.iter().collect();
-        interleave_record_batch(&used, &rows).map(Some).map_err(Error::arrow(&self.view))
+        interleave_record_batch(&used, &rows)
+            .map(Some)
+            .map_err(Error::arrow(&self.view))
     }
 
     /// Moves the run at the heap's root to its next batch, or takes it out.

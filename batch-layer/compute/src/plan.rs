@@ -41,14 +41,27 @@ impl Plan {
                 other.source().name
             )));
         }
-        let wanted: BTreeSet<&str> = views.iter().flat_map(|view| view.input_columns()).map(String::as_str).collect();
+        let wanted: BTreeSet<&str> = views
+            .iter()
+            .flat_map(|view| view.input_columns())
+            .map(String::as_str)
+            .collect();
         let event_schema = source.event_schema();
-        let fields: Vec<_> =
-            event_schema.fields().iter().filter(|field| wanted.contains(field.name().as_str())).cloned().collect();
+        let fields: Vec<_> = event_schema
+            .fields()
+            .iter()
+            .filter(|field| wanted.contains(field.name().as_str()))
+            .cloned()
+            .collect();
         let columns = fields.iter().map(|field| field.name().clone()).collect();
         let lanes = rows_total.div_ceil(LANE_ROWS).clamp(1, MAX_LANES);
         let lanes = usize::try_from(lanes).expect("at most MAX_LANES, which fits");
-        Ok(Self { views, columns, schema: Arc::new(Schema::new(fields)), lanes })
+        Ok(Self {
+            views,
+            columns,
+            schema: Arc::new(Schema::new(fields)),
+            lanes,
+        })
     }
 
     /// Spreads the work over exactly `lanes` lanes instead of what the row count suggests. The number of lanes is part of
@@ -82,6 +95,8 @@ impl Plan {
 /// Selects the leaves below the top-level columns named.
 pub(crate) fn wanted_roots(schema: &SchemaDescriptor, columns: &[String]) -> ProjectionMask {
     let roots = schema.root_schema().get_fields().iter().enumerate();
-    let wanted = roots.filter(|(_, field)| columns.iter().any(|name| name == field.name())).map(|(index, _)| index);
+    let wanted = roots
+        .filter(|(_, field)| columns.iter().any(|name| name == field.name()))
+        .map(|(index, _)| index);
     ProjectionMask::roots(schema, wanted)
 }

@@ -29,8 +29,11 @@ impl Reducer<'_> {
         if lanes.iter().any(|lane| !lane.spilled.is_empty()) {
             return self.merge_spilled(view, lanes);
         }
-        let mut states: Vec<RecordBatch> =
-            lanes.into_iter().map(|lane| lane.rest).filter(|state| state.num_rows() > 0).collect();
+        let mut states: Vec<RecordBatch> = lanes
+            .into_iter()
+            .map(|lane| lane.rest)
+            .filter(|state| state.num_rows() > 0)
+            .collect();
         let groups: usize = states.iter().map(RecordBatch::num_rows).sum();
         if states.len() <= 1 {
             // Nothing to merge: one lane's groups are distinct.
@@ -40,7 +43,9 @@ impl Reducer<'_> {
             return Ok(vec![sorted_run(view, &self.merge(view, states.into_iter().map(Ok))?)?]);
         }
         let parts = self.pool.install(|| {
-            let split = states.into_par_iter().map(|state| view.split_state(&state, MEMORY_PARTS));
+            let split = states
+                .into_par_iter()
+                .map(|state| view.split_state(&state, MEMORY_PARTS));
             split.collect::<Result<Vec<_>, _>>().map_err(Error::view(view))
         })?;
         self.pool.install(|| {
@@ -65,7 +70,10 @@ impl Reducer<'_> {
         let partitions: Vec<usize> = (0..SPILL_PARTITIONS).collect();
         for together in partitions.chunks(self.partitions_at_once(&files)) {
             let merged: Result<Vec<Run>, Error> = self.pool.install(|| {
-                together.into_par_iter().map(|partition| self.merge_partition(view, &files, *partition)).collect()
+                together
+                    .into_par_iter()
+                    .map(|partition| self.merge_partition(view, &files, *partition))
+                    .collect()
             });
             runs.extend(merged?);
         }

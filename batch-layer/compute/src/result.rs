@@ -7,20 +7,20 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use crate::Error;
 use crate::merge::{Run, SortedMerge};
 
-/// What the names of finalised columns begin with in batch view files: output column `edits` is stored as `answer_edits`.
-/// They are for readers that are not Anabranch; serving merges the partial state and finalises it itself.
-pub const FINALISED_PREFIX: &str = "answer_";
-
-/// Schema of a batch view's files: the view's state schema, then its finalised columns, each nullable.
+/// Schema of a batch view's files: the view's state schema, then its finalised columns, each nullable, under the names of the
+/// view's output columns (with `_` appended where a state column has that name already).
+///
+/// The finalised columns are for readers that are not Anabranch; serving merges the partial state and finalises it itself.
 pub fn batch_view_schema(view: &View) -> SchemaRef {
-    let state = view.state_schema();
-    let output = view.output_schema();
-    let finalised = output
-        .fields()
-        .iter()
-        .map(|field| Field::new(format!("{FINALISED_PREFIX}{}", field.name()), field.data_type().clone(), true));
-    let fields = state.fields().iter().cloned().chain(finalised.map(Arc::new));
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    let mut fields = view.state_schema().fields().to_vec();
+    for output in view.output_schema().fields() {
+        let mut name = output.name().clone();
+        while fields.iter().any(|field| *field.name() == name) {
+            name.push('_');
+        }
+        fields.push(Arc::new(Field::new(name, output.data_type().clone(), true)));
+    }
+    Arc::new(Schema::new(fields))
 }
 
 /// One view's result of a fold: each group once, sorted by key (ascending, nulls first).
@@ -34,7 +34,12 @@ pub struct ViewState {
 impl ViewState {
     pub(crate) fn new(view: View, rows: u64, runs: Vec<Run>) -> Self {
         let groups = runs.iter().map(Run::groups).sum();
-        Self { view, rows, groups, runs }
+        Self {
+            view,
+            rows,
+            groups,
+            runs,
+        }
     }
 
     pub fn view(&self) -> &View {
@@ -59,20 +64,33 @@ impl ViewState {
         let schema = batch_view_schema(&self.view);
         let merged = SortedMerge::new(&self.view, self.runs)?;
         let view = self.view;
-        Ok(merged.map(move |state| with_finalised(&view, &schema, &state?)))
+        let filtered = has_having(&view);
+        Ok(merged.map(move |state| with_finalised(&view, &schema, &state?, filtered)))
     }
 }
 
-/// Appends the finalised columns. Where HAVING takes groups out, the answer's rows no longer match the state's; the
-/// finalised columns of that batch are null then, since the state of every group must stay.
-fn with_finalised(view: &View, schema: &SchemaRef, state: &RecordBatch) -> Result<RecordBatch, Error> {
-    let answer = view.finalise(state).map_err(Error::view(view))?;
+/// Whether HAVING takes groups out of the view's answer.
+fn has_having(view: &View) -> bool {
+    let description = view.describe();
+    let having = description
+        .pointer("/finalise/having")
+        .and_then(|having| having.as_array());
+    having.is_some_and(|predicates| !predicates.is_empty())
+}
+
+/// Appends the finalised columns. A view with HAVING has them null: state must keep every group, of which the answer has only
+/// some.
+fn with_finalised(view: &View, schema: &SchemaRef, state: &RecordBatch, filtered: bool) -> Result<RecordBatch, Error> {
     let mut columns: Vec<ArrayRef> = state.columns().to_vec();
-    if answer.num_rows() == state.num_rows() {
-        columns.extend(answer.columns().iter().cloned());
-    } else {
+    if filtered {
         let fields = schema.fields()[state.num_columns()..].iter();
         columns.extend(fields.map(|field| new_null_array(field.data_type(), state.num_rows())));
+    } else {
+        let answer = view.finalise(state).map_err(Error::view(view))?;
+        columns.extend(answer.columns().iter().cloned());
     }
     RecordBatch::try_new(schema.clone(), columns).map_err(Error::arrow(view))
 }
+
+#[cfg(test)]
+mod tests;

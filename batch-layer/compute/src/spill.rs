@@ -37,16 +37,28 @@ struct Inner {
 
 impl SpillArea {
     pub(crate) fn open(parent: &Path) -> Result<Self, Error> {
-        let failed = |source: std::io::Error| Error::Spill { path: parent.to_owned(), source: source.into() };
+        let failed = |source: std::io::Error| Error::Spill {
+            path: parent.to_owned(),
+            source: source.into(),
+        };
         std::fs::create_dir_all(parent).map_err(failed)?;
         remove_abandoned(parent);
-        let dir = tempfile::Builder::new().prefix(DIR_PREFIX).tempdir_in(parent).map_err(failed)?;
+        let dir = tempfile::Builder::new()
+            .prefix(DIR_PREFIX)
+            .tempdir_in(parent)
+            .map_err(failed)?;
         // Locked before it gets its name: whoever finds it by name finds it locked.
         let unnamed = dir.path().join("lock.new");
         let lock = File::create(&unnamed).map_err(failed)?;
         lock.lock().map_err(failed)?;
         std::fs::rename(unnamed, dir.path().join(LOCK_FILE)).map_err(failed)?;
-        Ok(Self { inner: Arc::new(Inner { next: AtomicU64::new(0), _lock: lock, dir }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                next: AtomicU64::new(0),
+                _lock: lock,
+                dir,
+            }),
+        })
     }
 
     /// Writes batches to a new file.
@@ -61,13 +73,24 @@ impl SpillArea {
     pub(crate) fn writer(&self, schema: &Schema) -> Result<SpillWriter, Error> {
         let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
         let path = self.inner.dir.path().join(format!("{number:08}.arrow"));
-        let file = File::create(&path).map_err(|source| Error::Spill { path: path.clone(), source: source.into() })?;
+        let file = File::create(&path).map_err(|source| Error::Spill {
+            path: path.clone(),
+            source: source.into(),
+        })?;
         let options = IpcWriteOptions::default()
             .try_with_compression(Some(CompressionType::LZ4_FRAME))
             .expect("lz4 is a feature this crate turns on");
-        let writer = FileWriter::try_new_with_options(BufWriter::new(file), schema, options)
-            .map_err(|source| Error::Spill { path: path.clone(), source: source.into() })?;
-        Ok(SpillWriter { area: self.clone(), path, writer, batch_bytes: 0 })
+        let writer =
+            FileWriter::try_new_with_options(BufWriter::new(file), schema, options).map_err(|source| Error::Spill {
+                path: path.clone(),
+                source: source.into(),
+            })?;
+        Ok(SpillWriter {
+            area: self.clone(),
+            path,
+            writer,
+            batch_bytes: 0,
+        })
     }
 }
 
@@ -79,7 +102,9 @@ fn remove_abandoned(parent: &Path) {
             continue;
         }
         // Without its lock file a folder is being created or removed by somebody else right now.
-        let Ok(lock) = File::open(entry.path().join(LOCK_FILE)) else { continue };
+        let Ok(lock) = File::open(entry.path().join(LOCK_FILE)) else {
+            continue;
+        };
         match lock.try_lock() {
             Ok(()) => {
                 tracing::info!(folder = %entry.path().display(), "removing an abandoned spill folder");
@@ -101,13 +126,20 @@ pub(crate) struct SpillWriter {
 impl SpillWriter {
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<(), Error> {
         self.batch_bytes += batch.get_array_memory_size() as u64;
-        self.writer.write(batch).map_err(|source| spill_error(&self.path, source))
+        self.writer
+            .write(batch)
+            .map_err(|source| spill_error(&self.path, source))
     }
 
     pub(crate) fn finish(mut self) -> Result<SpillFile, Error> {
         self.writer.finish().map_err(|source| spill_error(&self.path, source))?;
         let file_bytes = std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
-        Ok(SpillFile { _area: self.area, path: self.path, batch_bytes: self.batch_bytes, file_bytes })
+        Ok(SpillFile {
+            _area: self.area,
+            path: self.path,
+            batch_bytes: self.batch_bytes,
+            file_bytes,
+        })
     }
 }
 
@@ -123,18 +155,31 @@ pub(crate) struct SpillFile {
 
 impl SpillFile {
     pub(crate) fn reader(&self) -> Result<SpillReader, Error> {
-        let file = File::open(&self.path)
-            .map_err(|source| Error::Spill { path: self.path.clone(), source: source.into() })?;
+        let file = File::open(&self.path).map_err(|source| Error::Spill {
+            path: self.path.clone(),
+            source: source.into(),
+        })?;
         let reader =
             FileReader::try_new(BufReader::new(file), None).map_err(|source| spill_error(&self.path, source))?;
-        Ok(SpillReader { path: self.path.clone(), reader })
+        Ok(SpillReader {
+            path: self.path.clone(),
+            reader,
+        })
     }
 
     /// Reads the batch at `index` only.
     pub(crate) fn read(&self, index: usize) -> Result<RecordBatch, Error> {
         let mut reader = self.reader()?;
-        reader.reader.set_index(index).map_err(|source| spill_error(&self.path, source))?;
-        reader.next().unwrap_or_else(|| Err(spill_error(&self.path, ArrowError::IpcError(format!("no batch {index}")))))
+        reader
+            .reader
+            .set_index(index)
+            .map_err(|source| spill_error(&self.path, source))?;
+        reader.next().unwrap_or_else(|| {
+            Err(spill_error(
+                &self.path,
+                ArrowError::IpcError(format!("no batch {index}")),
+            ))
+        })
     }
 }
 
@@ -154,12 +199,17 @@ impl Iterator for SpillReader {
     type Item = Result<RecordBatch, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.reader.next().map(|batch| batch.map_err(|source| spill_error(&self.path, source)))
+        self.reader
+            .next()
+            .map(|batch| batch.map_err(|source| spill_error(&self.path, source)))
     }
 }
 
 fn spill_error(path: &Path, source: ArrowError) -> Error {
-    Error::Spill { path: path.to_owned(), source: source.into() }
+    Error::Spill {
+        path: path.to_owned(),
+        source: source.into(),
+    }
 }
 
 #[cfg(test)]

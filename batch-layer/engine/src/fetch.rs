@@ -85,7 +85,13 @@ impl Fetch {
     }
 
     async fn run(self, sender: mpsc::Sender<Result<InputFile, InputError>>) {
-        let Self { objects, files, columns, read_ahead_bytes, folded_bytes } = self;
+        let Self {
+            objects,
+            files,
+            columns,
+            read_ahead_bytes,
+            folded_bytes,
+        } = self;
         let permits = u32::try_from(read_ahead_bytes.div_ceil(PERMIT_BYTES).max(1)).unwrap_or(u32::MAX);
         let budget = Arc::new(Semaphore::new(permits as usize));
         let plan = |file: DataFile| {
@@ -101,11 +107,20 @@ impl Fetch {
             .buffered(CONCURRENT_FILES)
             // One after the other, so that permits go to files in the order in which the kernel gives them back.
             .and_then(|planned| {
-                let wanted = u32::try_from(planned.bytes().div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX).clamp(1, permits);
+                let wanted = u32::try_from(planned.bytes().div_ceil(PERMIT_BYTES))
+                    .unwrap_or(u32::MAX)
+                    .clamp(1, permits);
                 let (budget, folded_bytes) = (budget.clone(), folded_bytes.clone());
                 async move {
-                    let permit = budget.acquire_many_owned(wanted).await.expect("this semaphore is never closed");
-                    let in_flight = InFlight { _permit: permit, file_bytes: planned.file.bytes, folded_bytes };
+                    let permit = budget
+                        .acquire_many_owned(wanted)
+                        .await
+                        .expect("this semaphore is never closed");
+                    let in_flight = InFlight {
+                        _permit: permit,
+                        file_bytes: planned.file.bytes,
+                        folded_bytes,
+                    };
                     Ok((planned, in_flight))
                 }
             })
@@ -113,7 +128,10 @@ impl Fetch {
             .try_buffered(CONCURRENT_FILES);
         let mut delivered = pin!(delivered);
         while let Some(file) = delivered.next().await {
-            let file = file.map_err(|error| InputError { kind: error.kind(), source: error.into() });
+            let file = file.map_err(|error| InputError {
+                kind: error.kind(),
+                source: error.into(),
+            });
             let failed = file.is_err();
             if sender.send(file).await.is_err() || failed {
                 return;
@@ -125,11 +143,17 @@ impl Fetch {
 /// Decides which parts of a file to read; reads its footer for that when the file is large.
 async fn plan_file(objects: &dyn ObjectStore, file: DataFile, columns: &[String]) -> Result<Planned, Error> {
     if file.bytes <= WHOLE_FILE_BYTES {
-        return Ok(Planned { file, metadata: None, ranges: Vec::new() });
+        return Ok(Planned {
+            file,
+            metadata: None,
+            ranges: Vec::new(),
+        });
     }
     let metadata = Arc::new(read_footer(objects, &file).await?);
-    let ranges =
-        projected_ranges(&metadata, columns).map_err(|source| Error::Footer { path: file.path.to_string(), source })?;
+    let ranges = projected_ranges(&metadata, columns).map_err(|source| Error::Footer {
+        path: file.path.to_string(),
+        source,
+    })?;
     let wanted_bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
     // No column at all is wanted by `count(*)` alone: the footer has the row counts.
     let whole = wanted_bytes * 100 >= file.bytes * WHOLE_FILE_PERCENT;
@@ -138,15 +162,28 @@ async fn plan_file(objects: &dyn ObjectStore, file: DataFile, columns: &[String]
         (false, true) => vec![0..0],
         (false, false) => ranges,
     };
-    Ok(Planned { file, metadata: Some(metadata), ranges })
+    Ok(Planned {
+        file,
+        metadata: Some(metadata),
+        ranges,
+    })
 }
 
 async fn read_footer(objects: &dyn ObjectStore, file: &DataFile) -> Result<ParquetMetaData, Error> {
-    let fetch = |source| Error::Fetch { path: file.path.to_string(), source };
-    let footer = |source| Error::Footer { path: file.path.to_string(), source };
+    let fetch = |source| Error::Fetch {
+        path: file.path.to_string(),
+        source,
+    };
+    let footer = |source| Error::Footer {
+        path: file.path.to_string(),
+        source,
+    };
     let mut tail_bytes = FOOTER_BYTES.min(file.bytes);
     loop {
-        let tail = objects.get_range(&file.path, file.bytes - tail_bytes..file.bytes).await.map_err(fetch)?;
+        let tail = objects
+            .get_range(&file.path, file.bytes - tail_bytes..file.bytes)
+            .await
+            .map_err(fetch)?;
         match ParquetMetaDataReader::new().parse_and_finish(&tail) {
             Ok(metadata) => return Ok(metadata),
             Err(parquet::errors::ParquetError::NeedMoreData(needed))
@@ -161,7 +198,10 @@ async fn read_footer(objects: &dyn ObjectStore, file: &DataFile) -> Result<Parqu
 
 async fn read_file(objects: &dyn ObjectStore, planned: Planned, in_flight: InFlight) -> Result<InputFile, Error> {
     let Planned { file, metadata, ranges } = planned;
-    let fetch = |source| Error::Fetch { path: file.path.to_string(), source };
+    let fetch = |source| Error::Fetch {
+        path: file.path.to_string(),
+        source,
+    };
     let bytes = if ranges.is_empty() {
         let whole = objects.get(&file.path).await.map_err(fetch)?;
         FileBytes::Whole(whole.bytes().await.map_err(fetch)?)
@@ -170,5 +210,10 @@ async fn read_file(objects: &dyn ObjectStore, planned: Planned, in_flight: InFli
         let parts: Vec<Bytes> = objects.get_ranges(&file.path, &ranges).await.map_err(fetch)?;
         FileBytes::sparse(file.bytes, ranges.iter().map(|range| range.start).zip(parts).collect())
     };
-    Ok(InputFile { path: file.path.to_string(), bytes, metadata, guard: Some(Box::new(in_flight)) })
+    Ok(InputFile {
+        path: file.path.to_string(),
+        bytes,
+        metadata,
+        guard: Some(Box::new(in_flight)),
+    })
 }

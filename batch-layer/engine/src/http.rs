@@ -23,7 +23,13 @@ const MAX_LIMIT: usize = 1000;
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let ready = {
         let shared = shared.clone();
-        move || if shared.shutdown.is_cancelled() { Err("shutting down".to_owned()) } else { Ok(()) }
+        move || {
+            if shared.shutdown.is_cancelled() {
+                Err("shutting down".to_owned())
+            } else {
+                Ok(())
+            }
+        }
     };
     let api = Router::new()
         .route("/v1/batch/runs", post(start_run).get(list_runs))
@@ -36,9 +42,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
 /// Starts a run, or queues one behind the running run; a run that is queued already answers for all who ask meanwhile.
 async fn start_run(State(shared): State<Arc<Shared>>) -> Result<(StatusCode, Json<Value>), ApiError> {
     match shared.request(Trigger::Request).await.map_err(api_error)? {
-        Requested::Run { run_id, state } => {
-            Ok((StatusCode::ACCEPTED, Json(json!({"run_id": run_id, "state": state}))))
-        }
+        Requested::Run { run_id, state } => Ok((StatusCode::ACCEPTED, Json(json!({"run_id": run_id, "state": state})))),
         // A request is queued or joined, never skipped.
         Requested::Skipped => Err(ApiError::new(ErrorKind::Conflict, "a run is on its way")),
     }

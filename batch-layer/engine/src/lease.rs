@@ -24,7 +24,12 @@ pub(crate) struct LeaseKeeper {
 
 impl LeaseKeeper {
     pub(crate) fn new(leases: Leases, id: String, address: String) -> Self {
-        Self { leases, id, address, writing: Mutex::new(()) }
+        Self {
+            leases,
+            id,
+            address,
+            writing: Mutex::new(()),
+        }
     }
 
     pub(crate) fn id(&self) -> &str {

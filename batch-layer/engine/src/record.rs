@@ -41,7 +41,12 @@ impl LiveRun {
             error: None,
             timings_ms: BTreeMap::new(),
         };
-        Self { run_id, record: Mutex::new(record), control: Control::new(), folded_bytes: Arc::default() }
+        Self {
+            run_id,
+            record: Mutex::new(record),
+            control: Control::new(),
+            folded_bytes: Arc::default(),
+        }
     }
 
     /// The record as it stands, with the progress of this moment.
@@ -101,7 +106,9 @@ pub(crate) fn eta_seconds(record: &RunRecord, now: DateTime<Utc>) -> Option<f64>
     }
     let started: DateTime<Utc> = record.started_at.as_deref()?.parse().ok()?;
     let elapsed_seconds = (now - started).to_std().ok()?.as_secs_f64();
-    let RunProgress { rows_done, rows_total, .. } = record.progress;
+    let RunProgress {
+        rows_done, rows_total, ..
+    } = record.progress;
     if rows_done == 0 {
         return None;
     }

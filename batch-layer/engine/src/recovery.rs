@@ -56,14 +56,31 @@ fn settle(mut record: RunRecord, publication: Option<&Publication>, now: &str) -
 /// Run ids that other living batch services hold. Our own former lease may still look alive after a quick restart.
 async fn runs_of_others(shared: &Shared) -> Result<BTreeSet<String>, Error> {
     let leases = shared.leases.list(KIND).await?;
-    let facts = leases.into_iter().filter(|lease| lease.id != shared.lease.id()).map(|lease| lease.facts);
+    let facts = leases
+        .into_iter()
+        .filter(|lease| lease.id != shared.lease.id())
+        .map(|lease| lease.facts);
     Ok(facts.flat_map(|facts| run_ids(&facts)).collect())
 }
 
 fn run_ids(facts: &serde_json::Value) -> Vec<String> {
-    let list = |key: &str| facts.get(key).and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
-    let running = list("running").into_iter().filter_map(|run| Some(run.get("run_id")?.as_str()?.to_owned()));
-    running.chain(list("queued").into_iter().filter_map(|run| Some(run.as_str()?.to_owned()))).collect()
+    let list = |key: &str| {
+        facts
+            .get(key)
+            .and_then(serde_json::Value::as_array)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let running = list("running")
+        .into_iter()
+        .filter_map(|run| Some(run.get("run_id")?.as_str()?.to_owned()));
+    running
+        .chain(
+            list("queued")
+                .into_iter()
+                .filter_map(|run| Some(run.as_str()?.to_owned())),
+        )
+        .collect()
 }
 
 /// The publication of a run, if there is one. Run ids sort by time, so the log need only be read back to where it is older
@@ -72,7 +89,9 @@ pub(crate) async fn publication_of(publications: &Publications, run_id: &str) ->
     let mut numbers = publications.list().await?;
     numbers.sort_unstable();
     for number in numbers.into_iter().rev() {
-        let Some(publication) = publications.get(number).await? else { continue };
+        let Some(publication) = publications.get(number).await? else {
+            continue;
+        };
         if publication.manifest.run_id == run_id {
             return Ok(Some(publication));
         }
@@ -85,7 +104,9 @@ pub(crate) async fn publication_of(publications: &Publications, run_id: &str) ->
 
 /// Whether the publication was made before the run was created (to the second, which is what a run id tells).
 fn is_older(publication: &Publication, run_id: &str) -> bool {
-    let Ok(published_at) = publication.published_at.parse::<chrono::DateTime<Utc>>() else { return false };
+    let Ok(published_at) = publication.published_at.parse::<chrono::DateTime<Utc>>() else {
+        return false;
+    };
     published_at.format("%Y%m%dT%H%M%SZ").to_string().as_str() < run_id.split('-').next().unwrap_or(run_id)
 }
 
@@ -96,9 +117,15 @@ pub(crate) async fn remove_results(shared: &Shared, run_id: &str) -> Result<(), 
     }
     let folder = Runs::folder(run_id);
     let objects = shared.store.objects();
-    let failed = |source| Error::Fetch { path: folder.to_string(), source };
+    let failed = |source| Error::Fetch {
+        path: folder.to_string(),
+        source,
+    };
     let found: Vec<_> = objects.list(Some(&folder)).try_collect().await.map_err(failed)?;
-    for object in found.iter().filter(|object| object.location.extension() == Some("parquet")) {
+    for object in found
+        .iter()
+        .filter(|object| object.location.extension() == Some("parquet"))
+    {
         objects.delete(&object.location).await.map_err(failed)?;
     }
     Ok(())

@@ -67,7 +67,11 @@ pub(crate) async fn execute(shared: &Shared, run: &Arc<LiveRun>) {
         }
     };
     run.update(|record| record.finished_at = Some(rfc3339(Utc::now())));
-    let state = if record.state == RunState::Published { "published" } else { "failed" };
+    let state = if record.state == RunState::Published {
+        "published"
+    } else {
+        "failed"
+    };
     metrics::counter!("anabranch_batch_runs_total", "state" => state, "trigger" => record.trigger.clone()).increment(1);
     metrics::histogram!("anabranch_batch_run_seconds", "state" => state).record(began.elapsed().as_secs_f64());
     metrics::counter!("anabranch_batch_rows_total").increment(record.progress.rows_done);
@@ -94,7 +98,11 @@ async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(u64, Manifest),
     let started_at = rfc3339(Utc::now());
     let began = Instant::now();
     // Read before the snapshot: a run that publishes in between then wins, and this one is told.
-    let based_on = shared.publications.latest().await?.map_or(0, |publication| publication.number);
+    let based_on = shared
+        .publications
+        .latest()
+        .await?
+        .map_or(0, |publication| publication.number);
     let mut by_source: BTreeMap<&str, Vec<View>> = BTreeMap::new();
     for view in shared.views.iter() {
         by_source.entry(&view.source().name).or_default().push(view.clone());
@@ -109,7 +117,11 @@ async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(u64, Manifest),
     run.update(|record| {
         record.cuts = cuts.clone();
         record.progress.rows_total = inputs.values().map(|input| input.rows).sum();
-        record.progress.bytes_total = inputs.values().flat_map(|input| &input.files).map(|file| file.bytes).sum();
+        record.progress.bytes_total = inputs
+            .values()
+            .flat_map(|input| &input.files)
+            .map(|file| file.bytes)
+            .sum();
     });
     // Before the first byte is read, so that the speed layer keeps segments apart at these cuts.
     shared.lease.renew(shared).await?;
@@ -132,18 +144,39 @@ async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(u64, Manifest),
         record.groups = views.values().map(|view: &BatchView| view.groups).sum();
     });
     let finished_at = rfc3339(Utc::now());
-    Ok((based_on, Manifest { run_id: run.run_id.clone(), started_at, finished_at, cuts, views }))
+    Ok((
+        based_on,
+        Manifest {
+            run_id: run.run_id.clone(),
+            started_at,
+            finished_at,
+            cuts,
+            views,
+        },
+    ))
 }
 
 /// The newest state of a view's source; nothing, and the empty cut, when nothing was ever landed.
 async fn snapshot(shared: &Shared, view: &View) -> Result<(Cut, SourceInput), Error> {
     let Some(dataset) = MasterDataset::open_existing(&shared.store, view.source()).await? else {
-        return Ok((Cut::default(), SourceInput { files: Vec::new(), rows: 0 }));
+        return Ok((
+            Cut::default(),
+            SourceInput {
+                files: Vec::new(),
+                rows: 0,
+            },
+        ));
     };
     let snapshot = dataset.snapshot(None).await?;
     let files: Vec<DataFile> = snapshot.files.into_iter().filter(|file| !file.dead).collect();
     let rows = files.iter().map(|file| file.rows).sum();
-    Ok((Cut { version: Some(snapshot.version), next: snapshot.next }, SourceInput { files, rows }))
+    Ok((
+        Cut {
+            version: Some(snapshot.version),
+            next: snapshot.next,
+        },
+        SourceInput { files, rows },
+    ))
 }
 
 async fn fold(
@@ -166,7 +199,9 @@ async fn fold(
     let (kernel, control) = (shared.kernel.clone(), run.control.clone());
     let folding =
         spawn_blocking(move || kernel.fold(&plan, std::iter::from_fn(move || files.blocking_recv()), &control));
-    let states = folding.await.map_err(|error| Error::Task(format!("folding: {error}")))??;
+    let states = folding
+        .await
+        .map_err(|error| Error::Task(format!("folding: {error}")))??;
     run.timed("fold", began.elapsed());
     Ok(states)
 }
@@ -183,7 +218,11 @@ async fn publish(shared: &Shared, based_on: u64, manifest: Manifest) -> Result<P
             }
         }
         Err(error) if error.kind() == ErrorKind::Conflict => {
-            let number = shared.publications.latest().await?.map_or(based_on + 1, |publication| publication.number);
+            let number = shared
+                .publications
+                .latest()
+                .await?
+                .map_or(based_on + 1, |publication| publication.number);
             Err(Error::Superseded { based_on, number })
         }
         Err(error) => Err(error.into()),

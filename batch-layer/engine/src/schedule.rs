@@ -26,19 +26,28 @@ impl Schedule {
     pub fn parse(expression: &str, time_zone: &str) -> Result<Self, Error> {
         let cron = Cron::from_str(expression).map_err(|error| Error::Setting {
             key: "batch.schedule",
-            message: format!("`{expression}` is not a cron expression: {error}; `*/15 * * * *` is every quarter of an hour"),
+            message: format!(
+                "`{expression}` is not a cron expression: {error}; `*/15 * * * *` is every quarter of an hour"
+            ),
         })?;
         let zone = Tz::from_str(time_zone).map_err(|_| Error::Setting {
             key: "batch.time_zone",
             message: format!("`{time_zone}` is not an IANA time zone; write one like `Europe/Berlin` or `UTC`"),
         })?;
-        Ok(Self { cron, zone, expression: expression.to_owned() })
+        Ok(Self {
+            cron,
+            zone,
+            expression: expression.to_owned(),
+        })
     }
 
     /// The first moment after `after` (exclusive); `None` when the pattern never matches again.
     pub fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let local = after.with_timezone(&self.zone);
-        self.cron.find_next_occurrence(&local, false).ok().map(|next| next.with_timezone(&Utc))
+        self.cron
+            .find_next_occurrence(&local, false)
+            .ok()
+            .map(|next| next.with_timezone(&Utc))
     }
 
     /// The expression as written.

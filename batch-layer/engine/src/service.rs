@@ -44,10 +44,24 @@ impl BatchLayer {
     /// # Errors
     /// Settings that cannot be used; a store that does not answer or has no atomic create-if-absent.
     pub async fn start(options: BatchOptions) -> Result<BatchHandle, Error> {
-        let BatchOptions { settings, catalog: _, views, store, listener, worker_id, shutdown } = options;
+        let BatchOptions {
+            settings,
+            catalog: _,
+            views,
+            store,
+            listener,
+            worker_id,
+            shutdown,
+        } = options;
         let batch = &settings.batch;
-        let schedule = batch.schedule.as_deref().map(|text| Schedule::parse(text, &batch.time_zone)).transpose()?;
-        let address = listener.local_addr().map_err(|error| Error::Task(format!("listener: {error}")))?;
+        let schedule = batch
+            .schedule
+            .as_deref()
+            .map(|text| Schedule::parse(text, &batch.time_zone))
+            .transpose()?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| Error::Task(format!("listener: {error}")))?;
         let advertised = batch.advertise.clone().unwrap_or_else(|| advertised(address));
         let kernel = Kernel::new(&Options {
             threads: batch.threads,
@@ -158,7 +172,10 @@ pub(crate) struct Skip {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Requested {
     /// This run is new, or was on its way already.
-    Run { run_id: String, state: RunState },
+    Run {
+        run_id: String,
+        state: RunState,
+    },
     Skipped,
 }
 
@@ -181,18 +198,28 @@ impl Shared {
                 let run_id = run.run_id.clone();
                 board.queued = Some(run);
                 self.wake.notify_one();
-                Ok(Requested::Run { run_id, state: RunState::Queued })
+                Ok(Requested::Run {
+                    run_id,
+                    state: RunState::Queued,
+                })
             }
             Decision::Join(run_id) => {
-                let state = if queued.as_ref() == Some(&run_id) { RunState::Queued } else { RunState::Running };
+                let state = if queued.as_ref() == Some(&run_id) {
+                    RunState::Queued
+                } else {
+                    RunState::Running
+                };
                 Ok(Requested::Run { run_id, state })
             }
             Decision::Skip { because } => {
                 tracing::warn!(%trigger, because, "skipped: a batch run is on its way");
                 metrics::counter!("anabranch_batch_skipped_total", "trigger" => trigger.as_str()).increment(1);
                 board.skipped.count += 1;
-                board.skipped.last =
-                    Some(Skip { at: rfc3339(Utc::now()), trigger: trigger.as_str().to_owned(), because });
+                board.skipped.last = Some(Skip {
+                    at: rfc3339(Utc::now()),
+                    trigger: trigger.as_str().to_owned(),
+                    because,
+                });
                 Ok(Requested::Skipped)
             }
         }
@@ -207,14 +234,22 @@ impl Shared {
     /// A run of this process that is running or queued.
     pub(crate) async fn live(&self, run_id: &str) -> Option<Arc<LiveRun>> {
         let board = self.board.lock().await;
-        [&board.running, &board.queued].into_iter().flatten().find(|run| run.run_id == run_id).cloned()
+        [&board.running, &board.queued]
+            .into_iter()
+            .flatten()
+            .find(|run| run.run_id == run_id)
+            .cloned()
     }
 
     /// A run by id: live from this process, or as recorded.
     pub(crate) async fn find(&self, run_id: &str) -> Result<RunRecord, Error> {
         match self.live(run_id).await {
             Some(run) => Ok(run.record()),
-            None => self.runs.get(run_id).await?.ok_or_else(|| Error::UnknownRun(run_id.to_owned())),
+            None => self
+                .runs
+                .get(run_id)
+                .await?
+                .ok_or_else(|| Error::UnknownRun(run_id.to_owned())),
         }
     }
 

@@ -20,7 +20,9 @@ const DEFINITION_PAUSE: Duration = Duration::from_secs(60);
 
 /// Fires the schedule.
 pub(crate) async fn schedule(shared: Arc<Shared>) -> Result<(), Error> {
-    let Some(schedule) = &shared.schedule else { return Ok(()) };
+    let Some(schedule) = &shared.schedule else {
+        return Ok(());
+    };
     let mut next = schedule.next_after(Utc::now());
     while let Some(at) = next {
         let wait = (at - Utc::now()).to_std().unwrap_or_default();
@@ -100,9 +102,15 @@ async fn ask(shared: &Shared, trigger: Trigger) {
 /// Views that an existing publication lacks, or has with another hash. Without any publication nothing is missing: realtime
 /// state covers everything then.
 fn missing_views<'v>(publication: Option<&Publication>, views: &'v [View]) -> Vec<&'v str> {
-    let Some(publication) = publication else { return Vec::new() };
+    let Some(publication) = publication else {
+        return Vec::new();
+    };
     let published = |view: &View| publication.manifest.views.get(view.name()).map(|batch| &batch.hash);
-    views.iter().filter(|view| published(view) != Some(view.hash())).map(View::name).collect()
+    views
+        .iter()
+        .filter(|view| published(view) != Some(view.hash()))
+        .map(View::name)
+        .collect()
 }
 
 /// The first worker over the budget, and its state in bytes.

@@ -57,9 +57,17 @@ pub(crate) async fn write_view(store: &Store, run_id: &str, state: ViewState) ->
             part_groups = 0;
         }
     }
-    merging.await.map_err(|error| Error::Task(format!("merging view `{}`: {error}", view.name())))?;
+    merging
+        .await
+        .map_err(|error| Error::Task(format!("merging view `{}`: {error}", view.name())))?;
     if let Some(writer) = writer {
         files.push(writer.finish().await?);
     }
-    Ok(BatchView { hash: view.hash().clone(), source: view.source().name.clone(), files, groups, rows })
+    Ok(BatchView {
+        hash: view.hash().clone(),
+        source: view.source().name.clone(),
+        files,
+        groups,
+        rows,
+    })
 }

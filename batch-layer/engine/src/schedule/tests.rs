@@ -39,7 +39,10 @@ fn six_fields_begin_with_the_second() {
 fn the_moment_itself_is_past() {
     let schedule = Schedule::parse("0 12 * * *", "UTC").unwrap();
     assert_eq!(moments(&schedule, "2026-03-01T12:00:00Z", 1), ["2026-03-02T12:00:00Z"]);
-    assert_eq!(moments(&schedule, "2026-03-01T11:59:59.999Z", 1), ["2026-03-01T12:00:00Z"]);
+    assert_eq!(
+        moments(&schedule, "2026-03-01T11:59:59.999Z", 1),
+        ["2026-03-01T12:00:00Z"]
+    );
 }
 
 #[test]
@@ -89,7 +92,10 @@ fn what_is_wrong_is_named() {
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("batch.schedule"), "{error}");
     let error = Schedule::parse("0 * * * *", "Mars/Olympus").unwrap_err();
-    assert!(error.to_string().contains("batch.time_zone") && error.to_string().contains("Mars/Olympus"), "{error}");
+    assert!(
+        error.to_string().contains("batch.time_zone") && error.to_string().contains("Mars/Olympus"),
+        "{error}"
+    );
 }
 
 #[test]
