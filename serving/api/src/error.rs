@@ -73,7 +73,8 @@ impl Error {
             Self::Merge(error) => error.kind(),
             Self::Dataset(error) => error.kind(),
             Self::Query(error) => query_kind(error),
-            Self::View(_) | Self::Arrow(_) | Self::Io { .. } | Self::Task(_) | Self::Internal(_) => ErrorKind::Internal,
+            Self::View(error) => error.kind(),
+            Self::Arrow(_) | Self::Io { .. } | Self::Task(_) | Self::Internal(_) => ErrorKind::Internal,
         }
     }
 
@@ -148,12 +149,27 @@ fn is_out_of_memory(error: &DataFusionError) -> bool {
     matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
 }
 
+/// The message with those of its causes that it does not already repeat.
+fn with_sources(error: &Error) -> String {
+    let mut message = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !message.contains(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
+        }
+        source = cause.source();
+    }
+    message
+}
+
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let message = match &error {
             // DataFusion's own prefix ("Error during planning: ") says nothing that the status does not.
             Error::Query(inner) => inner.strip_backtrace(),
-            other => other.to_string(),
+            other => with_sources(other),
         };
         let answer = Self::new(error.kind(), message).with_status(error.status());
         match error.hint() {

@@ -44,7 +44,8 @@ impl Error {
         match self {
             Self::Gap { .. } | Self::Overlap { .. } | Self::Backwards { .. } | Self::TwoPrefixes { .. } => ErrorKind::Data,
             Self::Schema { .. } => ErrorKind::Data,
-            Self::View { .. } | Self::Arrow { .. } => ErrorKind::Internal,
+            Self::View { source, .. } => source.kind(),
+            Self::Arrow { .. } => ErrorKind::Internal,
         }
     }
 }
