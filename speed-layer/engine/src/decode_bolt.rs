@@ -1,0 +1,108 @@
+//! Turns raw records into event batches, and prepares them for each view.
+
+use std::sync::Arc;
+
+use anabranch_decode::Decoder;
+use anabranch_model::columns;
+use anabranch_topology::{Bolt, BoxError, Output, Tuple};
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Int64Type, Int32Type};
+
+use crate::message::{DecodedRange, LAND_STREAM, Message, PreparedRange};
+use crate::source::{DeadSample, SourceLayer};
+
+/// Bytes of a dead letter that the status shows.
+const SAMPLE_BYTES: usize = 200;
+
+pub(crate) struct DecodeBolt {
+    layer: Arc<SourceLayer>,
+    decoder: Decoder,
+    decoded: metrics::Counter,
+    dead: metrics::Counter,
+    bytes: metrics::Counter,
+    /// Declared columns this decoder has met so far.
+    seen: usize,
+}
+
+impl DecodeBolt {
+    pub(crate) fn new(layer: Arc<SourceLayer>) -> Self {
+        let table = layer.source.name.clone();
+        Self {
+            decoder: Decoder::new(&layer.source),
+            decoded: metrics::counter!("anabranch_events_decoded_total", "table" => table.clone()),
+            dead: metrics::counter!("anabranch_dead_letters_total", "table" => table.clone()),
+            bytes: metrics::counter!("anabranch_consumed_bytes_total", "table" => table),
+            layer,
+            seen: 0,
+        }
+    }
+
+    fn note_seen_columns(&mut self) {
+        let seen = self.decoder.seen_columns();
+        let count = seen.iter().filter(|seen| **seen).count();
+        if count > self.seen {
+            self.seen = count;
+            let columns = self.layer.source.columns.iter().zip(seen);
+            let seen: Vec<_> = columns.filter(|(_, seen)| **seen).map(|(column, _)| &column.name).collect();
+            self.layer.facts.unseen_columns.lock().retain(|column| !seen.contains(&column));
+        }
+    }
+}
+
+impl Bolt<Message> for DecodeBolt {
+    fn execute(&mut self, tuple: Tuple<Message>, out: &mut Output<Message>) -> Result<(), BoxError> {
+        let (message, anchor) = tuple.into_parts();
+        let raw = match message {
+            Message::Raw(raw) => raw,
+            Message::Flush(partition) => {
+                out.emit_to(LAND_STREAM, &anchor, Message::Flush(partition))?;
+                anchor.ack();
+                return Ok(());
+            }
+            other => return Err(format!("a {} tuple cannot be decoded", other.kind()).into()),
+        };
+        if !raw.state.is_live() {
+            anchor.fail();
+            return Ok(());
+        }
+        let range = raw.batch.range;
+        self.bytes.increment(raw.batch.payload_bytes() as u64);
+        let decoded = self.decoder.decode(&raw.batch);
+        self.decoded.increment(decoded.events.num_rows() as u64);
+        if decoded.dead.num_rows() > 0 {
+            self.dead.increment(decoded.dead.num_rows() as u64);
+            self.layer.note_dead(samples(&decoded.dead), decoded.dead.num_rows() as u64);
+        }
+        self.note_seen_columns();
+        if !self.layer.views.is_empty() {
+            let views = self.layer.views.iter().map(|view| view.prepare(&decoded.events).map(Arc::new));
+            let views = views.collect::<Result<Vec<_>, _>>()?;
+            let state = Arc::clone(&raw.state);
+            let prepared = PreparedRange { state, range, views, consumed_at: raw.consumed_at };
+            out.emit(&anchor, Message::Prepared(prepared))?;
+        }
+        let bytes = decoded.events.get_array_memory_size() + decoded.dead.get_array_memory_size();
+        let (events, dead) = (decoded.events, decoded.dead);
+        out.emit_to(LAND_STREAM, &anchor, Message::Decoded(DecodedRange { state: raw.state, range, events, dead, bytes }))?;
+        anchor.ack();
+        Ok(())
+    }
+}
+
+/// The newest dead letters of a batch, newest first.
+fn samples(dead: &RecordBatch) -> impl Iterator<Item = DeadSample> + '_ {
+    let column = |name| dead.column_by_name(name);
+    let partition = column(columns::PARTITION).and_then(|a| a.as_primitive_opt::<Int32Type>());
+    let offset = column(columns::OFFSET).and_then(|a| a.as_primitive_opt::<Int64Type>());
+    let reason = column(columns::REASON).and_then(|a| a.as_string_opt::<i32>());
+    let raw = column(columns::RAW).and_then(|a| a.as_binary_opt::<i32>());
+    (0..dead.num_rows()).rev().map(move |row| DeadSample {
+        partition: partition.map_or(-1, |a| a.value(row)),
+        offset: offset.map_or(-1, |a| a.value(row)),
+        reason: reason.map_or_else(String::new, |a| a.value(row).to_owned()),
+        raw: raw.filter(|a| a.is_valid(row)).map_or_else(String::new, |a| {
+            let bytes = a.value(row);
+            String::from_utf8_lossy(&bytes[..bytes.len().min(SAMPLE_BYTES)]).into_owned()
+        }),
+    })
+}

@@ -1,0 +1,71 @@
+use anabranch_model::{ErrorKind, Offset, PartitionId};
+
+/// Why the speed layer could not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("table {table}: there is no log for it; this is a defect of whoever started the speed layer")]
+    NoLog { table: String },
+    #[error("table {table}, partition {partition}: the log ends at {log_end}, but events up to {landed} are landed; the log was cut or replaced. Restore it, or start over with another table name or storage prefix")]
+    LogShorter { table: String, partition: PartitionId, log_end: Offset, landed: Offset },
+    #[error("table {table}, partition {partition}: the log begins at {log_begin}, but reading must go on at {next}; its retention has removed events that were never landed. Set a longer retention; to go on without them, start over with another table name or storage prefix")]
+    LogTruncated { table: String, partition: PartitionId, log_begin: Offset, next: Offset },
+    #[error("table {table}, partition {partition}: the log delivered a batch from {delivered} where {expected} was next")]
+    LogGap { table: String, partition: PartitionId, delivered: Offset, expected: Offset },
+    #[error("table {table}, partition {partition}: a view bolt got state from {got} where {expected} was next")]
+    StateGap { table: String, partition: PartitionId, got: Offset, expected: Offset },
+    #[error("table {table}: landed rows cannot be folded: {message}")]
+    Rows { table: String, message: String },
+    #[error("unknown view {0}")]
+    UnknownView(String),
+    #[error("unknown snapshot {0}; it has expired")]
+    UnknownSnapshot(u64),
+    #[error(transparent)]
+    Log(#[from] anabranch_log::Error),
+    #[error(transparent)]
+    Dataset(#[from] anabranch_dataset::Error),
+    #[error(transparent)]
+    View(#[from] anabranch_view::Error),
+    #[error(transparent)]
+    Topology(#[from] anabranch_topology::Error),
+    #[error("cannot store {path}")]
+    Store {
+        path: String,
+        #[source]
+        source: object_store::Error,
+    },
+    #[error("cannot encode or read Parquet")]
+    Parquet(#[from] parquet::errors::ParquetError),
+    #[error("cannot assemble a batch")]
+    Arrow(#[from] arrow::error::ArrowError),
+    #[error("cannot listen")]
+    Io(#[from] std::io::Error),
+    #[error("a background task failed: {0}")]
+    Task(String),
+    #[error("the speed layer is stopping")]
+    Stopping,
+}
+
+impl Error {
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::LogShorter { .. } | Self::LogTruncated { .. } => ErrorKind::Invalid,
+            Self::UnknownView(_) | Self::UnknownSnapshot(_) => ErrorKind::NotFound,
+            Self::Log(error) => error.kind(),
+            Self::Dataset(error) => error.kind(),
+            Self::Store { .. } | Self::Io(_) | Self::Stopping => ErrorKind::Unavailable,
+            Self::Rows { .. } | Self::Parquet(_) | Self::Arrow(_) => ErrorKind::Data,
+            Self::NoLog { .. }
+            | Self::LogGap { .. }
+            | Self::StateGap { .. }
+            | Self::View(_)
+            | Self::Topology(_)
+            | Self::Task(_) => ErrorKind::Internal,
+        }
+    }
+
+    /// Whether the same call may succeed later.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.kind() == ErrorKind::Unavailable && !matches!(self, Self::Stopping)
+    }
+}

@@ -1,0 +1,154 @@
+//! `POST /v1/ingest/{table}`: NDJSON lines become records of the table's log.
+//!
+//! With `on_invalid=reject` the whole body is read and checked before anything is produced; with `on_invalid=dead_letter`
+//! it is produced as it comes. `accepted` counts acknowledged records only.
+
+mod body;
+mod lines;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anabranch_catalog::Source;
+use anabranch_decode::Decoder;
+use anabranch_log::PartitionedLog;
+use anabranch_model::{ErrorKind, OffsetVector, RawRecord, TopicOffsets, topic_partition};
+use anabranch_runtime::http::ApiError;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
+use serde::{Deserialize, Serialize};
+
+use crate::source::SourceLayer;
+use body::{Encoding, read_all};
+use lines::{key_of, lines};
+
+/// Records of one append.
+const APPEND_RECORDS: usize = 20_000;
+/// Bytes of one append, unless a single record is larger.
+const APPEND_BYTES: usize = 8 << 20;
+
+#[derive(Clone)]
+pub(crate) struct Ingest {
+    pub(crate) layers: Arc<BTreeMap<String, Arc<SourceLayer>>>,
+    /// Largest body, in bytes, before and after decompression.
+    pub(crate) max_body_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OnInvalid {
+    /// One bad line refuses the whole body.
+    #[default]
+    Reject,
+    /// Bad lines go through, to be kept as dead letters.
+    DeadLetter,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Parameters {
+    #[serde(default)]
+    on_invalid: OnInvalid,
+    /// Column whose value becomes the record's key, and so chooses its partition.
+    key: Option<String>,
+}
+
+/// What was acknowledged.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Accepted {
+    pub(crate) accepted: u64,
+    pub(crate) through: TopicOffsets,
+}
+
+pub(crate) async fn ingest(
+    State(ingest): State<Ingest>,
+    Path(table): Path<String>,
+    Query(parameters): Query<Parameters>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Accepted>, ApiError> {
+    let layer = ingest.layers.get(&table).ok_or_else(|| {
+        let tables: Vec<_> = ingest.layers.keys().map(String::as_str).collect();
+        ApiError::new(ErrorKind::NotFound, format!("there is no table {table}")).with_hint(format!("tables: {}", tables.join(", ")))
+    })?;
+    let key = parameters.key.as_deref().map(|name| json_key(&layer.source, name)).transpose()?;
+    let encoding = Encoding::of(&headers)?;
+    let bytes = read_all(body, encoding, ingest.max_body_bytes).await?;
+    let source = Arc::clone(&layer.source);
+    let checked = parameters.on_invalid == OnInvalid::Reject;
+    let batches = blocking(move || records(&source, &bytes, key.as_deref(), checked)).await?;
+    let mut accepted = Accepted::default();
+    for batch in batches {
+        append(&layer.log, batch, &mut accepted).await?;
+    }
+    metrics::counter!("anabranch_ingested_total", "table" => table).increment(accepted.accepted);
+    Ok(Json(accepted))
+}
+
+async fn append(log: &Arc<dyn PartitionedLog>, records: Vec<RawRecord>, accepted: &mut Accepted) -> Result<(), ApiError> {
+    let count = records.len() as u64;
+    // Detached from the request: a client that hangs up must not leave an append half waited for.
+    let (task_log, topic) = (Arc::clone(log), log.topic().to_owned());
+    let appended = tokio::spawn(async move { task_log.append(records).await }).await;
+    let through: OffsetVector = appended
+        .map_err(|error| ApiError::new(ErrorKind::Internal, error.to_string()))?
+        .map_err(|error| {
+            let error = ApiError::new(error.kind(), format!("{error}"));
+            if accepted.accepted == 0 {
+                return error;
+            }
+            let hint = format!("the first {} events were acknowledged; send the rest only", accepted.accepted);
+            error.with_hint(hint)
+        })?;
+    accepted.accepted += count;
+    for (partition, next) in through.iter() {
+        accepted.through.insert(topic_partition(&topic, partition), next.0);
+    }
+    Ok(())
+}
+
+/// Lines as records, in batches to append; checked first if they must all be valid.
+fn records(source: &Source, body: &[u8], key: Option<&str>, checked: bool) -> Result<Vec<Vec<RawRecord>>, ApiError> {
+    if checked {
+        let mut decoder = Decoder::new(source);
+        for (number, line) in lines(body) {
+            decoder.check(line).map_err(|reason| {
+                ApiError::new(ErrorKind::Invalid, format!("line {number}: {reason}"))
+                    .with_hint("nothing was ingested; correct the line, or let bad lines through with on_invalid=dead_letter")
+            })?;
+        }
+    }
+    let mut batches = Vec::new();
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    for (_, line) in lines(body) {
+        let key = key.and_then(|key| key_of(line, key));
+        batch.push(RawRecord { key, payload: Some(line.to_vec()), headers: Vec::new(), timestamp_ms: None });
+        bytes += line.len();
+        if batch.len() >= APPEND_RECORDS || bytes >= APPEND_BYTES {
+            batches.push(std::mem::take(&mut batch));
+            bytes = 0;
+        }
+    }
+    if !batch.is_empty() {
+        batches.push(batch);
+    }
+    Ok(batches)
+}
+
+fn json_key(source: &Source, column: &str) -> Result<String, ApiError> {
+    let found = source.columns.iter().find(|declared| declared.name == column);
+    found.map(|column| column.json_key.clone()).ok_or_else(|| {
+        let columns: Vec<_> = source.columns.iter().map(|column| column.name.as_str()).collect();
+        ApiError::new(ErrorKind::Invalid, format!("table {} has no column {column} to take the key from", source.name))
+            .with_hint(format!("columns: {}", columns.join(", ")))
+    })
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, ApiError> + Send + 'static) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| ApiError::new(ErrorKind::Internal, error.to_string()))?
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+//! Encodes, uploads and commits closed landings: two stages, commits strictly in order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use anabranch_dataset::{Advance, DataFile, LandOutcome, Landing, Refusal};
+use anabranch_model::{OffsetRange, PartitionId};
+use anabranch_runtime::Shutdown;
+use anabranch_topology::Anchor;
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use object_store::ObjectStoreExt;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::encode::encode;
+use crate::Error;
+use crate::message::DecodedRange;
+use crate::ownership::retry;
+use crate::source::{LastLanding, SourceLayer, now_rfc3339};
+use crate::state::PartitionState;
+
+/// One gathered range.
+pub(crate) struct Entry {
+    pub(crate) state: Arc<PartitionState>,
+    pub(crate) range: OffsetRange,
+    pub(crate) bytes: usize,
+    events: RecordBatch,
+    dead: RecordBatch,
+    anchor: Anchor,
+}
+
+impl Entry {
+    pub(crate) fn new(decoded: DecodedRange, anchor: Anchor) -> Self {
+        let DecodedRange { state, range, events, dead, bytes } = decoded;
+        Self { state, range, bytes, events, dead, anchor }
+    }
+}
+
+/// A closed landing.
+pub(crate) struct Job {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) closed_at: Instant,
+}
+
+/// A landing whose files are uploaded.
+struct Uploaded {
+    job: Job,
+    files: Vec<DataFile>,
+}
+
+/// The running stages. Dropping it aborts what is under way; nothing half-landed can come of that.
+pub(crate) struct Pipeline {
+    jobs: Option<mpsc::Sender<Job>>,
+    commit: Option<JoinHandle<()>>,
+    abort: Shutdown,
+}
+
+impl Pipeline {
+    pub(crate) fn start(layer: Arc<SourceLayer>) -> Self {
+        let (jobs, mut to_encode) = mpsc::channel::<Job>(1);
+        let (uploaded, mut to_commit) = mpsc::channel::<Uploaded>(1);
+        let abort = Shutdown::new();
+        let encoder = Arc::clone(&layer);
+        let runtime = layer.runtime.clone();
+        runtime.spawn(until(abort.clone(), async move {
+            while let Some(mut job) = to_encode.recv().await {
+                let files = match upload(&encoder, &mut job).await {
+                    Ok(files) => files,
+                    Err(error) => return encoder.fail(error),
+                };
+                if uploaded.send(Uploaded { job, files }).await.is_err() {
+                    return;
+                }
+            }
+        }));
+        let commit = runtime.spawn(until(abort.clone(), async move {
+            while let Some(next) = to_commit.recv().await {
+                if let Err(error) = commit(&layer, next).await {
+                    return layer.fail(error);
+                }
+            }
+        }));
+        Self { jobs: Some(jobs), commit: Some(commit), abort }
+    }
+
+    pub(crate) fn jobs(&self) -> &mpsc::Sender<Job> {
+        self.jobs.as_ref().expect("the sender is only taken by finish, which consumes the pipeline")
+    }
+
+    /// Takes no more jobs and waits until those it has are done.
+    pub(crate) async fn finish(mut self) {
+        drop(self.jobs.take());
+        if let Some(commit) = self.commit.take() {
+            // A panic has been reported by the runtime; the tuples of the landing fail by being dropped.
+            let _ = commit.await;
+        }
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.abort.cancel();
+    }
+}
+
+async fn until(abort: Shutdown, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        () = abort.cancelled() => {}
+    }
+}
+
+/// Leaves out partitions whose state has been discarded since; their tuples fail. Returns whether there were any.
+fn leave_out_ended(job: &mut Job) -> bool {
+    let before = job.entries.len();
+    job.entries.retain(|entry| entry.state.is_live());
+    job.entries.len() < before
+}
+
+/// Encodes the landing's events and dead letters, in order of partition and offset, and uploads the files.
+async fn upload(layer: &Arc<SourceLayer>, job: &mut Job) -> Result<Vec<DataFile>, Error> {
+    leave_out_ended(job);
+    job.entries.sort_by_key(|entry| (entry.state.partition, entry.range.start));
+    let mut files = Vec::new();
+    for dead in [false, true] {
+        let rows = |entry: &Entry| if dead { entry.dead.clone() } else { entry.events.clone() };
+        let batches: Vec<_> = job.entries.iter().map(rows).filter(|batch| batch.num_rows() > 0).collect();
+        if batches.is_empty() {
+            continue;
+        }
+        let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+        let (schema, compression) = (layer.dataset.file_schema(), layer.settings.landing.compression);
+        let encoded = tokio::task::spawn_blocking(move || encode(&schema, &batches, compression)).await;
+        let bytes = encoded.map_err(|error| Error::Task(format!("encoding a landing: {error}")))??;
+        files.push(put(layer, bytes, rows, dead).await?);
+    }
+    Ok(files)
+}
+
+async fn put(layer: &SourceLayer, bytes: Bytes, rows: u64, dead: bool) -> Result<DataFile, Error> {
+    let path = layer.dataset.new_file_path(dead);
+    let size = bytes.len() as u64;
+    let (target, content) = (&path, &bytes);
+    let attempt = || async move {
+        let put = layer.store.objects().put(target, content.clone().into()).await;
+        put.map_err(|source| Error::Store { path: target.to_string(), source })
+    };
+    retry_landing(layer, "uploading a landing", attempt).await?;
+    Ok(DataFile { path, bytes: size, rows, dead })
+}
+
+/// As [`retry`], but also while the source is stopping: what was consumed is landed before it ends.
+async fn retry_landing<T, F>(layer: &SourceLayer, what: &str, mut attempt: impl FnMut() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>> + Send,
+{
+    match retry(layer, what, &mut attempt).await {
+        Err(Error::Stopping) => attempt().await,
+        done => done,
+    }
+}
+
+/// Commits one landing, without the partitions that are refused, and acks its tuples.
+async fn commit(layer: &Arc<SourceLayer>, uploaded: Uploaded) -> Result<(), Error> {
+    let Uploaded { mut job, mut files } = uploaded;
+    loop {
+        if leave_out_ended(&mut job) {
+            discard(layer, &files).await;
+            files = upload(layer, &mut job).await?;
+        }
+        let partitions = advances(&job.entries);
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let landing = Landing { commit_id: Uuid::new_v4(), files: files.clone(), partitions };
+        let outcome = retry_landing(layer, "committing a landing", || async { Ok(layer.dataset.land(&landing).await?) }).await?;
+        match outcome {
+            LandOutcome::Landed { version } => {
+                landed(layer, job, &files, version);
+                return Ok(());
+            }
+            LandOutcome::Refused { partitions } => refuse(layer, &job, &partitions),
+        }
+    }
+}
+
+/// How far each partition gets by these entries, which are sorted by partition and offset.
+fn advances(entries: &[Entry]) -> BTreeMap<PartitionId, Advance> {
+    let mut advances: BTreeMap<PartitionId, Advance> = BTreeMap::new();
+    for entry in entries {
+        let epoch = entry.state.epoch;
+        let advance = advances.entry(entry.state.partition).or_insert(Advance { range: entry.range, epoch });
+        debug_assert!(advance.range == entry.range || advance.range.meets(&entry.range), "a landing has no gaps");
+        advance.range.end = entry.range.end;
+    }
+    advances
+}
+
+fn refuse(layer: &SourceLayer, job: &Job, partitions: &BTreeMap<PartitionId, Refusal>) {
+    for (partition, refusal) in partitions {
+        let reason = match refusal {
+            Refusal::Epoch { ours, recorded } => {
+                format!("another worker owns the partition: epoch {recorded} is recorded, ours is {ours}")
+            }
+            Refusal::Next { ours, recorded } => {
+                format!("next offset {recorded} is recorded, but the landing starts at {ours}")
+            }
+        };
+        tracing::error!(table = layer.name(), %partition, reason, "landing refused; the partition's unlanded events are discarded here");
+        layer.note_refused(*partition, reason);
+        for entry in job.entries.iter().filter(|entry| entry.state.partition == *partition) {
+            match refusal {
+                Refusal::Epoch { .. } => entry.state.give_up(),
+                // Still ours: the spout resumes at what is recorded.
+                Refusal::Next { .. } => entry.state.end(),
+            }
+        }
+    }
+}
+
+fn landed(layer: &SourceLayer, job: Job, files: &[DataFile], version: u64) {
+    let elapsed = job.closed_at.elapsed();
+    let rows = |dead: bool| files.iter().filter(|file| file.dead == dead).map(|file| file.rows).sum::<u64>();
+    let file_bytes = files.iter().map(|file| file.bytes).sum();
+    let table = layer.source.name.clone();
+    metrics::counter!("anabranch_landed_events_total", "table" => table.clone()).increment(rows(false));
+    metrics::counter!("anabranch_landed_dead_letters_total", "table" => table.clone()).increment(rows(true));
+    metrics::counter!("anabranch_landed_bytes_total", "table" => table.clone()).increment(file_bytes);
+    metrics::histogram!("anabranch_landing_seconds", "table" => table).record(elapsed.as_secs_f64());
+    layer.facts.landings.fetch_add(1, Ordering::Relaxed);
+    *layer.facts.last_landing.lock() = Some(LastLanding {
+        version,
+        at: now_rfc3339(),
+        events: rows(false),
+        dead_letters: rows(true),
+        file_bytes,
+        elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+    });
+    tracing::debug!(table = layer.name(), version, events = rows(false), file_bytes, ?elapsed, "landed");
+    for entry in job.entries {
+        entry.state.set_landed(entry.range.end);
+        entry.anchor.ack();
+    }
+}
+
+/// Removes uploaded files that no commit names. A file that stays is never read.
+async fn discard(layer: &SourceLayer, files: &[DataFile]) {
+    for file in files {
+        if let Err(error) = layer.store.objects().delete(&file.path).await {
+            tracing::debug!(table = layer.name(), path = %file.path, %error, "an orphaned file stays");
+        }
+    }
+}

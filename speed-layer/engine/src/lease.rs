@@ -1,0 +1,96 @@
+//! What others learn of a worker: its lease, renewed while it runs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anabranch_dataset::{Lease, Leases, Store};
+use anabranch_runtime::Shutdown;
+use serde_json::{Map, Value, json};
+
+use crate::Error;
+use crate::snapshots::Snapshots;
+use crate::source::SourceLayer;
+
+/// How long a lease is believed after its last renewal.
+const TTL: Duration = Duration::from_secs(10);
+const RENEW_EVERY: Duration = Duration::from_secs(2);
+/// How often state is measured and log ends are read.
+const MEASURE_EVERY: Duration = Duration::from_millis(500);
+
+/// Keeps the lease fresh, measures state against its budget, and reads log ends, until shutdown.
+pub(crate) struct Keeper {
+    pub(crate) layers: Vec<Arc<SourceLayer>>,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) store: Store,
+    pub(crate) worker_id: String,
+    pub(crate) address: String,
+    pub(crate) state_budget_bytes: u64,
+    pub(crate) paused: Arc<AtomicBool>,
+}
+
+impl Keeper {
+    pub(crate) async fn run(self, shutdown: Shutdown) -> Result<(), Error> {
+        let leases = Leases::new(&self.store);
+        let mut renewed: Option<Instant> = None;
+        loop {
+            let state_bytes = self.measure().await;
+            if renewed.is_none_or(|at| at.elapsed() >= RENEW_EVERY) {
+                match leases.renew(&self.lease(state_bytes)).await {
+                    Ok(()) => renewed = Some(Instant::now()),
+                    Err(error) => tracing::warn!(%error, "cannot renew the lease; trying again"),
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(MEASURE_EVERY) => {}
+                () = shutdown.cancelled() => break,
+            }
+        }
+        Ok(())
+    }
+
+    async fn measure(&self) -> usize {
+        let state_bytes: usize = self.layers.iter().map(|layer| layer.state_bytes()).sum();
+        self.paused.store(state_bytes as u64 >= self.state_budget_bytes.saturating_mul(2), Ordering::Relaxed);
+        metrics::gauge!("anabranch_speed_state_bytes").set(state_bytes as f64);
+        metrics::gauge!("anabranch_speed_paused").set(f64::from(u8::from(self.paused.load(Ordering::Relaxed))));
+        self.snapshots.expire(Instant::now());
+        for layer in &self.layers {
+            match layer.log.ends().await {
+                Ok(ends) => *layer.facts.log_ends.lock() = ends,
+                Err(error) => tracing::debug!(table = layer.name(), %error, "cannot read the log's ends"),
+            }
+        }
+        state_bytes
+    }
+
+    fn lease(&self, state_bytes: usize) -> Lease {
+        let sources: Map<String, Value> =
+            self.layers.iter().map(|layer| (layer.source.name.clone(), source_facts(layer))).collect();
+        Lease {
+            kind: "speed".into(),
+            id: self.worker_id.clone(),
+            address: self.address.clone(),
+            facts: json!({"sources": sources, "state_bytes": state_bytes}),
+            ttl: TTL,
+        }
+    }
+}
+
+fn source_facts(layer: &SourceLayer) -> Value {
+    let ends = layer.facts.log_ends.lock().clone();
+    let owned: Map<String, Value> = layer
+        .partitions()
+        .iter()
+        .map(|state| {
+            let facts = json!({
+                "epoch": state.epoch,
+                "next_consumed": state.consumed(),
+                "next_landed": state.landed(),
+                "end": ends.get(state.partition).unwrap_or(state.consumed()),
+            });
+            (state.partition.to_string(), facts)
+        })
+        .collect();
+    json!({"topic": layer.log.topic(), "partitions_total": ends.len(), "owned": owned})
+}

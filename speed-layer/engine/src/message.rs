@@ -1,0 +1,92 @@
+//! What travels through a source's topology. One tuple is one micro-batch of one partition.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anabranch_model::{OffsetRange, PartitionId, RawBatch};
+use anabranch_topology::BoxError;
+use anabranch_view::{Prepared, View};
+use arrow::array::RecordBatch;
+
+use crate::state::PartitionState;
+
+#[derive(Clone)]
+pub(crate) enum Message {
+    /// Spout → DecodeBolt.
+    Raw(Raw),
+    /// DecodeBolt → ViewBolts: prepared rows, one entry per view of the source.
+    Prepared(PreparedRange),
+    /// DecodeBolt → LandBolt.
+    Decoded(DecodedRange),
+    /// Spout → DecodeBolt → LandBolt: land this partition's events now, it is about to move.
+    Flush(PartitionId),
+}
+
+#[derive(Clone)]
+pub(crate) struct Raw {
+    pub(crate) state: Arc<PartitionState>,
+    pub(crate) batch: RawBatch,
+    pub(crate) consumed_at: Instant,
+}
+
+#[derive(Clone)]
+pub(crate) struct PreparedRange {
+    pub(crate) state: Arc<PartitionState>,
+    pub(crate) range: OffsetRange,
+    pub(crate) views: Vec<Arc<Prepared>>,
+    pub(crate) consumed_at: Instant,
+}
+
+#[derive(Clone)]
+pub(crate) struct DecodedRange {
+    pub(crate) state: Arc<PartitionState>,
+    pub(crate) range: OffsetRange,
+    pub(crate) events: RecordBatch,
+    pub(crate) dead: RecordBatch,
+    /// Heap bytes of both.
+    pub(crate) bytes: usize,
+}
+
+/// The stream that goes to the LandBolt.
+pub(crate) const LAND_STREAM: &str = "land";
+
+impl Message {
+    pub(crate) fn partition(&self) -> PartitionId {
+        match self {
+            Self::Raw(raw) => raw.state.partition,
+            Self::Prepared(prepared) => prepared.state.partition,
+            Self::Decoded(decoded) => decoded.state.partition,
+            Self::Flush(partition) => *partition,
+        }
+    }
+
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Raw(_) => "raw",
+            Self::Prepared(_) => "prepared",
+            Self::Decoded(_) => "decoded",
+            Self::Flush(_) => "flush",
+        }
+    }
+}
+
+/// Fields grouping on the group key: gives each of `n` ViewBolts the rows of its keys. Every one gets the range, also
+/// with no rows.
+pub(crate) fn split_by_key(views: &[View], message: Message, n: usize) -> Result<Vec<Message>, BoxError> {
+    let Message::Prepared(prepared) = message else {
+        return Err(format!("a {} tuple cannot be grouped by key", message.kind()).into());
+    };
+    if n == 1 {
+        return Ok(vec![Message::Prepared(prepared)]);
+    }
+    let PreparedRange { state, range, views: rows, consumed_at } = prepared;
+    let mut parts: Vec<Vec<Arc<Prepared>>> = (0..n).map(|_| Vec::with_capacity(rows.len())).collect();
+    for (view, rows) in views.iter().zip(rows) {
+        let rows = Arc::into_inner(rows).ok_or("prepared rows are shared by two tuples")?;
+        for (part, rows) in parts.iter_mut().zip(view.split(rows, n)?) {
+            part.push(Arc::new(rows));
+        }
+    }
+    let part = |views| Message::Prepared(PreparedRange { state: Arc::clone(&state), range, views, consumed_at });
+    Ok(parts.into_iter().map(part).collect())
+}

@@ -1,0 +1,169 @@
+//! Folds landed rows into realtime state: after a claim, after a restart, and when a cut straddles what was merged.
+//!
+//! Files that were added up to the cut's version lie wholly before the cut, files added later wholly behind it. So the rows
+//! beyond a cut are those of files(now) minus files(cut); a filter on `_offset` is there for cuts without a version.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anabranch_dataset::{DataFile, Leases, Publications, Snapshot};
+use anabranch_model::{Offset, OffsetRange, PartitionId};
+use futures::future::try_join_all;
+use object_store::ObjectStoreExt;
+
+use crate::Error;
+use crate::ownership::retry;
+use crate::publications::{cut_of, running_cuts};
+use crate::source::SourceLayer;
+use crate::state::{Install, PartitionState, Run};
+
+mod fold;
+
+use fold::{Folder, Folded};
+
+/// How soon to look again whether a view bolt has caught up with a rebuilt base.
+const INSTALL_WAIT: Duration = Duration::from_millis(5);
+
+/// What is to be folded for one partition: for each view the ranges of its runs, which meet.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) partition: PartitionId,
+    /// By index of the view.
+    pub(crate) views: BTreeMap<usize, Vec<OffsetRange>>,
+}
+
+/// Rebuilds every waiting view of `states`, until all are installed or their states have ended.
+pub(crate) async fn run(layer: &Arc<SourceLayer>, states: Vec<Arc<PartitionState>>) {
+    let mut waiting = states;
+    loop {
+        waiting.retain(|state| state.is_live() && !state.rebuilding().is_empty());
+        if waiting.is_empty() || layer.shutdown.is_cancelled() {
+            return;
+        }
+        match retry(layer, "rebuilding realtime state", || attempt(layer, &waiting)).await {
+            Ok(()) => {}
+            Err(Error::Stopping) => return,
+            Err(error) => return layer.fail(error),
+        }
+    }
+}
+
+async fn attempt(layer: &Arc<SourceLayer>, states: &[Arc<PartitionState>]) -> Result<(), Error> {
+    let since = Instant::now();
+    layer.facts.rebuilds.fetch_add(1, Ordering::Relaxed);
+    // The publication is read before the snapshot, so that its cut cannot lie behind it.
+    let publication = Publications::new(&layer.store).latest().await?;
+    let running = running_cuts(&Leases::new(&layer.store).list("batch").await?);
+    let snapshot = layer.dataset.snapshot(None).await?;
+    let mut base_version: Option<Option<u64>> = None;
+    let mut plans = Vec::new();
+    for state in states {
+        let partition = state.partition;
+        let through = snapshot.next.get(partition).unwrap_or(state.from);
+        state.hold_boundary(through);
+        let split_at: BTreeSet<Offset> =
+            running.iter().filter_map(|cuts| cuts.get(layer.name())?.next.get(partition)).collect();
+        let mut views = BTreeMap::new();
+        for view in state.rebuilding() {
+            let cut = cut_of(publication.as_ref(), &layer.views[view], layer.name());
+            let from = cut.and_then(|cut| cut.next.get(partition)).unwrap_or(state.start);
+            let version = cut.and_then(|cut| cut.version);
+            base_version = Some(base_version.map_or(version, |lowest| lowest.min(version)));
+            views.insert(view, ranges(from.min(through), through, &split_at));
+        }
+        plans.push(Plan { partition, views });
+    }
+    let files = files_beyond(layer, &snapshot, base_version.flatten()).await?;
+    let count = files.len();
+    let mut folded = fold_files(layer, plans.clone(), files).await?;
+    for (state, plan) in states.iter().zip(&plans) {
+        for (view, ranges) in &plan.views {
+            let runs: Vec<Run> =
+                ranges.iter().map(|range| Run::new(*range, folded.take(plan.partition, *view, *range))).collect();
+            install(state, *view, ranges, runs).await;
+        }
+    }
+    tracing::info!(
+        table = layer.name(),
+        partitions = ?states.iter().map(|state| state.partition.0).collect::<Vec<_>>(),
+        files = count,
+        elapsed = ?since.elapsed(),
+        "realtime state rebuilt from landed rows"
+    );
+    Ok(())
+}
+
+/// `[from, through)`, divided where a running batch run may cut.
+pub(crate) fn ranges(from: Offset, through: Offset, split_at: &BTreeSet<Offset>) -> Vec<OffsetRange> {
+    let mut ranges = Vec::new();
+    let mut start = from;
+    for at in split_at.iter().filter(|at| from < **at && **at < through).chain([&through]) {
+        if start < *at {
+            ranges.push(OffsetRange::new(start, *at));
+        }
+        start = *at;
+    }
+    ranges
+}
+
+async fn files_beyond(layer: &SourceLayer, now: &Snapshot, base: Option<u64>) -> Result<Vec<DataFile>, Error> {
+    let before: BTreeSet<_> = match base {
+        None => BTreeSet::new(),
+        Some(version) if version == now.version => return Ok(Vec::new()),
+        Some(version) => layer.dataset.snapshot(Some(version)).await?.files.into_iter().map(|file| file.path).collect(),
+    };
+    let beyond = |file: &&DataFile| !file.dead && !before.contains(&file.path);
+    Ok(now.files.iter().filter(beyond).cloned().collect())
+}
+
+/// Reads the files with as many workers as there are decoders; folding runs on blocking threads.
+async fn fold_files(layer: &Arc<SourceLayer>, plans: Vec<Plan>, files: Vec<DataFile>) -> Result<Folded, Error> {
+    let (plans, files, next) = (Arc::new(plans), Arc::new(files), Arc::new(AtomicUsize::new(0)));
+    let worker = || {
+        let (layer, plans, files, next) = (Arc::clone(layer), Arc::clone(&plans), Arc::clone(&files), Arc::clone(&next));
+        async move {
+            let mut folder = Folder::new(&layer, plans);
+            while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if layer.shutdown.is_cancelled() {
+                    return Err(Error::Stopping);
+                }
+                let read = async { layer.store.objects().get(&file.path).await?.bytes().await }.await;
+                let bytes = read.map_err(|source| Error::Store { path: file.path.to_string(), source })?;
+                folder = blocking(move || folder.fold(bytes)).await?;
+            }
+            blocking(move || folder.emit()).await
+        }
+    };
+    let parts = try_join_all((0..layer.decoders.max(1)).map(|_| worker())).await?;
+    let views = Arc::clone(&layer.views);
+    blocking(move || Folded::merge(&views, parts)).await
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Task(format!("rebuilding: {error}")))?
+}
+
+async fn install(state: &PartitionState, view: usize, ranges: &[OffsetRange], runs: Vec<Run>) {
+    let Some((from, through)) = ranges.first().zip(ranges.last()).map(|(first, last)| (first.start, last.end)) else {
+        // Nothing lies between the cut and what is recorded: an empty base at the place where reading began.
+        let at = state.held_boundary();
+        install_at(state, view, (at, at), runs).await;
+        return;
+    };
+    install_at(state, view, (from, through), runs).await;
+}
+
+async fn install_at(state: &PartitionState, view: usize, bounds: (Offset, Offset), runs: Vec<Run>) {
+    let mut runs = Some(runs);
+    while state.is_live() {
+        match state.install(view, bounds, &mut runs) {
+            Install::Done | Install::Outdated => return,
+            Install::NotYet => tokio::time::sleep(INSTALL_WAIT).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

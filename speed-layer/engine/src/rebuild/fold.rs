@@ -1,0 +1,162 @@
+//! Folds the rows of landed files, by partition, view and range.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anabranch_model::{OffsetRange, PartitionId, columns};
+use anabranch_view::{Aggregator, View};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Int32Type, Int64Type, Schema, SchemaRef};
+use bytes::Bytes;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::Plan;
+use crate::Error;
+use crate::source::SourceLayer;
+
+const BATCH_ROWS: usize = 32 * 1024;
+
+type Key = (PartitionId, usize, OffsetRange);
+
+/// One worker's aggregators.
+pub(super) struct Folder {
+    views: Arc<Vec<View>>,
+    plans: Arc<Vec<Plan>>,
+    /// What the views read, and the two columns that place a row.
+    schema: SchemaRef,
+    table: String,
+    aggregators: HashMap<Key, Aggregator>,
+}
+
+/// State by partition, view and range.
+pub(super) struct Folded(HashMap<Key, RecordBatch>);
+
+impl Folder {
+    pub(super) fn new(layer: &SourceLayer, plans: Arc<Vec<Plan>>) -> Self {
+        let wanted = |name: &str| {
+            name == columns::PARTITION
+                || name == columns::OFFSET
+                || layer.views.iter().any(|view| view.input_columns().iter().any(|column| column == name))
+        };
+        let events = layer.source.event_schema();
+        let fields: Vec<_> = events.fields().iter().filter(|field| wanted(field.name())).cloned().collect();
+        Self {
+            views: Arc::clone(&layer.views),
+            plans,
+            schema: Arc::new(Schema::new(fields)),
+            table: layer.source.name.clone(),
+            aggregators: HashMap::new(),
+        }
+    }
+
+    /// Folds one Parquet file.
+    pub(super) fn fold(mut self, file: Bytes) -> Result<Self, Error> {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file)?;
+        let in_file = reader.schema().fields().iter().enumerate();
+        let roots: Vec<_> = in_file.filter(|(_, f)| self.schema.field_with_name(f.name()).is_ok()).map(|(i, _)| i).collect();
+        let mask = ProjectionMask::roots(reader.parquet_schema(), roots);
+        for batch in reader.with_projection(mask).with_batch_size(BATCH_ROWS).build()? {
+            let batch = self.fit(&batch?)?;
+            self.fold_batch(&batch)?;
+        }
+        Ok(self)
+    }
+
+    /// Columns in the order of the schema; those declared after the file was landed are null.
+    fn fit(&self, batch: &RecordBatch) -> Result<RecordBatch, Error> {
+        let column = |field: &arrow::datatypes::FieldRef| -> ArrayRef {
+            let found = batch.column_by_name(field.name()).cloned();
+            found.unwrap_or_else(|| new_null_array(field.data_type(), batch.num_rows()))
+        };
+        let columns = self.schema.fields().iter().map(column).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        Ok(RecordBatch::try_new_with_options(SchemaRef::clone(&self.schema), columns, &options)?)
+    }
+
+    fn fold_batch(&mut self, batch: &RecordBatch) -> Result<(), Error> {
+        let place = |name: &'static str| {
+            batch.column_by_name(name).ok_or_else(|| self.error(format!("landed files lack column {name}")))
+        };
+        let partitions = place(columns::PARTITION)?.as_primitive_opt::<Int32Type>();
+        let offsets = place(columns::OFFSET)?.as_primitive_opt::<Int64Type>();
+        let (Some(partitions), Some(offsets)) = (partitions, offsets) else {
+            return Err(self.error("the columns that place a row have other types".to_owned()));
+        };
+        let plans = Arc::clone(&self.plans);
+        for plan in plans.iter() {
+            // Views share their ranges nearly always, so the filtered batch is kept from one view to the next.
+            let mut last: Option<(OffsetRange, Option<RecordBatch>)> = None;
+            for (view, ranges) in &plan.views {
+                for range in ranges {
+                    if last.as_ref().is_none_or(|(of, _)| of != range) {
+                        last = Some((*range, select(batch, (partitions, offsets), plan.partition, *range)?));
+                    }
+                    if let Some((_, Some(rows))) = &last {
+                        let definition = &self.views[*view];
+                        let prepared = definition.prepare(rows)?;
+                        let aggregator = match self.aggregators.entry((plan.partition, *view, *range)) {
+                            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+                            std::collections::hash_map::Entry::Vacant(entry) => entry.insert(definition.aggregator()?),
+                        };
+                        aggregator.fold(&prepared)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn error(&self, message: String) -> Error {
+        Error::Rows { table: self.table.clone(), message }
+    }
+
+    pub(super) fn emit(self) -> Result<Folded, Error> {
+        let emit = |(key, mut aggregator): (Key, Aggregator)| Ok((key, aggregator.emit()?));
+        Ok(Folded(self.aggregators.into_iter().map(emit).collect::<Result<_, Error>>()?))
+    }
+}
+
+/// The rows of one partition's range; `None` when there are none.
+fn select(
+    batch: &RecordBatch,
+    (partitions, offsets): (&Int32Array, &Int64Array),
+    partition: PartitionId,
+    range: OffsetRange,
+) -> Result<Option<RecordBatch>, Error> {
+    let inside = |(p, o): (&i32, &i64)| *p == partition.0 && (range.start.0..range.end.0).contains(o);
+    let mask: BooleanArray =
+        partitions.values().iter().zip(offsets.values().iter()).map(|row| Some(inside(row))).collect();
+    match mask.true_count() {
+        0 => Ok(None),
+        all if all == batch.num_rows() => Ok(Some(batch.clone())),
+        _ => Ok(Some(filter_record_batch(batch, &mask)?)),
+    }
+}
+
+impl Folded {
+    /// Merges what the workers folded.
+    pub(super) fn merge(views: &[View], parts: Vec<Self>) -> Result<Self, Error> {
+        let mut by_key: HashMap<Key, Vec<RecordBatch>> = HashMap::new();
+        for (key, state) in parts.into_iter().flat_map(|part| part.0) {
+            by_key.entry(key).or_default().push(state);
+        }
+        let mut merged = HashMap::with_capacity(by_key.len());
+        for (key, mut states) in by_key {
+            let state = if states.len() == 1 {
+                states.remove(0)
+            } else {
+                let mut aggregator = views[key.1].aggregator()?;
+                states.iter().try_for_each(|state| aggregator.merge(state))?;
+                aggregator.emit()?
+            };
+            merged.insert(key, state);
+        }
+        Ok(Self(merged))
+    }
+
+    pub(super) fn take(&mut self, partition: PartitionId, view: usize, range: OffsetRange) -> Option<RecordBatch> {
+        self.0.remove(&(partition, view, range))
+    }
+}

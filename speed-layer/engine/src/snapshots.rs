@@ -1,0 +1,133 @@
+//! Frozen snapshots: one prefix of the log per partition for several views, kept for their reader.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anabranch_model::PartitionId;
+use anabranch_model::realtime::{SNAPSHOT_TTL_SECONDS, SnapshotReply, SnapshotRequest, StateTicket, ViewPieces};
+use anabranch_view::View;
+use arrow::array::RecordBatch;
+use parking_lot::Mutex;
+
+use crate::Error;
+use crate::rebuild;
+use crate::source::SourceLayer;
+use crate::state::Run;
+
+/// Snapshots kept at most; the oldest goes first. Each holds references only, but they keep replaced state alive.
+const MAX_SNAPSHOTS: usize = 4096;
+/// A view in more batches than this is merged before it is sent.
+const MERGE_ABOVE: usize = 4;
+
+pub(crate) struct Snapshots {
+    layers: Vec<Arc<SourceLayer>>,
+    worker_id: String,
+    next_id: AtomicU64,
+    kept: Mutex<BTreeMap<u64, Arc<Snapshot>>>,
+}
+
+struct Snapshot {
+    expires: Instant,
+    views: BTreeMap<String, FrozenView>,
+}
+
+struct FrozenView {
+    view: View,
+    partitions: BTreeMap<PartitionId, Vec<Arc<Run>>>,
+}
+
+impl Snapshots {
+    pub(crate) fn new(layers: Vec<Arc<SourceLayer>>, worker_id: String) -> Self {
+        Self { layers, worker_id, next_id: AtomicU64::new(1), kept: Mutex::default() }
+    }
+
+    /// Freezes what the request asks for. A view this worker does not run under that hash is left out of the reply.
+    pub(crate) fn freeze(&self, request: &SnapshotRequest, now: Instant) -> SnapshotReply {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let mut reply = SnapshotReply { id, worker: self.worker_id.clone(), views: BTreeMap::new() };
+        let mut frozen_views = BTreeMap::new();
+        for layer in &self.layers {
+            let asked: Vec<_> = request
+                .views
+                .iter()
+                .filter_map(|asked| {
+                    let same = |view: &View| view.name() == asked.view && *view.hash() == asked.hash;
+                    layer.views.iter().position(same).map(|index| (index, asked))
+                })
+                .collect();
+            for (index, asked) in &asked {
+                reply.views.insert(asked.view.clone(), ViewPieces::default());
+                let view = layer.views[*index].clone();
+                frozen_views.insert(asked.view.clone(), FrozenView { view, partitions: BTreeMap::new() });
+            }
+            if asked.is_empty() {
+                continue;
+            }
+            let mut straddled = Vec::new();
+            for state in layer.partitions() {
+                let cuts: Vec<_> = asked.iter().map(|(index, asked)| (*index, asked.cut.get(state.partition))).collect();
+                for ((index, asked), frozen) in asked.iter().zip(state.freeze(&cuts)) {
+                    if frozen.straddled && state.begin_rebuild(*index) {
+                        straddled.push(Arc::clone(&state));
+                    }
+                    if let Some(pieces) = reply.views.get_mut(&asked.view) {
+                        pieces.partitions.insert(state.partition, frozen.piece);
+                    }
+                    if let Some(view) = frozen_views.get_mut(&asked.view) {
+                        view.partitions.insert(state.partition, frozen.runs);
+                    }
+                }
+            }
+            if !straddled.is_empty() {
+                let layer = Arc::clone(layer);
+                layer.runtime.clone().spawn(async move { rebuild::run(&layer, straddled).await });
+            }
+        }
+        self.keep(id, Snapshot { expires: now + Duration::from_secs(SNAPSHOT_TTL_SECONDS), views: frozen_views }, now);
+        reply
+    }
+
+    fn keep(&self, id: u64, snapshot: Snapshot, now: Instant) {
+        let mut kept = self.kept.lock();
+        kept.retain(|_, snapshot| snapshot.expires > now);
+        while kept.len() >= MAX_SNAPSHOTS {
+            kept.pop_first();
+        }
+        kept.insert(id, Arc::new(snapshot));
+    }
+
+    /// Lets go of snapshots nobody has come back for.
+    pub(crate) fn expire(&self, now: Instant) {
+        self.kept.lock().retain(|_, snapshot| snapshot.expires > now);
+    }
+
+    /// One view's state in a snapshot, merged if it is in many pieces. CPU-heavy.
+    ///
+    /// # Errors
+    /// When the snapshot has expired, the view is not in it, or the filter is wrong.
+    pub(crate) fn read(&self, ticket: &StateTicket) -> Result<(View, Vec<RecordBatch>), Error> {
+        let snapshot = self.kept.lock().get(&ticket.snapshot).cloned().ok_or(Error::UnknownSnapshot(ticket.snapshot))?;
+        let frozen = snapshot.views.get(&ticket.view).ok_or_else(|| Error::UnknownView(ticket.view.clone()))?;
+        let filter = ticket.filter.as_deref().map(|sql| frozen.view.key_filter(sql)).transpose()?;
+        let wanted = |partition: &PartitionId| ticket.partitions.is_empty() || ticket.partitions.contains(partition);
+        let runs = frozen.partitions.iter().filter(|(partition, _)| wanted(partition)).flat_map(|(_, runs)| runs);
+        let mut batches = Vec::new();
+        for state in runs.filter_map(|run| run.state.as_ref()) {
+            let state = match &filter {
+                Some(filter) => filter.apply(state)?,
+                None => state.clone(),
+            };
+            if state.num_rows() > 0 {
+                batches.push(state);
+            }
+        }
+        if batches.len() > MERGE_ABOVE {
+            let mut aggregator = frozen.view.aggregator()?;
+            batches.iter().try_for_each(|batch| aggregator.merge(batch))?;
+            batches = vec![aggregator.emit()?];
+        }
+        Ok((frozen.view.clone(), batches))
+    }
+}

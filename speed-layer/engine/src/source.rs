@@ -1,0 +1,200 @@
+//! What the parts of one source's speed layer share.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use anabranch_catalog::Source;
+use anabranch_dataset::{MasterDataset, Store};
+use anabranch_log::PartitionedLog;
+use anabranch_model::{OffsetVector, PartitionId};
+use anabranch_runtime::{Settings, Shutdown};
+use anabranch_view::View;
+use parking_lot::{Mutex, RwLock};
+use serde::Serialize;
+
+use crate::Error;
+use crate::state::PartitionState;
+
+/// Dead letters shown in the status.
+const DEAD_SAMPLES: usize = 8;
+/// Refusals shown in the status.
+const REFUSALS: usize = 8;
+
+/// One source: its log, its master dataset, its views, and the partitions this worker owns.
+pub(crate) struct SourceLayer {
+    pub(crate) source: Arc<Source>,
+    /// Views on this source; an index into this list names a view everywhere inside the crate.
+    pub(crate) views: Arc<Vec<View>>,
+    pub(crate) log: Arc<dyn PartitionedLog>,
+    pub(crate) store: Store,
+    pub(crate) dataset: MasterDataset,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) worker_id: String,
+    pub(crate) view_bolts: usize,
+    pub(crate) decoders: usize,
+    pub(crate) runtime: tokio::runtime::Handle,
+    /// Ends background work of this source.
+    pub(crate) shutdown: Shutdown,
+    /// Set when spouts must wait because realtime state is at twice its budget; shared by all sources.
+    pub(crate) paused: Arc<AtomicBool>,
+    partitions: RwLock<BTreeMap<PartitionId, Arc<PartitionState>>>,
+    pub(crate) facts: Facts,
+    /// The first error that must stop the service.
+    fault: Mutex<Option<Error>>,
+}
+
+/// What status pages show of a source beside its partitions.
+#[derive(Default)]
+pub(crate) struct Facts {
+    pub(crate) events: AtomicU64,
+    pub(crate) dead_letters: AtomicU64,
+    pub(crate) dead_samples: Mutex<VecDeque<DeadSample>>,
+    pub(crate) unseen_columns: Mutex<Vec<String>>,
+    pub(crate) log_ends: Mutex<OffsetVector>,
+    pub(crate) last_landing: Mutex<Option<LastLanding>>,
+    pub(crate) landings: AtomicU64,
+    pub(crate) refused: Mutex<VecDeque<Refused>>,
+    pub(crate) refusals: AtomicU64,
+    pub(crate) unlanded_bytes: AtomicUsize,
+    pub(crate) rebuilds: AtomicU64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct DeadSample {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) reason: String,
+    /// The beginning of its bytes; what is not UTF-8 is replaced.
+    pub(crate) raw: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct LastLanding {
+    pub(crate) version: u64,
+    /// RFC 3339.
+    pub(crate) at: String,
+    pub(crate) events: u64,
+    pub(crate) dead_letters: u64,
+    pub(crate) file_bytes: u64,
+    /// From closing to commit, in milliseconds.
+    pub(crate) elapsed_ms: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Refused {
+    pub(crate) partition: i32,
+    pub(crate) at: String,
+    pub(crate) reason: String,
+}
+
+/// Everything a [`SourceLayer`] is made of.
+pub(crate) struct SourceParts {
+    pub(crate) source: Arc<Source>,
+    pub(crate) views: Vec<View>,
+    pub(crate) log: Arc<dyn PartitionedLog>,
+    pub(crate) store: Store,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) worker_id: String,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) paused: Arc<AtomicBool>,
+}
+
+impl SourceLayer {
+    /// Opens the source's master dataset.
+    ///
+    /// # Errors
+    /// `Invalid` when the log is another one than the recorded one.
+    pub(crate) async fn open(parts: SourceParts) -> Result<Arc<Self>, Error> {
+        let identity = parts.log.identity().await?;
+        let dataset = MasterDataset::open(&parts.store, &parts.source, &identity).await?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let auto = |setting: usize| if setting == 0 { cores.div_ceil(2) } else { setting };
+        let speed = &parts.settings.speed;
+        let facts = Facts::default();
+        *facts.unseen_columns.lock() = parts.source.columns.iter().map(|column| column.name.clone()).collect();
+        Ok(Arc::new(Self {
+            decoders: auto(speed.decoders),
+            view_bolts: auto(speed.view_bolts),
+            runtime: tokio::runtime::Handle::current(),
+            views: Arc::new(parts.views),
+            source: parts.source,
+            log: parts.log,
+            store: parts.store,
+            dataset,
+            settings: parts.settings,
+            worker_id: parts.worker_id,
+            shutdown: parts.shutdown,
+            paused: parts.paused,
+            partitions: RwLock::default(),
+            facts,
+            fault: Mutex::new(None),
+        }))
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.source.name
+    }
+
+    pub(crate) fn partition(&self, partition: PartitionId) -> Option<Arc<PartitionState>> {
+        self.partitions.read().get(&partition).cloned()
+    }
+
+    pub(crate) fn partitions(&self) -> Vec<Arc<PartitionState>> {
+        self.partitions.read().values().cloned().collect()
+    }
+
+    /// Makes `state` the partition's state; a former one ends.
+    pub(crate) fn set_partition(&self, state: &Arc<PartitionState>) {
+        let former = self.partitions.write().insert(state.partition, Arc::clone(state));
+        if let Some(former) = former {
+            former.end();
+        }
+    }
+
+    /// Ends `state` and forgets it, unless another has taken its place already.
+    pub(crate) fn remove_partition(&self, state: &Arc<PartitionState>) {
+        state.end();
+        let mut partitions = self.partitions.write();
+        if partitions.get(&state.partition).is_some_and(|current| Arc::ptr_eq(current, state)) {
+            partitions.remove(&state.partition);
+        }
+    }
+
+    pub(crate) fn state_bytes(&self) -> usize {
+        self.partitions().iter().map(|state| state.segments().bytes).sum()
+    }
+
+    /// Notes an error that must stop the service; the first one counts. The topology ends at its next look.
+    pub(crate) fn fail(&self, error: Error) {
+        tracing::error!(table = self.name(), %error, "the speed layer cannot go on");
+        self.fault.lock().get_or_insert(error);
+        self.shutdown.cancel();
+    }
+
+    pub(crate) fn take_fault(&self) -> Option<Error> {
+        self.fault.lock().take()
+    }
+
+    pub(crate) fn note_refused(&self, partition: PartitionId, reason: String) {
+        self.facts.refusals.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("anabranch_landing_refused_total", "table" => self.source.name.clone()).increment(1);
+        let mut refused = self.facts.refused.lock();
+        refused.push_front(Refused { partition: partition.0, at: now_rfc3339(), reason });
+        refused.truncate(REFUSALS);
+    }
+
+    pub(crate) fn note_dead(&self, samples: impl Iterator<Item = DeadSample>, count: u64) {
+        self.facts.dead_letters.fetch_add(count, Ordering::Relaxed);
+        let mut kept = self.facts.dead_samples.lock();
+        for sample in samples.take(DEAD_SAMPLES) {
+            kept.push_front(sample);
+        }
+        kept.truncate(DEAD_SAMPLES);
+    }
+}
+
+/// The wall clock, for people; nothing is decided by it.
+pub(crate) fn now_rfc3339() -> String {
+    chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}

@@ -1,0 +1,157 @@
+//! One instance's runs for one view: pure bookkeeping on ranges.
+
+use std::sync::Arc;
+
+use anabranch_model::{Offset, OffsetRange};
+use arrow::array::RecordBatch;
+
+/// Immutable partial state of one offset range.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) range: OffsetRange,
+    /// `None` when no event of the range reached this instance's part of the view.
+    pub(crate) state: Option<RecordBatch>,
+    pub(crate) bytes: usize,
+}
+
+impl Run {
+    pub(crate) fn new(range: OffsetRange, state: Option<RecordBatch>) -> Self {
+        let state = state.filter(|state| state.num_rows() > 0);
+        let bytes = state.as_ref().map_or(0, RecordBatch::get_array_memory_size);
+        Self { range, state, bytes }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.state.as_ref().map_or(0, RecordBatch::num_rows)
+    }
+}
+
+/// A gapless sequence of runs that begins at `begin`.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    begin: Offset,
+    runs: Vec<Arc<Run>>,
+}
+
+/// Where a cut lies in a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// At the start of run `first` (or at the end of the lane).
+    From { first: usize },
+    /// Before everything that is held.
+    TooOld,
+    /// Inside a run.
+    Straddles,
+    /// Behind everything that is held.
+    Ahead,
+}
+
+impl Lane {
+    pub(crate) fn new(begin: Offset) -> Self {
+        Self { begin, runs: Vec::new() }
+    }
+
+    pub(crate) fn begin(&self) -> Offset {
+        self.begin
+    }
+
+    pub(crate) fn end(&self) -> Offset {
+        self.runs.last().map_or(self.begin, |run| run.range.end)
+    }
+
+    pub(crate) fn runs(&self) -> &[Arc<Run>] {
+        &self.runs
+    }
+
+    /// Appends a run.
+    ///
+    /// # Errors
+    /// Returns the lane's end when the run does not begin there.
+    pub(crate) fn push(&mut self, run: Run) -> Result<(), Offset> {
+        if run.range.start != self.end() {
+            return Err(self.end());
+        }
+        if !run.range.is_empty() {
+            self.runs.push(Arc::new(run));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn locate(&self, cut: Offset) -> Held {
+        if cut < self.begin {
+            return Held::TooOld;
+        }
+        if cut > self.end() {
+            return Held::Ahead;
+        }
+        let first = self.runs.partition_point(|run| run.range.start < cut);
+        let at = self.runs.get(first).map_or(self.end(), |run| run.range.start);
+        if at == cut { Held::From { first } } else { Held::Straddles }
+    }
+
+    /// The largest boundary of this lane that is not behind `limit`.
+    fn boundary_at_or_before(&self, limit: Offset) -> Offset {
+        let whole = self.runs.partition_point(|run| run.range.end <= limit);
+        whole.checked_sub(1).map_or(self.begin, |last| self.runs[last].range.end)
+    }
+
+    /// The runs of `[cut, end)`; `None` when either is no boundary.
+    pub(crate) fn between(&self, cut: Offset, end: Offset) -> Option<&[Arc<Run>]> {
+        match (self.locate(cut), self.locate(end)) {
+            (Held::From { first }, Held::From { first: behind }) if first <= behind => Some(&self.runs[first..behind]),
+            _ => None,
+        }
+    }
+
+    /// Replaces adjacent runs by their merge. Leaves the lane alone, and returns false, when they are no longer all there.
+    pub(crate) fn replace(&mut self, old: &[Arc<Run>], merged: Run) -> bool {
+        let Some(first) = old.first() else { return false };
+        let Some(at) = self.runs.iter().position(|run| Arc::ptr_eq(run, first)) else { return false };
+        let there = self.runs.len() >= at + old.len() && self.runs[at..].iter().zip(old).all(|(a, b)| Arc::ptr_eq(a, b));
+        if there {
+            self.runs.splice(at..at + old.len(), [Arc::new(merged)]);
+        }
+        there
+    }
+
+    /// Drops the runs that end at or before `cut`; returns how many. A run that straddles the cut stays.
+    pub(crate) fn drop_below(&mut self, cut: Offset) -> usize {
+        let count = self.runs.partition_point(|run| run.range.end <= cut);
+        if count > 0 {
+            self.begin = self.runs[count - 1].range.end;
+            self.runs.drain(..count);
+        }
+        count
+    }
+
+    /// Replaces everything before `through` by `base`, which covers `[from, through)`. The caller has checked that
+    /// `through` is a boundary.
+    pub(crate) fn rebase(&mut self, from: Offset, through: Offset, base: Vec<Arc<Run>>) {
+        let behind = self.runs.partition_point(|run| run.range.end <= through);
+        self.runs.splice(..behind, base);
+        self.begin = from;
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.runs.iter().map(|run| run.bytes).sum()
+    }
+}
+
+/// The end of the prefix that every lane can answer: the largest offset that is a boundary in all of them.
+pub(crate) fn common_end<'a>(lanes: impl Iterator<Item = &'a Lane> + Clone) -> Option<Offset> {
+    let mut end = lanes.clone().map(Lane::end).min()?;
+    loop {
+        let lower = lanes.clone().map(|lane| lane.boundary_at_or_before(end)).min()?;
+        if lower == end {
+            return Some(end);
+        }
+        // A lane that begins behind `end` cannot go lower; the caller's cut check finds that out.
+        if lower > end {
+            return Some(end);
+        }
+        end = lower;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,386 @@
+//! The realtime state of one owned partition.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use anabranch_model::realtime::Piece;
+use anabranch_model::{Offset, OffsetRange, PartitionId};
+use arrow::array::RecordBatch;
+use parking_lot::Mutex;
+
+use super::{Held, Lane, Run, common_end, merge};
+
+/// How long a boundary between landings is kept after the next landing: a batch run that has read its snapshot must have
+/// had time to say so in its lease.
+const BOUNDARY_AGE: Duration = Duration::from_secs(60);
+
+/// State of one partition from the moment reading starts until it is revoked, refused or restarted.
+///
+/// Tuples in flight hold the state they belong to. When it is ended, whatever still arrives for it goes nowhere, so that
+/// state which was discarded can never be revived by a late tuple.
+pub(crate) struct PartitionState {
+    pub(crate) partition: PartitionId,
+    /// Ownership epoch under which it is read.
+    pub(crate) epoch: i64,
+    /// Where the partition begins.
+    pub(crate) start: Offset,
+    /// Where reading began.
+    pub(crate) from: Offset,
+    live: AtomicBool,
+    given_up: AtomicBool,
+    consumed: AtomicI64,
+    landed: AtomicI64,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    /// By view, then by ViewBolt instance.
+    views: Vec<ViewState>,
+    /// Everything before it is in a landing, open or sealed. A later boundary can only lie at or behind it.
+    gathered: Offset,
+    boundaries: Boundaries,
+}
+
+struct ViewState {
+    phase: ViewPhase,
+    lanes: Vec<Lane>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ViewPhase {
+    Ready,
+    /// Waiting for landed rows to be folded.
+    Rebuilding,
+}
+
+/// Offsets at which runs must not be merged.
+#[derive(Debug, Default)]
+pub(crate) struct Boundaries {
+    /// Ends of landings, and when the next landing was closed.
+    landings: BTreeMap<Offset, Option<Instant>>,
+    /// Cuts that are served, or that a running batch run will publish.
+    cuts: BTreeSet<Offset>,
+    /// Where the base that is being rebuilt will end.
+    held: Option<Offset>,
+}
+
+impl Boundaries {
+    fn seal(&mut self, at: Offset, now: Instant) {
+        for superseded in self.landings.values_mut() {
+            superseded.get_or_insert(now);
+        }
+        self.landings.insert(at, None);
+    }
+
+    fn is_barrier(&self, offset: Offset) -> bool {
+        self.landings.contains_key(&offset) || self.cuts.contains(&offset) || self.held == Some(offset)
+    }
+
+    /// Forgets boundaries that no cut can lie on any more.
+    fn forget_old(&mut self, now: Instant) {
+        let old = |superseded: &Instant| now.saturating_duration_since(*superseded) >= BOUNDARY_AGE;
+        self.landings.retain(|_, superseded| !superseded.as_ref().is_some_and(old));
+    }
+}
+
+/// One view's part of a frozen snapshot.
+pub(crate) struct Frozen {
+    pub(crate) piece: Piece,
+    pub(crate) runs: Vec<Arc<Run>>,
+    /// The cut lies inside a run: the view must be rebuilt from landed rows.
+    pub(crate) straddled: bool,
+}
+
+/// Runs to merge, away from any lock.
+pub(crate) struct MergeJob {
+    pub(crate) view: usize,
+    pub(crate) runs: Vec<Arc<Run>>,
+}
+
+/// What a publication's cut means for what is held of a view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Adoption {
+    /// Nothing to do (yet).
+    Keep,
+    /// Runs before the cut are not needed any more.
+    Drop,
+    /// State does not reach back to the cut, or straddles it.
+    Rebuild,
+}
+
+/// How installing a rebuilt base went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Install {
+    Done,
+    /// A ViewBolt has not come that far yet; try again.
+    NotYet,
+    /// Runs have been merged across its end, or the state has ended; rebuild again or forget it.
+    Outdated,
+}
+
+/// Segments of a partition, as its status counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct SegmentCounts {
+    /// 1 when something was consumed that no landing has been closed over.
+    pub(crate) open: usize,
+    /// Closed landings whose boundaries are still kept apart.
+    pub(crate) sealed: usize,
+    /// Runs over all views and instances.
+    pub(crate) runs: usize,
+    pub(crate) bytes: usize,
+}
+
+impl PartitionState {
+    /// A partition that is read from `from` on, of which nothing is held yet: every view is rebuilding.
+    pub(crate) fn new(
+        (partition, epoch): (PartitionId, i64),
+        (start, from): (Offset, Offset),
+        views: usize,
+        instances: usize,
+    ) -> Arc<Self> {
+        let lanes = || (0..instances).map(|_| Lane::new(from)).collect();
+        let views = (0..views).map(|_| ViewState { phase: ViewPhase::Rebuilding, lanes: lanes() }).collect();
+        let mut boundaries = Boundaries::default();
+        boundaries.landings.insert(from, None);
+        Arc::new(Self {
+            partition,
+            epoch,
+            start,
+            from,
+            live: AtomicBool::new(true),
+            given_up: AtomicBool::new(false),
+            consumed: AtomicI64::new(from.0),
+            landed: AtomicI64::new(from.0),
+            inner: Mutex::new(Inner { views, gathered: from, boundaries }),
+        })
+    }
+
+    /// False once the state is discarded; whatever still refers to it is stale.
+    pub(crate) fn is_live(&self) -> bool {
+        self.live.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn end(&self) {
+        self.live.store(false, Ordering::Release);
+        let mut inner = self.inner.lock();
+        // Snapshots that are being read keep their runs; nobody else needs them.
+        inner.views.clear();
+    }
+
+    /// Ends it for good: somebody else owns the partition, so reading must not resume.
+    pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+        self.end();
+    }
+
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn consumed(&self) -> Offset {
+        Offset(self.consumed.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_consumed(&self, next: Offset) {
+        self.consumed.store(next.0, Ordering::Release);
+    }
+
+    pub(crate) fn landed(&self) -> Offset {
+        Offset(self.landed.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_landed(&self, next: Offset) {
+        self.landed.store(next.0, Ordering::Release);
+    }
+
+    /// Publishes one instance's state of a range, one entry per view, for queries to see.
+    ///
+    /// # Errors
+    /// Returns the lane's end when the range does not begin there.
+    pub(crate) fn publish(&self, instance: usize, range: OffsetRange, states: Vec<Option<RecordBatch>>) -> Result<(), Offset> {
+        // Sizes are computed before the lock is taken.
+        let runs: Vec<Run> = states.into_iter().map(|state| Run::new(range, state)).collect();
+        let mut inner = self.inner.lock();
+        inner.views.iter_mut().zip(runs).try_for_each(|(view, run)| view.lanes[instance].push(run))
+    }
+
+    /// The open landing has taken everything before `end`.
+    pub(crate) fn gather(&self, end: Offset) {
+        let mut inner = self.inner.lock();
+        inner.gathered = inner.gathered.max(end);
+    }
+
+    /// A landing is closed at `at`: what comes behind it belongs to the next segment.
+    pub(crate) fn seal(&self, at: Offset, now: Instant) {
+        self.inner.lock().boundaries.seal(at, now);
+    }
+
+    /// Tells which offsets are cuts that must stay boundaries, and lets old landings grow together.
+    pub(crate) fn keep_cuts(&self, cuts: BTreeSet<Offset>, now: Instant) {
+        let mut inner = self.inner.lock();
+        inner.boundaries.cuts = cuts;
+        inner.boundaries.forget_old(now);
+    }
+
+    /// What could be merged in one instance's lanes now.
+    pub(crate) fn merge_jobs(&self, instance: usize) -> Vec<MergeJob> {
+        let inner = self.inner.lock();
+        let Some(limit) = inner.common_end().map(|end| end.min(inner.gathered)) else { return Vec::new() };
+        let mut jobs = Vec::new();
+        for (view, state) in inner.views.iter().enumerate() {
+            let runs = state.lanes[instance].runs();
+            let sizes: Vec<_> = runs.iter().map(|run| (run.range, run.rows())).collect();
+            if let Some(range) = merge::plan(&sizes, limit, |offset| inner.boundaries.is_barrier(offset)) {
+                jobs.push(MergeJob { view, runs: runs[range].to_vec() });
+            }
+        }
+        jobs
+    }
+
+    /// Puts a merged run in the place of its parts, if they are all still there.
+    pub(crate) fn replace(&self, instance: usize, job: &MergeJob, state: Option<RecordBatch>) -> bool {
+        let (Some(first), Some(last)) = (job.runs.first(), job.runs.last()) else { return false };
+        let range = OffsetRange::new(first.range.start, last.range.end);
+        let run = Run::new(range, state);
+        let mut inner = self.inner.lock();
+        // A cut may have come to lie inside while the merge ran.
+        if job.runs[1..].iter().any(|run| inner.boundaries.is_barrier(run.range.start)) {
+            return false;
+        }
+        let Some(view) = inner.views.get_mut(job.view) else { return false };
+        view.lanes[instance].replace(&job.runs, run)
+    }
+
+    /// Freezes one prefix for several views, each from its own cut (`None`: from the partition's start).
+    pub(crate) fn freeze(&self, views: &[(usize, Option<Offset>)]) -> Vec<Frozen> {
+        let inner = self.inner.lock();
+        let Some(end) = inner.common_end() else { return Vec::new() };
+        let epoch = self.epoch;
+        let mut frozen = Vec::with_capacity(views.len());
+        for (view, cut) in views {
+            let Some(view) = inner.views.get(*view) else { continue };
+            let cut = cut.unwrap_or(self.start);
+            let held_from = view.held_from();
+            let (mut runs, mut straddled) = (Vec::new(), false);
+            let piece = if view.phase == ViewPhase::Rebuilding {
+                Piece::Rebuilding { epoch, through: end }
+            } else if cut < held_from {
+                Piece::CutTooOld { epoch, held_from }
+            } else if cut > end {
+                Piece::CutAhead { epoch, through: end }
+            } else if let Some(parts) = view.lanes.iter().map(|lane| lane.between(cut, end)).collect::<Option<Vec<_>>>() {
+                runs = parts.into_iter().flatten().filter(|run| run.state.is_some()).cloned().collect();
+                Piece::Ready { epoch, range: OffsetRange::new(cut, end) }
+            } else {
+                straddled = true;
+                Piece::Rebuilding { epoch, through: end }
+            };
+            frozen.push(Frozen { piece, runs, straddled });
+        }
+        frozen
+    }
+
+    /// Decides what `cut` means for a view; `may_drop` says that nobody reads an older cut any more.
+    pub(crate) fn adopt(&self, view: usize, cut: Offset, may_drop: bool) -> Adoption {
+        let inner = self.inner.lock();
+        let Some(view) = inner.views.get(view) else { return Adoption::Keep };
+        if view.phase == ViewPhase::Rebuilding {
+            return Adoption::Keep;
+        }
+        let held: Vec<Held> = view.lanes.iter().map(|lane| lane.locate(cut)).collect();
+        if held.iter().any(|held| matches!(held, Held::TooOld | Held::Straddles)) {
+            Adoption::Rebuild
+        } else if may_drop && cut > view.held_from() && held.iter().all(|held| matches!(held, Held::From { .. })) {
+            Adoption::Drop
+        } else {
+            Adoption::Keep
+        }
+    }
+
+    /// Drops what lies before the cut; returns the number of runs.
+    pub(crate) fn drop_below(&self, view: usize, cut: Offset) -> usize {
+        let mut inner = self.inner.lock();
+        let Some(view) = inner.views.get_mut(view) else { return 0 };
+        view.lanes.iter_mut().map(|lane| lane.drop_below(cut)).sum()
+    }
+
+    /// Marks a view as rebuilding; false when it already is.
+    pub(crate) fn begin_rebuild(&self, view: usize) -> bool {
+        let mut inner = self.inner.lock();
+        let Some(view) = inner.views.get_mut(view) else { return false };
+        std::mem::replace(&mut view.phase, ViewPhase::Rebuilding) == ViewPhase::Ready
+    }
+
+    /// Views that wait for a rebuild.
+    pub(crate) fn rebuilding(&self) -> Vec<usize> {
+        let inner = self.inner.lock();
+        let waiting = |(index, view): (usize, &ViewState)| (view.phase == ViewPhase::Rebuilding).then_some(index);
+        inner.views.iter().enumerate().filter_map(waiting).collect()
+    }
+
+    /// Keeps `at`, the end of a landing, a boundary until the base that ends there is installed.
+    pub(crate) fn hold_boundary(&self, at: Offset) {
+        self.inner.lock().boundaries.held = Some(at);
+    }
+
+    pub(crate) fn held_boundary(&self) -> Offset {
+        self.inner.lock().boundaries.held.unwrap_or(self.from)
+    }
+
+    /// Puts rebuilt runs, which cover `[from, through)` without gaps, in the place of what lies before `through`. Takes
+    /// `base` only when it is done.
+    pub(crate) fn install(&self, view: usize, (from, through): (Offset, Offset), base: &mut Option<Vec<Run>>) -> Install {
+        let mut inner = self.inner.lock();
+        let Some(view) = inner.views.get_mut(view) else { return Install::Outdated };
+        for lane in &view.lanes {
+            match lane.locate(through) {
+                Held::From { .. } => {}
+                Held::Ahead => return Install::NotYet,
+                Held::TooOld | Held::Straddles => return Install::Outdated,
+            }
+        }
+        let base = base.take().unwrap_or_default();
+        let empty: Vec<_> = base.iter().map(|run| Arc::new(Run::new(run.range, None))).collect();
+        let base: Vec<_> = base.into_iter().map(Arc::new).collect();
+        for (instance, lane) in view.lanes.iter_mut().enumerate() {
+            // State merges wherever it lies, so one lane takes it all.
+            lane.rebase(from, through, if instance == 0 { base.clone() } else { empty.clone() });
+        }
+        view.phase = ViewPhase::Ready;
+        Install::Done
+    }
+
+    pub(crate) fn segments(&self) -> SegmentCounts {
+        let inner = self.inner.lock();
+        let lanes = || inner.views.iter().flat_map(|view| &view.lanes);
+        let last_boundary = inner.boundaries.landings.keys().next_back().copied().unwrap_or(self.from);
+        SegmentCounts {
+            open: usize::from(self.consumed() > last_boundary),
+            sealed: inner.boundaries.landings.len().saturating_sub(1),
+            runs: lanes().map(|lane| lane.runs().len()).sum(),
+            bytes: lanes().map(Lane::bytes).sum(),
+        }
+    }
+
+    /// Where each view's state begins, and its phase.
+    pub(crate) fn views(&self) -> Vec<(Offset, ViewPhase)> {
+        self.inner.lock().views.iter().map(|view| (view.held_from(), view.phase)).collect()
+    }
+}
+
+impl Inner {
+    fn common_end(&self) -> Option<Offset> {
+        common_end(self.views.iter().flat_map(|view| &view.lanes))
+    }
+}
+
+impl ViewState {
+    fn held_from(&self) -> Offset {
+        self.lanes.iter().map(Lane::begin).max().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

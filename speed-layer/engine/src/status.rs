@@ -1,0 +1,156 @@
+//! `GET /v1/status`: what a worker says about itself.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use anabranch_model::Offset;
+use anabranch_topology::ComponentStats;
+use serde::Serialize;
+
+use crate::source::{DeadSample, LastLanding, Refused, SourceLayer};
+use crate::state::{SegmentCounts, ViewPhase};
+
+#[derive(Serialize)]
+pub(crate) struct Status {
+    pub(crate) worker: String,
+    pub(crate) state_bytes: usize,
+    pub(crate) state_budget_bytes: u64,
+    /// Reading waits because realtime state is at twice its budget.
+    pub(crate) paused: bool,
+    pub(crate) sources: BTreeMap<String, SourceStatus>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct SourceStatus {
+    topic: String,
+    partitions: BTreeMap<i32, PartitionStatus>,
+    events_consumed: u64,
+    /// Records this process could not decode.
+    dead_letters: u64,
+    /// The latest of them, newest first.
+    dead_letter_samples: Vec<DeadSample>,
+    /// Declared columns that no event has had so far in this process.
+    columns_never_seen: Vec<String>,
+    views: BTreeMap<String, ViewStatus>,
+    landings: u64,
+    last_landing: Option<LastLanding>,
+    refused_total: u64,
+    refused: Vec<Refused>,
+    rebuilds: u64,
+    topology: Vec<ComponentStats>,
+}
+
+#[derive(Serialize)]
+struct PartitionStatus {
+    owned: bool,
+    epoch: Option<i64>,
+    next_consumed: Option<i64>,
+    next_landed: Option<i64>,
+    log_end: Option<i64>,
+    /// Records not consumed yet.
+    lag: Option<i64>,
+    segments: Option<SegmentCounts>,
+}
+
+#[derive(Serialize)]
+struct ViewStatus {
+    hash: String,
+    /// Values that became NULL: failed casts, divisions by zero, overflows.
+    nulled_values: u64,
+    /// Partitions whose state is still being folded from landed rows.
+    rebuilding: Vec<i32>,
+    /// Partition → offset from which realtime state is held.
+    held_from: BTreeMap<i32, i64>,
+}
+
+pub(crate) fn source_status(layer: &SourceLayer, topology: Vec<ComponentStats>) -> SourceStatus {
+    let ends = layer.facts.log_ends.lock().clone();
+    let states = layer.partitions();
+    let mut partitions = BTreeMap::new();
+    for (partition, end) in ends.iter() {
+        let status = PartitionStatus {
+            owned: false,
+            epoch: None,
+            next_consumed: None,
+            next_landed: None,
+            log_end: Some(end.0),
+            lag: None,
+            segments: None,
+        };
+        partitions.insert(partition.0, status);
+    }
+    for state in &states {
+        let log_end = ends.get(state.partition);
+        let status = PartitionStatus {
+            owned: true,
+            epoch: Some(state.epoch),
+            next_consumed: Some(state.consumed().0),
+            next_landed: Some(state.landed().0),
+            log_end: log_end.map(|end| end.0),
+            lag: log_end.map(|Offset(end)| (end - state.consumed().0).max(0)),
+            segments: Some(state.segments()),
+        };
+        partitions.insert(state.partition.0, status);
+    }
+    let by_view: Vec<_> = states.iter().map(|state| (state.partition.0, state.views())).collect();
+    let view_status = |(index, view): (usize, &anabranch_view::View)| {
+        let held = by_view.iter().filter_map(|(partition, views)| Some((*partition, *views.get(index)?)));
+        let rebuilding = held.clone().filter(|(_, (_, phase))| *phase == ViewPhase::Rebuilding).map(|(p, _)| p).collect();
+        let status = ViewStatus {
+            hash: view.hash().clone(),
+            nulled_values: view.nulled_values(),
+            rebuilding,
+            held_from: held.map(|(partition, (from, _))| (partition, from.0)).collect(),
+        };
+        (view.name().to_owned(), status)
+    };
+    let facts = &layer.facts;
+    SourceStatus {
+        topic: layer.log.topic().to_owned(),
+        partitions,
+        events_consumed: facts.events.load(Ordering::Relaxed),
+        dead_letters: facts.dead_letters.load(Ordering::Relaxed),
+        dead_letter_samples: facts.dead_samples.lock().iter().cloned().collect(),
+        columns_never_seen: facts.unseen_columns.lock().clone(),
+        views: layer.views.iter().enumerate().map(view_status).collect(),
+        landings: facts.landings.load(Ordering::Relaxed),
+        last_landing: facts.last_landing.lock().clone(),
+        refused_total: facts.refusals.load(Ordering::Relaxed),
+        refused: facts.refused.lock().iter().cloned().collect(),
+        rebuilds: facts.rebuilds.load(Ordering::Relaxed),
+        topology,
+    }
+}
+
+/// Sets the gauges that are read rather than counted.
+pub(crate) fn record_gauges(layer: &SourceLayer, topology: &[ComponentStats]) {
+    let table = || layer.source.name.clone();
+    let ends = layer.facts.log_ends.lock().clone();
+    for state in layer.partitions() {
+        let labels = [("table", table()), ("partition", state.partition.to_string())];
+        let consumed = state.consumed();
+        metrics::gauge!("anabranch_next_consumed", &labels).set(consumed.0 as f64);
+        metrics::gauge!("anabranch_next_landed", &labels).set(state.landed().0 as f64);
+        if let Some(end) = ends.get(state.partition) {
+            metrics::gauge!("anabranch_lag_records", &labels).set((end.0 - consumed.0).max(0) as f64);
+        }
+        let segments = state.segments();
+        metrics::gauge!("anabranch_state_bytes", &labels).set(segments.bytes as f64);
+        metrics::gauge!("anabranch_state_runs", &labels).set(segments.runs as f64);
+        metrics::gauge!("anabranch_sealed_segments", &labels).set(segments.sealed as f64);
+    }
+    for view in layer.views.iter() {
+        metrics::counter!("anabranch_nulled_values_total", "view" => view.name().to_owned()).absolute(view.nulled_values());
+    }
+    for stats in topology {
+        let labels = [("table", table()), ("component", stats.component.clone())];
+        metrics::counter!("anabranch_topology_emitted_total", &labels).absolute(stats.emitted);
+        metrics::counter!("anabranch_topology_executed_total", &labels).absolute(stats.executed);
+        metrics::counter!("anabranch_topology_acked_total", &labels).absolute(stats.acked);
+        metrics::counter!("anabranch_topology_failed_total", &labels).absolute(stats.failed);
+        metrics::counter!("anabranch_topology_blocked_ms_total", &labels).absolute(stats.blocked_ms);
+        metrics::counter!("anabranch_topology_busy_ms_total", &labels).absolute(stats.busy_ms);
+        metrics::gauge!("anabranch_topology_queue_fill", &labels).set(stats.queue_fill as f64);
+        metrics::gauge!("anabranch_topology_pending", &labels).set(stats.pending as f64);
+    }
+}
