@@ -5,7 +5,7 @@ use parquet::errors::ParquetError;
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong between Anabranch and its object store.
+/// What can go wrong between Anabranch and its object store. Messages include their causes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -21,7 +21,7 @@ pub enum Error {
     NotAtomic { url: String, reason: String },
 
     /// A request to the store failed, after its own retries.
-    #[error("cannot {operation} `{path}`")]
+    #[error("cannot {operation} `{path}`: {source}")]
     Store {
         operation: &'static str,
         path: String,
@@ -58,7 +58,7 @@ pub enum Error {
     Protocol { table: String, reader: i32, writer: i32 },
 
     /// The Delta kernel could not read or checkpoint a table.
-    #[error("master dataset `{table}` cannot be read")]
+    #[error("master dataset `{table}` cannot be read: {source}")]
     Delta { table: String, source: Box<KernelError> },
 
     /// The asked-for version does not exist (any more).
@@ -70,11 +70,11 @@ pub enum Error {
     Corrupt { path: String, reason: String },
 
     /// A Parquet file cannot be written or read.
-    #[error("Parquet file `{path}`")]
+    #[error("Parquet file `{path}`: {source}")]
     Parquet { path: String, source: ParquetError },
 
     /// Rows do not fit the schema they are wanted in.
-    #[error("column `{column}` does not fit")]
+    #[error("column `{column}` does not fit: {source}")]
     Arrow { column: String, source: ArrowError },
 
     /// A call that contradicts itself.
@@ -86,7 +86,7 @@ pub enum Error {
     Contended { table: String, attempts: u32 },
 
     /// The store did not say whether a commit exists, and went on not saying it.
-    #[error("gave up on committing to `{table}` after {attempts} unclear answers of the store")]
+    #[error("gave up on committing to `{table}` after {attempts} unclear answers of the store: {source}")]
     Unclear {
         table: String,
         attempts: u32,
@@ -113,7 +113,7 @@ pub enum Error {
     NoPublication { number: u64 },
 
     /// A background computation died.
-    #[error("{task} did not finish")]
+    #[error("{task} did not finish: {source}")]
     Task {
         task: &'static str,
         source: tokio::task::JoinError,

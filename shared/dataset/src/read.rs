@@ -34,7 +34,9 @@ mod adapt;
 pub use adapt::adapt;
 
 /// How much of a file's end is fetched in the hope that it holds the whole footer.
-const FOOTER_GUESS_BYTES: u64 = 64 * 1024;
+const FOOTER_GUESS_BYTES: usize = 64 * 1024;
+/// Files of up to this size are read whole at once: a second request would cost more than the bytes.
+const WHOLE_FILE_BYTES: u64 = 64 * 1024;
 /// Rows per batch of [`read_columns`].
 const STREAM_BATCH_ROWS: usize = 32 * 1024;
 
@@ -49,6 +51,8 @@ struct Inner {
     objects: Arc<dyn ObjectStore>,
     path: Path,
     bytes: u64,
+    /// The whole of a small file.
+    whole: Option<Bytes>,
     metadata: ArrowReaderMetadata,
     mask: ProjectionMask,
     /// What decoded batches look like.
@@ -62,16 +66,19 @@ impl DataReader {
     /// # Errors
     /// `Unavailable` when the store does not answer, `Data` when this is no Parquet file.
     pub async fn open(store: &Store, path: &Path, bytes: u64, columns: &SchemaRef) -> Result<Self> {
-        let fetch = Fetch {
+        let mut fetch = Fetch {
             objects: store.objects(),
             path,
         };
-        let guess = FOOTER_GUESS_BYTES.min(bytes) as usize;
-        let metadata = ParquetMetaDataReader::new()
-            .with_prefetch_hint(Some(guess))
-            .load_and_finish(fetch, bytes)
-            .await
-            .map_err(Error::parquet(path))?;
+        let (whole, metadata) = if bytes <= WHOLE_FILE_BYTES {
+            let whole = fetch.fetch(0..bytes).await.map_err(Error::parquet(path))?;
+            let metadata = ParquetMetaDataReader::new().parse_and_finish(&whole);
+            (Some(whole), metadata)
+        } else {
+            let reader = ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER_GUESS_BYTES));
+            (None, reader.load_and_finish(fetch, bytes).await)
+        };
+        let metadata = metadata.map_err(Error::parquet(path))?;
         let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())
             .map_err(Error::parquet(path))?;
         let wanted = metadata
@@ -88,6 +95,7 @@ impl DataReader {
                 objects,
                 path,
                 bytes,
+                whole,
                 metadata,
                 mask,
                 columns,
@@ -124,37 +132,43 @@ impl DataReader {
         self.inner.metadata.schema()
     }
 
-    /// Fetches the wanted columns of some row groups into memory.
+    /// Fetches the wanted columns of some row groups into memory (a small file is there already, whole).
     ///
     /// # Errors
     /// `Unavailable` when the store does not answer.
     pub async fn fetch(&self, row_groups: Range<usize>) -> Result<RowGroups> {
-        let mut ranges: Vec<Range<u64>> = row_groups.clone().flat_map(|group| self.inner.ranges(group)).collect();
-        ranges.sort_unstable_by_key(|range| range.start);
-        let bytes = match ranges.is_empty() {
-            true => Vec::new(),
-            false => {
-                let path = &self.inner.path;
-                self.inner
-                    .objects
-                    .get_ranges(path, &ranges)
-                    .await
-                    .map_err(Error::store("read", path))?
-            }
+        let chunks = match &self.inner.whole {
+            Some(whole) => vec![(0, whole.clone())],
+            None => self.inner.fetch(row_groups.clone()).await?,
         };
-        let chunks = ranges.into_iter().map(|range| range.start).zip(bytes).collect();
+        let chunks = Chunks {
+            chunks,
+            file_bytes: self.inner.bytes,
+        };
         Ok(RowGroups {
             file: self.inner.clone(),
             row_groups,
-            chunks: Chunks {
-                chunks,
-                file_bytes: self.inner.bytes,
-            },
+            chunks,
         })
     }
 }
 
 impl Inner {
+    /// The wanted columns of some row groups, by where they start.
+    async fn fetch(&self, row_groups: Range<usize>) -> Result<Vec<(u64, Bytes)>> {
+        let mut ranges: Vec<Range<u64>> = row_groups.flat_map(|group| self.ranges(group)).collect();
+        if ranges.is_empty() {
+            return Ok(Vec::new());
+        }
+        ranges.sort_unstable_by_key(|range| range.start);
+        let bytes = self
+            .objects
+            .get_ranges(&self.path, &ranges)
+            .await
+            .map_err(Error::store("read", &self.path))?;
+        Ok(ranges.into_iter().map(|range| range.start).zip(bytes).collect())
+    }
+
     /// Where the wanted columns of a row group lie.
     fn ranges(&self, row_group: usize) -> impl Iterator<Item = Range<u64>> + '_ {
         let group = self.metadata.metadata().row_group(row_group);
@@ -219,8 +233,8 @@ impl Iterator for Batches {
     }
 }
 
-/// Streams the wanted columns of one data file, row group by row group, decoding on tokio's blocking pool. Batches have
-/// exactly the schema `columns`.
+/// Streams the wanted columns of one data file, in file order, decoding on tokio's blocking pool. Two row groups at a time are
+/// in memory. Batches have exactly the schema `columns`.
 pub fn read_columns(
     store: &Store,
     file: &DataFile,
@@ -231,8 +245,8 @@ pub fn read_columns(
     open.map_ok(|reader| {
         let groups = stream::iter(0..reader.row_groups());
         groups
-            .map(Ok)
-            .and_then(move |group| read_row_group(reader.clone(), group))
+            .map(move |group| read_row_group(reader.clone(), group))
+            .buffered(2)
             .try_flatten()
     })
     .try_flatten_stream()

@@ -104,7 +104,7 @@ impl MasterDataset {
                 // by then, so the commit cannot get in twice.
                 Err(error) => {
                     unclear += 1;
-                    tracing::warn!(table = %self.inner.source.name, version = next, %error, cause = ?std::error::Error::source(&error),
+                    tracing::warn!(table = %self.inner.source.name, version = next, %error,
                         "the store did not say whether the commit exists; looking for it");
                     if unclear >= UNCLEAR_ANSWERS {
                         let source = Box::new(error);
@@ -177,7 +177,7 @@ impl MasterDataset {
             match kernel::checkpoint(&store, &name, &root, version).await {
                 Ok(()) => tracing::debug!(table = %name, version, "checkpoint written"),
                 Err(error) => {
-                    tracing::warn!(table = %name, version, %error, cause = ?std::error::Error::source(&error), "no checkpoint");
+                    tracing::warn!(table = %name, version, %error, "no checkpoint");
                 }
             }
         });
