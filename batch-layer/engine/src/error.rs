@@ -29,9 +29,6 @@ pub enum Error {
     /// No such run.
     #[error("there is no run `{0}`")]
     UnknownRun(String),
-    /// Another run published while this one was running.
-    #[error("publication {number} was published while this run was based on {based_on}; start another run")]
-    Superseded { based_on: u64, number: u64 },
     /// The service is shutting down.
     #[error("shut down")]
     ShutDown,
@@ -47,10 +44,11 @@ impl Error {
             Self::Setting { .. } => ErrorKind::Invalid,
             Self::Dataset(error) => error.kind(),
             Self::Compute(error) => error.kind(),
+            // What a snapshot lists must be there.
+            Self::Fetch { source: object_store::Error::NotFound { .. }, .. } => ErrorKind::Data,
             Self::Fetch { .. } | Self::ShutDown => ErrorKind::Unavailable,
             Self::Footer { .. } => ErrorKind::Data,
             Self::UnknownRun(_) => ErrorKind::NotFound,
-            Self::Superseded { .. } => ErrorKind::Conflict,
             Self::Task(_) => ErrorKind::Internal,
         }
     }

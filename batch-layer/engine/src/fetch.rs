@@ -217,3 +217,6 @@ async fn read_file(objects: &dyn ObjectStore, planned: Planned, in_flight: InFli
         guard: Some(Box::new(in_flight)),
     })
 }
+
+#[cfg(test)]
+mod tests;

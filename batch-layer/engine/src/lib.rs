@@ -29,6 +29,8 @@ mod recovery;
 mod run;
 mod schedule;
 mod service;
+#[cfg(test)]
+mod testing;
 mod watch;
 mod write;
 

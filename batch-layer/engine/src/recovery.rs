@@ -130,3 +130,6 @@ pub(crate) async fn remove_results(shared: &Shared, run_id: &str) -> Result<(), 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

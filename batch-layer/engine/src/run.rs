@@ -217,14 +217,6 @@ async fn publish(shared: &Shared, based_on: u64, manifest: Manifest) -> Result<P
                 _ => Err(error.into()),
             }
         }
-        Err(error) if error.kind() == ErrorKind::Conflict => {
-            let number = shared
-                .publications
-                .latest()
-                .await?
-                .map_or(based_on + 1, |publication| publication.number);
-            Err(Error::Superseded { based_on, number })
-        }
         Err(error) => Err(error.into()),
     }
 }

@@ -329,3 +329,6 @@ impl Drop for StopGuard {
         self.0.cancel();
     }
 }
+
+#[cfg(test)]
+mod tests;
