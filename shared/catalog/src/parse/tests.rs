@@ -387,7 +387,6 @@ fn reserved_words_are_what_the_parser_cannot_read_bare() {
         "group",
         "null",
         "true",
-        "not",
     ] {
         let found = bad_table(&format!("{reserved} TEXT"), "");
         assert!(found.contains("is a reserved word"), "{found}");
