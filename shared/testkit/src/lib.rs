@@ -1,1 +1,3 @@
+//! Generators, naive oracles and real servers for tests.
 
+pub mod servers;

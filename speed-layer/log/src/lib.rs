@@ -17,10 +17,12 @@
 pub mod conformance;
 pub mod embedded;
 mod error;
+pub mod kafka;
 mod partitioned;
 mod partitioner;
 
 pub use embedded::{IngestLog, Retention};
 pub use error::Error;
+pub use kafka::KafkaLog;
 pub use partitioned::{LogEvent, MAX_RECORD_BYTES, PartitionedLog, ReadLimits, Subscription};
 pub use partitioner::{murmur2, partition_of_key};
