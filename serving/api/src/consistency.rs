@@ -18,7 +18,7 @@ use crate::adoption::{Adoption, Published};
 use crate::compute::cpu;
 use crate::directory::{Directory, FlightClient, Services, SpeedWorker};
 use crate::pushdown::Pushdown;
-use crate::starts::Starts;
+use crate::masters::Masters;
 
 /// A worker that takes longer to freeze a snapshot counts as not answering.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -45,7 +45,7 @@ pub(crate) struct Demand {
 pub(crate) struct Consistency {
     pub(crate) adoption: Arc<Adoption>,
     pub(crate) directory: Arc<Directory>,
-    pub(crate) starts: Arc<Starts>,
+    pub(crate) masters: Arc<Masters>,
 }
 
 /// One consistent state of the views of a request: one publication, and one prefix of the log per partition. Holding it
@@ -206,7 +206,7 @@ impl Consistency {
             publication: batch.map(|_| published.number),
             cut: batch.map(|batch| batch.cut.clone()).unwrap_or_default(),
             partitions_total: services.partitions_total(&source.name),
-            starts: self.starts.of(&source.name),
+            starts: self.masters.starts(&source.name),
             owners: services.owners(&source.name),
             silent: silent.clone(),
         }

@@ -133,7 +133,7 @@ async fn show_view(
 
 async fn show_status(State(service): State<Arc<Service>>) -> Json<Value> {
     let services = service.directory.services();
-    let reports = Reports::gather(&service.forwarder, &services).await;
+    let reports = Reports::gather(&service.forwarder, &services, &service.catalog, &service.masters).await;
     let published = service.adoption.pin();
     Json(status::document(&service.id, &service.catalog, &published, &services, &reports, Utc::now()))
 }

@@ -28,13 +28,14 @@ mod error;
 mod format;
 mod forward;
 mod http;
+mod masters;
 mod params;
 mod provider;
 mod pushdown;
 mod rows;
 mod server;
 mod sql;
-mod starts;
+
 mod status;
 mod views;
 

@@ -16,7 +16,7 @@ use crate::consistency::Consistency;
 use crate::directory::Directory;
 use crate::forward::Forwarder;
 use crate::sql::SqlEngine;
-use crate::starts::Starts;
+use crate::masters::Masters;
 
 /// How long others believe this service's lease, and how often it is written.
 const LEASE_TTL: Duration = Duration::from_secs(10);
@@ -54,6 +54,7 @@ pub(crate) struct Service {
     pub(crate) compute: Arc<Compute>,
     pub(crate) adoption: Arc<Adoption>,
     pub(crate) directory: Arc<Directory>,
+    pub(crate) masters: Arc<Masters>,
     pub(crate) consistency: Arc<Consistency>,
     pub(crate) sql: SqlEngine,
     pub(crate) forwarder: Forwarder,
@@ -71,11 +72,11 @@ impl ServingLayer {
         let compute = Arc::new(Compute::start()?);
         let adoption = Arc::new(Adoption::new(&store, Arc::clone(&views), Arc::clone(&compute)));
         let directory = Arc::new(Directory::new(&store));
-        let starts = Arc::new(Starts::new(&store, Arc::clone(&catalog)));
+        let masters = Arc::new(Masters::new(&store, Arc::clone(&catalog)));
         let consistency = Arc::new(Consistency {
             adoption: Arc::clone(&adoption),
             directory: Arc::clone(&directory),
-            starts: Arc::clone(&starts),
+            masters: Arc::clone(&masters),
         });
         let service = Arc::new(Service {
             id: worker_id.clone(),
@@ -87,6 +88,7 @@ impl ServingLayer {
             compute,
             adoption: Arc::clone(&adoption),
             directory: Arc::clone(&directory),
+            masters: Arc::clone(&masters),
             consistency,
         });
 
@@ -102,8 +104,8 @@ impl ServingLayer {
             tasks.spawn("leases", OnError::Shutdown, async move { directory.follow(poll, shutdown).await });
         }
         {
-            let (directory, shutdown) = (Arc::clone(&directory), shutdown.clone());
-            tasks.spawn("starts", OnError::Log, async move { starts.follow(&directory, shutdown).await });
+            let (masters, directory, shutdown) = (Arc::clone(&masters), Arc::clone(&directory), shutdown.clone());
+            tasks.spawn("partition starts", OnError::Log, async move { masters.follow(&directory, shutdown).await });
         }
         {
             let shutdown = shutdown.clone();

@@ -2,36 +2,68 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anabranch_catalog::Catalog;
-use anabranch_dataset::Lease;
-use anabranch_model::topic_partition;
+use anabranch_dataset::{Lease, Snapshot};
+use anabranch_merge::Owner;
+use anabranch_model::{PartitionId, topic_partition};
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use serde_json::{Map, Value, json};
 
+use crate::Error;
 use crate::adoption::Published;
-use crate::directory::{Services, SpeedWorker};
+use crate::directory::Services;
 use crate::forward::Forwarder;
+use crate::masters::Masters;
 
 /// A service that takes longer to tell its status is reported as not answering.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What every live service says of itself.
+/// What every live service says of itself, and what the master datasets hold.
 pub(crate) struct Reports {
     speed: BTreeMap<String, Result<Value, String>>,
     batch: BTreeMap<String, Result<Value, String>>,
+    masters: BTreeMap<String, Value>,
 }
 
 impl Reports {
     /// Asks all of them at once.
-    pub(crate) async fn gather(forwarder: &Forwarder, services: &Services) -> Self {
+    pub(crate) async fn gather(forwarder: &Forwarder, services: &Services, catalog: &Catalog, masters: &Masters) -> Self {
         let ask = async |id: &str, address: &str, path: &str| {
             let url = format!("{}{path}", address.trim_end_matches('/'));
             (id.to_owned(), forwarder.json(url, TIMEOUT).await)
         };
         let speed = join_all(services.speed.iter().map(|worker| ask(&worker.id, &worker.address, "/v1/status")));
         let batch = join_all(services.batch.iter().map(|lease| ask(&lease.id, &lease.address, "/v1/batch/status")));
-        let (speed, batch) = tokio::join!(speed, batch);
-        Self { speed: speed.into_iter().collect(), batch: batch.into_iter().collect() }
+        let masters = join_all(catalog.sources.iter().map(async |(name, source)| {
+            let landed = tokio::time::timeout(TIMEOUT, masters.snapshot(source)).await;
+            (name.clone(), landed_status(landed.unwrap_or_else(|_| Err(Error::Timeout { after: TIMEOUT }))))
+        }));
+        let (speed, batch, masters) = tokio::join!(speed, batch, masters);
+        Self {
+            speed: speed.into_iter().collect(),
+            batch: batch.into_iter().collect(),
+            masters: masters.into_iter().collect(),
+        }
+    }
+}
+
+/// What was landed since the beginning, whichever process did it.
+fn landed_status(snapshot: Result<Option<Snapshot>, Error>) -> Value {
+    match snapshot {
+        Ok(None) => json!({"version": null, "events": 0, "dead_letters": 0, "files": 0, "bytes": 0}),
+        Ok(Some(snapshot)) => {
+            let rows = |dead: bool| -> u64 {
+                snapshot.files.iter().filter(|file| file.dead == dead).map(|file| file.rows).sum()
+            };
+            json!({
+                "version": snapshot.version,
+                "events": rows(false),
+                "dead_letters": rows(true),
+                "files": snapshot.files.len(),
+                "bytes": snapshot.files.iter().map(|file| file.bytes).sum::<u64>(),
+            })
+        }
+        Err(error) => json!({"error": error.to_string()}),
     }
 }
 
@@ -54,57 +86,91 @@ pub(crate) fn document(
         "id": id,
         "sources": sources,
         "publication": publication(published, now),
-        "runs": first(&reports.batch, "runs"),
-        "running": services.batch.iter().find_map(|lease| lease.facts.get("running")),
+        "runs": reports.batch.values().find_map(|report| report.as_ref().ok()),
         "services": {
             "speed": services.speed.iter().map(|worker| service(&worker.id, &worker.address, reports.speed.get(&worker.id))).collect::<Vec<_>>(),
             "batch": services.batch.iter().map(|lease| service(&lease.id, &lease.address, reports.batch.get(&lease.id))).collect::<Vec<_>>(),
             "serve": services.serve.iter().map(|lease: &Lease| json!({"id": lease.id, "address": lease.address, "publication": lease.facts.get("publication")})).collect::<Vec<_>>(),
         },
         "speed": answered(&reports.speed),
-        "batch": answered(&reports.batch),
     })
 }
 
 fn source_status(name: &str, topic: &str, services: &Services, reports: &Reports) -> Value {
-    let mut partitions = Map::new();
-    for (partition, owner) in services.owners(name) {
-        let owned = services
-            .speed
-            .iter()
-            .find(|worker| worker.id == owner.worker)
-            .and_then(|worker: &SpeedWorker| worker.facts.sources.get(name)?.owned.get(&partition));
-        let Some(owned) = owned else { continue };
-        partitions.insert(
-            topic_partition(topic, partition),
-            json!({
-                "owner": owner.worker,
-                "epoch": owner.epoch,
-                "next_consumed": owned.next_consumed,
-                "next_landed": owned.next_landed,
-                "end": owned.end,
-                "lag": (owned.end - owned.next_consumed).max(0),
-                "not_landed": (owned.next_consumed - owned.next_landed).max(0),
-            }),
-        );
-    }
-    let lag: i64 = partitions.values().filter_map(|partition| partition["lag"].as_i64()).sum();
+    let partitions: Map<String, Value> = services
+        .owners(name)
+        .iter()
+        .filter_map(|(partition, owner)| {
+            let status = partition_status(name, *partition, owner, services, reports)?;
+            Some((topic_partition(topic, *partition), status))
+        })
+        .collect();
+    let total = |field: &str| -> Option<i64> {
+        let values = partitions.values().filter_map(|partition| partition[field].as_i64());
+        values.fold(None, |total, value| Some(total.unwrap_or(0) + value))
+    };
     json!({
         "topic": topic,
         "partitions_total": services.partitions_total(name),
-        "partitions": partitions,
-        "lag": lag,
-        "open_segments": sum(name, reports, "open_segments"),
-        "sealed_segments": sum(name, reports, "sealed_segments"),
-        "dead_letters": sum(name, reports, "dead_letters"),
+        "lag": total("lag"),
+        "open_segments": total("open_segments"),
+        "sealed_segments": total("sealed_segments"),
+        "landed": reports.masters.get(name),
+        "dead_letters": dead_letters(name, reports),
+        "dead_letter_samples": samples(name, reports),
         "columns_never_seen": never_seen(name, reports),
+        "partitions": partitions,
     })
 }
 
-/// What each worker says of its part, added up. `None` when nobody says.
-fn sum(source: &str, reports: &Reports, field: &str) -> Option<u64> {
-    let values = parts(source, reports).filter_map(|part| part.get(field)?.as_u64());
-    values.fold(None, |total, value| Some(total.unwrap_or(0) + value))
+/// One partition, as its owner tells; as the owner's lease says (at most some seconds old) when it does not answer.
+fn partition_status(
+    source: &str,
+    partition: PartitionId,
+    owner: &Owner,
+    services: &Services,
+    reports: &Reports,
+) -> Option<Value> {
+    let worker = services.speed.iter().find(|worker| worker.id == owner.worker)?;
+    let leased = worker.facts.sources.get(source)?.owned.get(&partition)?;
+    let told = match reports.speed.get(&owner.worker) {
+        Some(Ok(report)) => report.pointer(&format!("/sources/{}/partitions/{partition}", escape(source))),
+        _ => None,
+    };
+    let number = |field: &str| told.and_then(|told| told.get(field)).and_then(Value::as_i64);
+    let next_consumed = number("next_consumed").unwrap_or(leased.next_consumed);
+    let next_landed = number("next_landed").unwrap_or(leased.next_landed);
+    let end = number("log_end").unwrap_or(leased.end);
+    let segments = |field: &str| told.and_then(|told| told.get("segments")?.get(field));
+    Some(json!({
+        "owner": owner.worker,
+        "epoch": owner.epoch,
+        "next_consumed": next_consumed,
+        "next_landed": next_landed,
+        "end": end,
+        "lag": (end - next_consumed).max(0),
+        "not_landed": (next_consumed - next_landed).max(0),
+        "open_segments": segments("open"),
+        "sealed_segments": segments("sealed"),
+    }))
+}
+
+/// A name as part of a JSON pointer (RFC 6901).
+fn escape(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
+/// All landed dead letters, or those that live workers met since they started when these are more.
+fn dead_letters(source: &str, reports: &Reports) -> Option<u64> {
+    let seen: Vec<u64> = parts(source, reports).filter_map(|part| part.get("dead_letters")?.as_u64()).collect();
+    let since_start = (!seen.is_empty()).then(|| seen.iter().sum::<u64>());
+    let landed = reports.masters.get(source).and_then(|landed| landed.get("dead_letters")?.as_u64());
+    landed.max(since_start)
+}
+
+/// The latest dead letters of each worker.
+fn samples<'r>(source: &'r str, reports: &'r Reports) -> Vec<&'r Value> {
+    parts(source, reports).filter_map(|part| part.get("dead_letter_samples")?.as_array()).flatten().collect()
 }
 
 /// Declared columns that no worker has seen in an event.
@@ -150,8 +216,4 @@ fn service(id: &str, address: &str, report: Option<&Result<Value, String>>) -> V
 
 fn answered(reports: &BTreeMap<String, Result<Value, String>>) -> BTreeMap<&String, &Value> {
     reports.iter().filter_map(|(id, report)| Some((id, report.as_ref().ok()?))).collect()
-}
-
-fn first<'r>(reports: &'r BTreeMap<String, Result<Value, String>>, field: &str) -> Option<&'r Value> {
-    reports.values().find_map(|report| report.as_ref().ok()?.get(field))
 }
