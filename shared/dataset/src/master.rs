@@ -16,7 +16,8 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::store::Store;
-use commit::{CHECKPOINT_INTERVAL, Decision, Outcome, commit_path, now_ms};
+use commit::{CHECKPOINT_INTERVAL, Decision, Outcome, now_ms};
+use kernel::commit_path;
 use log::{Commit, IDENTITY, Mark, Metadata, TableState};
 
 mod commit;

@@ -114,6 +114,15 @@ impl Faulty {
         self.plan.lock().unwrap().push((path_contains, fault));
     }
 
+    /// What is late arrives now.
+    pub(crate) async fn arrive(&self) {
+        let late = std::mem::take(&mut *self.late.lock().unwrap());
+        for (path, payload, opts) in late {
+            // Too late for an object that is there by now, as it should be.
+            let _ = self.inner.put_opts(&path, payload, opts).await;
+        }
+    }
+
     pub(crate) fn outstanding(&self) -> usize {
         self.plan.lock().unwrap().len() + self.late.lock().unwrap().len()
     }
@@ -140,11 +149,11 @@ impl ObjectStore for Faulty {
         match fault {
             Some(Fault::Lost) => Err(timeout()),
             Some(Fault::DoneButUnclear) => {
-                self.inner.put_opts(path, payload, opts).await.unwrap();
+                let _ = self.inner.put_opts(path, payload, opts).await;
                 Err(timeout())
             }
             Some(Fault::Repeated) => {
-                self.inner.put_opts(path, payload.clone(), opts.clone()).await.unwrap();
+                self.inner.put_opts(path, payload.clone(), opts.clone()).await?;
                 self.inner.put_opts(path, payload, opts).await
             }
             Some(Fault::Late) => {
@@ -153,11 +162,7 @@ impl ObjectStore for Faulty {
             }
             None => {
                 let result = self.inner.put_opts(path, payload, opts).await;
-                let late = std::mem::take(&mut *self.late.lock().unwrap());
-                for (path, payload, opts) in late {
-                    // Too late for an object that is there by now, as it should be.
-                    let _ = self.inner.put_opts(&path, payload, opts).await;
-                }
+                self.arrive().await;
                 result
             }
         }

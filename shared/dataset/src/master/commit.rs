@@ -7,8 +7,9 @@ use futures::stream::{self, StreamExt};
 use object_store::path::Path;
 use uuid::Uuid;
 
+use super::MasterDataset;
+use super::kernel::{self, commit_path};
 use super::log::{Commit, TableState};
-use super::{MasterDataset, kernel};
 use crate::error::{Error, Result};
 use crate::store::{Store, backoff, worth_retrying};
 
@@ -87,6 +88,7 @@ impl MasterDataset {
                 // Another writer was first, or our own put that the client repeated: the log says which.
                 Ok(false) => {
                     lost += 1;
+                    metrics::counter!("anabranch_dataset_lost_races_total", "table" => self.table()).increment(1);
                     if lost > LOST_RACES {
                         return Err(Error::Contended {
                             table: self.table(),
@@ -104,6 +106,7 @@ impl MasterDataset {
                 // by then, so the commit cannot get in twice.
                 Err(error) => {
                     unclear += 1;
+                    metrics::counter!("anabranch_dataset_unclear_commits_total", "table" => self.table()).increment(1);
                     tracing::warn!(table = %self.inner.source.name, version = next, %error,
                         "the store did not say whether the commit exists; looking for it");
                     if unclear >= UNCLEAR_ANSWERS {
@@ -186,10 +189,6 @@ impl MasterDataset {
 
 async fn read_commit(store: &Store, root: &Path, version: u64) -> Result<Option<Bytes>> {
     store.read(&commit_path(root, version)).await
-}
-
-pub(super) fn commit_path(root: &Path, version: u64) -> Path {
-    kernel::log_path(root).join(format!("{version:020}.json"))
 }
 
 pub(super) fn now_ms() -> i64 {

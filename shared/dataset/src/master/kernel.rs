@@ -15,6 +15,7 @@ use delta_kernel_default_engine::DefaultEngineBuilder;
 use delta_kernel_default_engine::executor::TaskExecutor;
 use futures::TryStreamExt;
 use futures::future::{BoxFuture, FutureExt};
+use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -31,12 +32,10 @@ use crate::store::Store;
 /// # Errors
 /// `NotFound` when there is a table but not this version of it.
 pub(super) async fn load(store: &Store, source: &str, root: &Path, version: Option<u64>) -> Result<Option<TableState>> {
-    let log = log_path(root);
-    let mut listing = store.objects().list(Some(&log));
-    if listing.try_next().await.map_err(Error::store("list", &log))?.is_none() {
+    if !exists(store, root).await? {
         return Ok(None);
     }
-    drop(listing);
+    let log = log_path(root);
     let (source, root) = (source.to_owned(), root.clone());
     let table = source.clone();
     let kernel = Kernel::new(store, &root);
@@ -91,6 +90,21 @@ pub(super) async fn checkpoint(store: &Store, source: &str, root: &Path, version
     .await
 }
 
+/// Whether there is a table. Two requests at most tell that there is one, however long its log: some stores cannot list
+/// the beginning of a folder without listing all of it.
+async fn exists(store: &Store, root: &Path) -> Result<bool> {
+    let log = log_path(root);
+    for path in [commit_path(root, 0), log.clone().join("_last_checkpoint")] {
+        match store.objects().head(&path).await {
+            Ok(_) => return Ok(true),
+            Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(Error::store("read", &path)(error)),
+        }
+    }
+    let mut listing = store.objects().list(Some(&log));
+    Ok(listing.try_next().await.map_err(Error::store("list", &log))?.is_some())
+}
+
 /// Version of the newest checkpoint, by the log's own hint.
 pub(super) async fn last_checkpoint(store: &Store, root: &Path) -> Result<Option<u64>> {
     #[derive(Deserialize)]
@@ -108,6 +122,11 @@ pub(super) async fn last_checkpoint(store: &Store, root: &Path) -> Result<Option
 /// The folder of a table's log.
 pub(super) fn log_path(root: &Path) -> Path {
     root.clone().join("_delta_log")
+}
+
+/// The commit file of a version.
+pub(super) fn commit_path(root: &Path, version: u64) -> Path {
+    log_path(root).join(format!("{version:020}.json"))
 }
 
 struct Kernel {

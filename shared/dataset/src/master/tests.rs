@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use anabranch_model::{ErrorKind, Offset, PartitionId};
 use arrow::array::{Array, AsArray};
@@ -9,6 +10,8 @@ use object_store::ObjectStoreExt;
 use super::*;
 use crate::read_columns;
 use crate::testing::{Fault, Faulty, clicks, landing, local, memory, rows, source, upload};
+
+mod simulation;
 
 const LOG: &str = "the log";
 
