@@ -1,0 +1,10 @@
+//! The serving API over real HTTP and Flight, against an object store in memory, publications written the way batch runs
+//! write them, and a speed worker that holds its logs in memory and can be told to misbehave.
+
+mod consistency;
+mod formats;
+mod forwarding;
+mod rows;
+mod sql;
+mod status;
+mod support;
