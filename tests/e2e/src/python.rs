@@ -1,0 +1,56 @@
+//! A Python environment with the `deltalake` package: another implementation of the Delta protocol, to check ours.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What is installed.
+const PACKAGES: [&str; 2] = ["deltalake==1.6.6", "pyarrow==26.0.1"];
+
+/// The environment's interpreter, provisioned once into `$ANABRANCH_TEST_CACHE` or `~/.cache/anabranch-tests`.
+///
+/// # Errors
+/// Why there is none: no Python, or no package registry.
+pub fn interpreter() -> Result<PathBuf, String> {
+    let cache = cache()?;
+    fs::create_dir_all(&cache).map_err(|error| format!("{}: {error}", cache.display()))?;
+    let lock = File::create(cache.join("python.lock")).map_err(|error| error.to_string())?;
+    // Two test processes must not install at once; the lock ends with the file.
+    lock.lock().map_err(|error| error.to_string())?;
+    let dir = cache.join("python");
+    let (python, ready) = (dir.join("bin/python"), dir.join("ready"));
+    let packages = PACKAGES.join(" ");
+    if fs::read_to_string(&ready).is_ok_and(|installed| installed == packages) {
+        return Ok(python);
+    }
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&dir))?;
+    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PACKAGES))?;
+    fs::write(&ready, packages).map_err(|error| error.to_string())?;
+    Ok(python)
+}
+
+/// Runs a script; returns what it printed.
+///
+/// # Errors
+/// What it wrote to standard error.
+pub fn script(python: &Path, script: &str, args: &[&str]) -> Result<String, String> {
+    run(Command::new(python).args(["-c", script]).args(args))
+}
+
+fn cache() -> Result<PathBuf, String> {
+    if let Some(dir) = std::env::var_os("ANABRANCH_TEST_CACHE") {
+        return Ok(dir.into());
+    }
+    let home = std::env::var_os("HOME").ok_or("neither ANABRANCH_TEST_CACHE nor HOME is set")?;
+    Ok(Path::new(&home).join(".cache/anabranch-tests"))
+}
+
+fn run(command: &mut Command) -> Result<String, String> {
+    let shown = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(|error| format!("{shown}: {error}"))?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(format!("{shown} failed: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    }
+}

@@ -1,0 +1,19 @@
+//! End-to-end tests of the whole platform: one module per promise.
+
+mod api;
+mod bad_input;
+mod delta;
+mod demo;
+mod deploy;
+mod edits;
+mod examples;
+mod exclusive;
+mod flights;
+mod layers;
+mod wikipedia;
+
+/// Plays the `anabranch` command in a child process; by itself it tests nothing.
+#[test]
+fn child() {
+    anabranch_e2e::child::run_if_asked();
+}
