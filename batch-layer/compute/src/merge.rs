@@ -50,7 +50,7 @@ impl Run {
                 RunBatches::Memory(state, starts.into_iter())
             }
             RunSource::Spilled(file) => RunBatches::Spilled {
-                reader: file.reader()?,
+                reader: Box::new(file.reader()?),
                 _file: file,
             },
         })
@@ -61,7 +61,7 @@ impl Run {
 pub(crate) enum RunBatches {
     Memory(RecordBatch, vec::IntoIter<usize>),
     Spilled {
-        reader: SpillReader,
+        reader: Box<SpillReader>,
         /// Removed when its reader is done with it.
         _file: SpillFile,
     },
@@ -85,7 +85,7 @@ impl Iterator for RunBatches {
 pub(crate) enum SortedMerge {
     Empty,
     /// One run needs no comparing.
-    Single(Box<RunBatches>),
+    Single(RunBatches),
     Many(Box<KeyMerge>),
 }
 
@@ -94,7 +94,7 @@ impl SortedMerge {
         let mut runs: Vec<Run> = runs.into_iter().filter(|run| run.groups() > 0).collect();
         Ok(match runs.len() {
             0 => Self::Empty,
-            1 => Self::Single(Box::new(runs.remove(0).batches()?)),
+            1 => Self::Single(runs.remove(0).batches()?),
             _ => Self::Many(Box::new(KeyMerge::new(view, runs)?)),
         })
     }

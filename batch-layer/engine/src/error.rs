@@ -45,7 +45,10 @@ impl Error {
             Self::Dataset(error) => error.kind(),
             Self::Compute(error) => error.kind(),
             // What a snapshot lists must be there.
-            Self::Fetch { source: object_store::Error::NotFound { .. }, .. } => ErrorKind::Data,
+            Self::Fetch {
+                source: object_store::Error::NotFound { .. },
+                ..
+            } => ErrorKind::Data,
             Self::Fetch { .. } | Self::ShutDown => ErrorKind::Unavailable,
             Self::Footer { .. } => ErrorKind::Data,
             Self::UnknownRun(_) => ErrorKind::NotFound,

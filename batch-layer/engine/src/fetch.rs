@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anabranch_compute::{FileBytes, InputError, InputFile, projected_ranges};
 use anabranch_dataset::DataFile;
-use bytes::Bytes;
+use anabranch_runtime::Shutdown;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
@@ -32,18 +32,18 @@ const CHANNEL_FILES: usize = 4;
 struct Planned {
     file: DataFile,
     metadata: Option<Arc<ParquetMetaData>>,
-    /// Empty: the whole file.
-    ranges: Vec<Range<u64>>,
+    /// `None`: the whole file.
+    ranges: Option<Vec<Range<u64>>>,
 }
 
 impl Planned {
     fn bytes(&self) -> u64 {
-        if self.ranges.is_empty() {
-            self.file.bytes
-        } else {
-            self.ranges.iter().map(|range| range.end - range.start).sum()
-        }
+        self.ranges.as_deref().map_or(self.file.bytes, total_bytes)
     }
+}
+
+fn total_bytes(ranges: &[Range<u64>]) -> u64 {
+    ranges.iter().map(|range| range.end - range.start).sum()
 }
 
 /// Travels with a file's bytes until the kernel has folded them.
@@ -68,15 +68,18 @@ pub(crate) struct Fetch {
     pub(crate) read_ahead_bytes: u64,
     /// Grows by a file's size when the kernel is done with it.
     pub(crate) folded_bytes: Arc<AtomicU64>,
+    /// Ends the reading, and with it the wait of whoever reads the receiver.
+    pub(crate) shutdown: Shutdown,
 }
 
 impl Fetch {
     /// Starts reading. The receiver yields files in path order, or the first error; dropping it stops the reading.
     pub(crate) fn start(self) -> mpsc::Receiver<Result<InputFile, InputError>> {
         let (sender, receiver) = mpsc::channel(CHANNEL_FILES);
+        let (closed, shutdown) = (sender.clone(), self.shutdown.clone());
         tokio::spawn(async move {
-            let closed = sender.clone();
             tokio::select! {
+                () = shutdown.cancelled() => {}
                 () = closed.closed() => {}
                 () = self.run(sender) => {}
             }
@@ -91,6 +94,7 @@ impl Fetch {
             columns,
             read_ahead_bytes,
             folded_bytes,
+            shutdown: _,
         } = self;
         let permits = u32::try_from(read_ahead_bytes.div_ceil(PERMIT_BYTES).max(1)).unwrap_or(u32::MAX);
         let budget = Arc::new(Semaphore::new(permits as usize));
@@ -146,26 +150,20 @@ async fn plan_file(objects: &dyn ObjectStore, file: DataFile, columns: &[String]
         return Ok(Planned {
             file,
             metadata: None,
-            ranges: Vec::new(),
+            ranges: None,
         });
     }
     let metadata = Arc::new(read_footer(objects, &file).await?);
+    // Possibly none: `count(*)` alone reads no column, and the footer has the row counts.
     let ranges = projected_ranges(&metadata, columns).map_err(|source| Error::Footer {
         path: file.path.to_string(),
         source,
     })?;
-    let wanted_bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
-    // No column at all is wanted by `count(*)` alone: the footer has the row counts.
-    let whole = wanted_bytes * 100 >= file.bytes * WHOLE_FILE_PERCENT;
-    let ranges = match (whole, ranges.is_empty()) {
-        (true, _) => Vec::new(),
-        (false, true) => vec![0..0],
-        (false, false) => ranges,
-    };
+    let whole = total_bytes(&ranges) * 100 >= file.bytes * WHOLE_FILE_PERCENT;
     Ok(Planned {
         file,
         metadata: Some(metadata),
-        ranges,
+        ranges: (!whole).then_some(ranges),
     })
 }
 
@@ -202,13 +200,15 @@ async fn read_file(objects: &dyn ObjectStore, planned: Planned, in_flight: InFli
         path: file.path.to_string(),
         source,
     };
-    let bytes = if ranges.is_empty() {
-        let whole = objects.get(&file.path).await.map_err(fetch)?;
-        FileBytes::Whole(whole.bytes().await.map_err(fetch)?)
-    } else {
-        let ranges: Vec<Range<u64>> = ranges.into_iter().filter(|range| !range.is_empty()).collect();
-        let parts: Vec<Bytes> = objects.get_ranges(&file.path, &ranges).await.map_err(fetch)?;
-        FileBytes::sparse(file.bytes, ranges.iter().map(|range| range.start).zip(parts).collect())
+    let bytes = match ranges {
+        None => {
+            let whole = objects.get(&file.path).await.map_err(fetch)?;
+            FileBytes::Whole(whole.bytes().await.map_err(fetch)?)
+        }
+        Some(ranges) => {
+            let parts = objects.get_ranges(&file.path, &ranges).await.map_err(fetch)?;
+            FileBytes::sparse(file.bytes, ranges.iter().map(|range| range.start).zip(parts).collect())
+        }
     };
     Ok(InputFile {
         path: file.path.to_string(),

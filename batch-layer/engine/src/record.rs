@@ -17,6 +17,8 @@ use crate::Trigger;
 pub(crate) struct LiveRun {
     pub(crate) run_id: String,
     record: Mutex<RunRecord>,
+    /// Held while the record is written, so that an older one never replaces a newer one.
+    pub(crate) saving: tokio::sync::Mutex<()>,
     /// Cancels the fold, and counts its rows.
     pub(crate) control: Control,
     /// Bytes of files that are wholly folded.
@@ -44,6 +46,7 @@ impl LiveRun {
         Self {
             run_id,
             record: Mutex::new(record),
+            saving: tokio::sync::Mutex::new(()),
             control: Control::new(),
             folded_bytes: Arc::default(),
         }

@@ -194,6 +194,7 @@ async fn fold(
         columns: plan.columns().into(),
         read_ahead_bytes: (budget_bytes / 8).clamp(*READ_AHEAD_BYTES.start(), *READ_AHEAD_BYTES.end()),
         folded_bytes: run.folded_bytes.clone(),
+        shutdown: shared.shutdown.clone(),
     }
     .start();
     let (kernel, control) = (shared.kernel.clone(), run.control.clone());

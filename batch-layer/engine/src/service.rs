@@ -78,6 +78,7 @@ impl BatchLayer {
             kernel: Arc::new(kernel),
             schedule,
             board: Mutex::new(Board::default()),
+            requesting: Mutex::new(()),
             wake: Notify::new(),
             stopped: Shutdown::new(),
             shutdown: shutdown.clone(),
@@ -138,6 +139,7 @@ pub(crate) struct Shared {
     pub(crate) kernel: Arc<Kernel>,
     pub(crate) schedule: Option<Schedule>,
     pub(crate) board: Mutex<Board>,
+    requesting: Mutex<()>,
     wake: Notify,
     pub(crate) shutdown: Shutdown,
     /// Given when the last run has ended after a shutdown: HTTP and the lease outlive the run.
@@ -188,15 +190,19 @@ impl Shared {
         if self.shutdown.is_cancelled() {
             return Err(Error::ShutDown);
         }
-        let mut board = self.board.lock().await;
+        // One trigger at a time; the board stays free while the record is written.
+        let _requesting = self.requesting.lock().await;
         let id = |run: &Option<Arc<LiveRun>>| run.as_ref().map(|run| run.run_id.clone());
-        let (running, queued) = (id(&board.running), id(&board.queued));
+        let (running, queued) = {
+            let board = self.board.lock().await;
+            (id(&board.running), id(&board.queued))
+        };
         match decide(trigger, running.as_deref(), queued.as_deref()) {
             Decision::Queue => {
                 let run = Arc::new(LiveRun::new(trigger, Utc::now()));
                 self.runs.put(&run.record()).await?;
                 let run_id = run.run_id.clone();
-                board.queued = Some(run);
+                self.board.lock().await.queued = Some(run);
                 self.wake.notify_one();
                 Ok(Requested::Run {
                     run_id,
@@ -214,6 +220,7 @@ impl Shared {
             Decision::Skip { because } => {
                 tracing::warn!(%trigger, because, "skipped: a batch run is on its way");
                 metrics::counter!("anabranch_batch_skipped_total", "trigger" => trigger.as_str()).increment(1);
+                let mut board = self.board.lock().await;
                 board.skipped.count += 1;
                 board.skipped.last = Some(Skip {
                     at: rfc3339(Utc::now()),
@@ -260,6 +267,7 @@ impl Shared {
 
     /// Writes a run's record. The run itself matters more than its record, so a failure is only logged.
     pub(crate) async fn save(&self, run: &LiveRun) {
+        let _saving = run.saving.lock().await;
         if let Err(error) = self.runs.put(&run.record()).await {
             tracing::warn!(run_id = run.run_id, %error, "cannot write the run's record");
         }
@@ -267,12 +275,9 @@ impl Shared {
 
     /// Writes the running run's record, for readers in other processes.
     pub(crate) async fn save_progress(&self) {
-        // The board stays locked meanwhile, so that an ended run's last record cannot be overtaken by this one.
-        let board = self.board.lock().await;
-        if let Some(run) = &board.running
-            && run.record().state == RunState::Running
-        {
-            self.save(run).await;
+        let running = self.board.lock().await.running.clone();
+        if let Some(run) = running {
+            self.save(&run).await;
         }
     }
 

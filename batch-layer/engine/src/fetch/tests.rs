@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use bytes::Bytes;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use parquet::arrow::ArrowWriter;
@@ -41,6 +42,7 @@ fn fetch(objects: &Arc<InMemory>, files: Vec<DataFile>, columns: &[&str], read_a
         columns: columns.iter().map(|name| (*name).to_owned()).collect(),
         read_ahead_bytes,
         folded_bytes: Arc::default(),
+        shutdown: Shutdown::new(),
     }
 }
 
@@ -149,5 +151,18 @@ async fn the_first_error_is_the_last_word() {
     let error = receiver.recv().await.unwrap().err().unwrap();
     assert_eq!(error.kind, anabranch_model::ErrorKind::Data);
     assert!(error.source.to_string().contains("cannot read 2"), "{}", error.source);
+    assert!(receiver.recv().await.is_none());
+}
+
+#[tokio::test]
+async fn shutdown_ends_the_reading() {
+    let objects = Arc::new(InMemory::new());
+    let file = put(&objects, "1", 20_000).await;
+    // The second file waits for the memory of the first, which is not given back.
+    let fetch = fetch(&objects, vec![file.clone(), file], &["a"], 1);
+    let shutdown = fetch.shutdown.clone();
+    let mut receiver = fetch.start();
+    let _held = receiver.recv().await.unwrap().unwrap();
+    shutdown.cancel();
     assert!(receiver.recv().await.is_none());
 }

@@ -39,7 +39,17 @@ async fn lease_facts(store: &Store) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_publishes_exact_views_of_everything_landed() {
-    let store = memory();
+    publishes_exact_views(memory()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_publishes_exact_views_in_a_local_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&format!("file://{}", folder.path().display()), &Default::default()).unwrap();
+    publishes_exact_views(store).await;
+}
+
+async fn publishes_exact_views(store: Store) {
     let service = landed(&store).await;
     let run_id = service.run().await;
     let record = service.wait_for(&run_id, "published").await;
