@@ -149,13 +149,9 @@ impl Aggregator {
 impl Plan {
     /// The state that stands for no row at all, of one group: what a global aggregate starts from.
     pub(crate) fn empty_group(&self) -> Result<RecordBatch, Error> {
-        let nothing: Vec<ArrayRef> =
-            self.state_schema.fields().iter().map(|f| arrow::array::new_empty_array(f.data_type())).collect();
         let mut columns = vec![];
-        for (slot, range) in self.slots.iter().zip(&self.slot_columns) {
-            let mut accumulator = slot.accumulator().during(&self.name, "aggregates")?;
-            accumulator.merge_batch(&nothing[range.clone()], &[], 1).during(&self.name, "merge")?;
-            columns.extend(accumulator.state(EmitTo::All).during(&self.name, "emit")?);
+        for slot in &self.slots {
+            columns.extend(slot.empty_group().during(&self.name, "aggregates")?);
         }
         self.state_batch(columns, 1)
     }

@@ -23,6 +23,10 @@ impl Plan {
                 }
             }
         }
+        if state.num_rows() == 0 {
+            self.state_columns(state)?;
+            return Ok(RecordBatch::new_empty(Arc::clone(&self.output_schema)));
+        }
         self.finalise_groups(state)
     }
 

@@ -13,7 +13,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 
-use crate::aggregate::{Answer, Class, Slot, Slots};
+use crate::aggregate::{Answer, Class, Slot, Slots, evaluate};
 use crate::describe;
 use crate::expr::{NullCounter, Scope, canonical, plain_type};
 use crate::keys::can_be_key;
@@ -148,9 +148,7 @@ fn build(definition: &ViewDefinition, logical: &Logical) -> Result<Plan> {
         output_classes: &finalise.output_classes,
         hash: &hash,
     });
-    // Constant folding may have counted values that no event has.
-    nulled.reset();
-    Ok(Plan {
+    let plan = Plan {
         name: definition.name.as_str().into(),
         source: Arc::clone(source),
         hash,
@@ -169,7 +167,25 @@ fn build(definition: &ViewDefinition, logical: &Logical) -> Result<Plan> {
         output_keys: finalise.output_keys,
         description,
         nulled,
-    })
+    };
+    rehearse(&plan)?;
+    // Constants that were folded may have counted values that no event has.
+    plan.nulled.reset();
+    Ok(plan)
+}
+
+/// Folds nothing and answers it, since accumulators refuse some of their arguments only when they are made.
+fn rehearse(plan: &Plan) -> Result<()> {
+    for (slot, columns) in plan.slots.iter().zip(&plan.slot_columns) {
+        let state = slot.empty_group()?;
+        let types: Vec<&DataType> = state.iter().map(|c| c.data_type()).collect();
+        let fields = &plan.state_schema.fields()[columns.clone()];
+        if types != fields.iter().map(|f| f.data_type()).collect::<Vec<_>>() {
+            return plan_err!("{} keeps {types:?} but declares {fields:?}", slot.label);
+        }
+        evaluate(slot, &state, &[0])?;
+    }
+    Ok(())
 }
 
 /// The parts of a plan that its hash is made of, beside slots and schemas.

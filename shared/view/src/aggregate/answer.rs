@@ -1,8 +1,9 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Decimal128Array, Decimal256Array, Float64Array, Int64Array, PrimitiveArray,
+    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Decimal256Array, Float64Array, Int64Array, PrimitiveArray,
 };
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{
     ArrowNativeTypeOp, ArrowPrimitiveType, DataType, Decimal128Type, Decimal256Type, Int64Type, UInt64Type,
@@ -55,11 +56,13 @@ impl Answer {
                     .into_iter()
                     .map(|owner| usize::try_from(owner).expect("owners were counted in usize"))
                     .collect();
+                // Without a filter, accumulators expect every group to have a row; a group may have no values here.
+                let filter = BooleanArray::new(BooleanBuffer::new_set(values.len()), None);
                 let results = inner
                     .iter()
                     .map(|slot| {
                         let mut accumulator = slot.accumulator()?;
-                        accumulator.update_batch(&[Arc::clone(&values)], &owners, None, lists.len())?;
+                        accumulator.update_batch(&[Arc::clone(&values)], &owners, Some(&filter), lists.len())?;
                         let state = accumulator.state(EmitTo::All)?;
                         evaluate(slot, &state, &all)
                     })

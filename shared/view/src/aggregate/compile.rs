@@ -168,7 +168,9 @@ impl<'a> Slots<'a> {
             return known;
         }
         let filter = filter.map(|(input, _)| input);
-        self.slots.push(Slot { label: label.into(), kind, args: args.iter().map(|a| a.input).collect(), filter, text });
+        let arg_types = args.iter().map(|a| a.data_type.clone()).collect();
+        let args = args.iter().map(|a| a.input).collect();
+        self.slots.push(Slot { label: label.into(), kind, args, arg_types, filter, text });
         self.slots.len() - 1
     }
 

@@ -1,4 +1,4 @@
-use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::array::{Array, ArrayRef, BooleanArray, new_null_array};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
     DataType, Decimal128Type, Decimal256Type, Field, Float16Type, Float32Type, Float64Type, Int64Type, UInt64Type, i256,
@@ -21,6 +21,7 @@ pub(crate) struct Slot {
     pub kind: SlotKind,
     /// Indices into [`crate::Prepared::inputs`]: arguments, then ordering columns.
     pub args: Vec<usize>,
+    pub arg_types: Vec<DataType>,
     /// Index into [`crate::Prepared::inputs`] of the FILTER predicate.
     pub filter: Option<usize>,
     /// Two slots with the same text are the same; it goes into the view's hash.
@@ -70,6 +71,16 @@ impl Slot {
                 }
             }
         })
+    }
+
+    /// The state of one group that no row has come into.
+    pub(crate) fn empty_group(&self) -> Result<Vec<ArrayRef>> {
+        let mut accumulator = self.accumulator()?;
+        // A row that the filter drops: a batch of no rows would count as seen, since accumulators expect every group of
+        // a batch to have a row in it.
+        let row: Vec<ArrayRef> = self.arg_types.iter().map(|t| new_null_array(t, 1)).collect();
+        accumulator.update_batch(&row, &[0], Some(&BooleanArray::from(vec![false])), 1)?;
+        accumulator.state(EmitTo::All)
     }
 
     /// Fields of the state, named after the slot's number. All are nullable, so that every batch fits.
