@@ -50,7 +50,11 @@ pub(crate) struct Adoption {
 
 impl Adoption {
     pub(crate) fn new(store: &Store, views: Arc<Vec<View>>, compute: Arc<Compute>) -> Self {
-        let none = Arc::new(Published { number: 0, publication: None, views: BTreeMap::new() });
+        let none = Arc::new(Published {
+            number: 0,
+            publication: None,
+            views: BTreeMap::new(),
+        });
         Self {
             store: store.clone(),
             log: Publications::new(store),
@@ -73,7 +77,12 @@ impl Adoption {
     pub(crate) fn oldest_pinned(&self) -> u64 {
         let mut adopted = self.adopted.lock();
         adopted.retain(|published| published.strong_count() > 0);
-        adopted.iter().filter_map(Weak::upgrade).map(|published| published.number).min().unwrap_or(0)
+        adopted
+            .iter()
+            .filter_map(Weak::upgrade)
+            .map(|published| published.number)
+            .min()
+            .unwrap_or(0)
     }
 
     /// Whether the publication log has been read at all.
@@ -143,19 +152,38 @@ impl Adoption {
         let loads = self.views.iter().filter_map(|view| {
             let batch = publication.manifest.views.get(view.name())?;
             if &batch.hash != view.hash() {
-                tracing::info!(view = view.name(), "the publication holds another definition of this view");
+                tracing::info!(
+                    view = view.name(),
+                    "the publication holds another definition of this view"
+                );
                 return None;
             }
-            let cut = publication.manifest.cuts.get(&batch.source).cloned().unwrap_or_default();
+            let cut = publication
+                .manifest
+                .cuts
+                .get(&batch.source)
+                .cloned()
+                .unwrap_or_default();
             let (store, view, batch) = (self.store.clone(), view.clone(), batch.clone());
             Some(self.compute.run(async move {
                 let batches = StateFiles::read(&store, &batch, &view.state_schema()).await?;
                 let name = view.name().to_owned();
                 let state = cpu(true, move || Ok(BatchState::new(&view, batches)?)).await?;
-                Ok((name, PublishedView { cut, state: Arc::new(state), events: batch.rows }))
+                Ok((
+                    name,
+                    PublishedView {
+                        cut,
+                        state: Arc::new(state),
+                        events: batch.rows,
+                    },
+                ))
             }))
         });
         let views = try_join_all(loads).await?.into_iter().collect();
-        Ok(Published { number: publication.number, publication: Some(publication), views })
+        Ok(Published {
+            number: publication.number,
+            publication: Some(publication),
+            views,
+        })
     }
 }

@@ -18,8 +18,14 @@ impl Compute {
             .thread_name("anabranch-query")
             .enable_all()
             .build()
-            .map_err(|source| Error::Io { what: "cannot start the query threads", source })?;
-        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+            .map_err(|source| Error::Io {
+                what: "cannot start the query threads",
+                source,
+            })?;
+        Ok(Self {
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
+        })
     }
 
     /// Runs `work` there and waits for it. Dropping the returned future cancels the work: a client that hangs up stops
@@ -29,7 +35,9 @@ impl Compute {
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
         let mut task = AbortOnDrop(self.handle.spawn(work));
-        (&mut task.0).await.unwrap_or_else(|join| Err(Error::Internal(format!("query task failed: {join}"))))
+        (&mut task.0)
+            .await
+            .unwrap_or_else(|join| Err(Error::Internal(format!("query task failed: {join}"))))
     }
 }
 

@@ -17,8 +17,8 @@ use crate::Error;
 use crate::adoption::{Adoption, Published};
 use crate::compute::cpu;
 use crate::directory::{Directory, FlightClient, Services, SpeedWorker};
-use crate::pushdown::Pushdown;
 use crate::masters::Masters;
+use crate::pushdown::Pushdown;
 
 /// A worker that takes longer to freeze a snapshot counts as not answering.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -73,7 +73,9 @@ impl Consistency {
         let mut pause = FIRST_PAUSE;
         loop {
             let frozen = self.settle(views).await?;
-            let Some(shortfall) = frozen.shortfall(demand) else { return Ok(frozen) };
+            let Some(shortfall) = frozen.shortfall(demand) else {
+                return Ok(frozen);
+            };
             let now = Instant::now();
             if now >= deadline {
                 return Err(shortfall);
@@ -107,7 +109,11 @@ impl Consistency {
     async fn settle(&self, views: &[View]) -> Result<Frozen, Error> {
         let mut pause = FIRST_PAUSE;
         for attempt in 1.. {
-            let patience = if attempt < ATTEMPTS { Patience::Retry } else { Patience::Settle };
+            let patience = if attempt < ATTEMPTS {
+                Patience::Retry
+            } else {
+                Patience::Settle
+            };
             let gathered = self.gather(views).await;
             match decide(&gathered.facts, &gathered.replies, patience)? {
                 Decision::Read(plan) => return Ok(gathered.freeze(views, plan)),
@@ -136,14 +142,23 @@ impl Consistency {
     /// Pins the publication and asks every live speed worker for a snapshot of all views.
     async fn gather(&self, views: &[View]) -> Gathered {
         let published = self.adoption.pin();
-        let services = self.directory.services();
+        // A query without views needs nobody.
+        let services = if views.is_empty() {
+            Arc::default()
+        } else {
+            self.directory.services()
+        };
         let request = SnapshotRequest {
             views: views
                 .iter()
                 .map(|view| ViewCut {
                     view: view.name().to_owned(),
                     hash: view.hash().clone(),
-                    cut: published.views.get(view.name()).map(|batch| batch.cut.next.clone()).unwrap_or_default(),
+                    cut: published
+                        .views
+                        .get(view.name())
+                        .map(|batch| batch.cut.next.clone())
+                        .unwrap_or_default(),
                 })
                 .collect(),
         };
@@ -165,14 +180,28 @@ impl Consistency {
                 }
             }
         }
-        let facts = views.iter().map(|view| self.facts(view, &published, &services, &silent)).collect();
-        Gathered { published, facts, replies, clients }
+        let facts = views
+            .iter()
+            .map(|view| self.facts(view, &published, &services, &silent))
+            .collect();
+        Gathered {
+            published,
+            facts,
+            replies,
+            clients,
+        }
     }
 
     async fn ask(&self, worker: &SpeedWorker, body: Vec<u8>) -> Result<(SnapshotReply, FlightClient), Error> {
-        let failed = |message: String| Error::WorkerFailed { worker: worker.id.clone(), message };
+        let failed = |message: String| Error::WorkerFailed {
+            worker: worker.id.clone(),
+            message,
+        };
         let mut client = self.directory.client(worker)?;
-        let action = Action { r#type: SNAPSHOT_ACTION.to_owned(), body: body.into() };
+        let action = Action {
+            r#type: SNAPSHOT_ACTION.to_owned(),
+            body: body.into(),
+        };
         let call = async {
             let mut results = client.do_action(action).await?.into_inner();
             results.message().await
@@ -190,13 +219,7 @@ impl Consistency {
         Ok((reply, client))
     }
 
-    fn facts(
-        &self,
-        view: &View,
-        published: &Published,
-        services: &Services,
-        silent: &BTreeSet<String>,
-    ) -> ViewFacts {
+    fn facts(&self, view: &View, published: &Published, services: &Services, silent: &BTreeSet<String>) -> ViewFacts {
         let source = view.source();
         let batch = published.views.get(view.name());
         ViewFacts {
@@ -232,17 +255,30 @@ impl Gathered {
                     .iter()
                     .filter_map(|read| Some((read.worker.clone(), self.clients.get(&read.worker)?.clone())))
                     .collect();
-                (view.name().to_owned(), FrozenView { view: view.clone(), plan, clients })
+                (
+                    view.name().to_owned(),
+                    FrozenView {
+                        view: view.clone(),
+                        plan,
+                        clients,
+                    },
+                )
             })
             .collect();
-        Frozen { published: self.published, views }
+        Frozen {
+            published: self.published,
+            views,
+        }
     }
 }
 
 impl Frozen {
     /// Coverage of each view.
     pub(crate) fn coverage(&self) -> CoverageMap {
-        self.views.iter().map(|(name, frozen)| (name.clone(), frozen.plan.coverage.clone())).collect()
+        self.views
+            .iter()
+            .map(|(name, frozen)| (name.clone(), frozen.plan.coverage.clone()))
+            .collect()
     }
 
     /// The pinned publication.
@@ -273,13 +309,22 @@ impl Frozen {
                 behind.insert(partition, format!("wanted {wanted}, served {served}"));
             }
             if demand.exact {
-                missing.extend(frozen.plan.missing.iter().map(|(partition, why)| (partition.clone(), why.to_string())));
+                missing.extend(
+                    frozen
+                        .plan
+                        .missing
+                        .iter()
+                        .map(|(partition, why)| (partition.clone(), why.to_string())),
+                );
             }
         }
         if !missing.is_empty() {
             return Some(Error::Inexact { waited, missing });
         }
-        (!behind.is_empty()).then_some(Error::Behind { waited, lacking: behind })
+        (!behind.is_empty()).then_some(Error::Behind {
+            waited,
+            lacking: behind,
+        })
     }
 
     /// Reads, merges and finalises one view. Rows outside of `pushdown` may or may not be among the answer.
@@ -301,10 +346,14 @@ impl Frozen {
         let realtime: Vec<RecordBatch> = try_join_all(reads).await?.into_iter().flatten().collect();
         let batch = self.published.views.get(view).map(|batch| Arc::clone(&batch.state));
         let started = Instant::now();
-        let rows = batch.as_ref().map_or(0, |batch| batch.rows()) + realtime.iter().map(RecordBatch::num_rows).sum::<usize>();
+        let rows =
+            batch.as_ref().map_or(0, |batch| batch.rows()) + realtime.iter().map(RecordBatch::num_rows).sum::<usize>();
         let large = rows > LARGE_ROWS && !pushdown.is_narrow();
         let (view, selection): (View, Selection) = (frozen.view.clone(), pushdown.selection.clone());
-        let merged = cpu(large, move || Ok(answer(&view, batch.as_deref(), &realtime, &selection)?)).await;
+        let merged = cpu(large, move || {
+            Ok(answer(&view, batch.as_deref(), &realtime, &selection)?)
+        })
+        .await;
         metrics::histogram!("anabranch_serving_merge_seconds").record(started.elapsed().as_secs_f64());
         merged
     }
@@ -312,11 +361,17 @@ impl Frozen {
 
 /// Reads one view's state out of one worker's snapshot.
 async fn fetch(worker: String, client: Option<FlightClient>, ticket: StateTicket) -> Result<Vec<RecordBatch>, Error> {
-    let failed = |message: String| Error::WorkerFailed { worker: worker.clone(), message };
+    let failed = |message: String| Error::WorkerFailed {
+        worker: worker.clone(),
+        message,
+    };
     let mut client = client.ok_or_else(|| failed("its connection is gone".into()))?;
     let ticket = serde_json::to_vec(&ticket).expect("a state ticket is plain data");
-    let stream =
-        client.do_get(Ticket { ticket: ticket.into() }).await.map_err(|status| failed(status.to_string()))?.into_inner();
+    let stream = client
+        .do_get(Ticket { ticket: ticket.into() })
+        .await
+        .map_err(|status| failed(status.to_string()))?
+        .into_inner();
     FlightRecordBatchStream::new_from_flight_data(stream.map_err(Into::into).boxed())
         .try_collect()
         .await

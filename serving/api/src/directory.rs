@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anabranch_dataset::{Lease, Leases, Store};
@@ -67,16 +67,31 @@ impl Services {
     /// Partitions of a source, by the worker that sees most of them. `None` when no live worker serves the source.
     pub(crate) fn partitions_total(&self, source: &str) -> Option<i32> {
         let totals = self.speed.iter().filter_map(|worker| worker.facts.sources.get(source));
-        totals.map(|facts| facts.partitions_total).max().filter(|total| *total > 0)
+        totals
+            .map(|facts| facts.partitions_total)
+            .max()
+            .filter(|total| *total > 0)
     }
 
     /// The owner of the highest epoch of each partition of a source.
     pub(crate) fn owners(&self, source: &str) -> BTreeMap<PartitionId, Owner> {
         let mut owners: BTreeMap<PartitionId, Owner> = BTreeMap::new();
         for worker in &self.speed {
-            for (partition, owned) in worker.facts.sources.get(source).into_iter().flat_map(|facts| &facts.owned) {
+            for (partition, owned) in worker
+                .facts
+                .sources
+                .get(source)
+                .into_iter()
+                .flat_map(|facts| &facts.owned)
+            {
                 if owners.get(partition).is_none_or(|known| known.epoch < owned.epoch) {
-                    owners.insert(*partition, Owner { worker: worker.id.clone(), epoch: owned.epoch });
+                    owners.insert(
+                        *partition,
+                        Owner {
+                            worker: worker.id.clone(),
+                            epoch: owned.epoch,
+                        },
+                    );
                 }
             }
         }
@@ -91,6 +106,7 @@ pub(crate) struct Directory {
     clients: Mutex<HashMap<String, FlightClient>>,
     turn: AtomicUsize,
     refreshing: tokio::sync::Mutex<()>,
+    read: AtomicBool,
 }
 
 impl Directory {
@@ -101,11 +117,17 @@ impl Directory {
             clients: Mutex::default(),
             turn: AtomicUsize::new(0),
             refreshing: tokio::sync::Mutex::new(()),
+            read: AtomicBool::new(false),
         }
     }
 
     pub(crate) fn services(&self) -> Arc<Services> {
         self.current.load_full()
+    }
+
+    /// Whether the leases have been read at all.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.read.load(Ordering::Acquire)
     }
 
     pub(crate) fn leases(&self) -> &Leases {
@@ -118,12 +140,18 @@ impl Directory {
     /// When they cannot be read; the last known ones stay.
     pub(crate) async fn refresh(&self) -> Result<(), Error> {
         let _refreshing = self.refreshing.lock().await;
-        let (speed, batch, serve) =
-            tokio::try_join!(self.leases.list("speed"), self.leases.list("batch"), self.leases.list("serve"))?;
+        let (speed, batch, serve) = tokio::try_join!(
+            self.leases.list("speed"),
+            self.leases.list("batch"),
+            self.leases.list("serve")
+        )?;
         let speed: Vec<SpeedWorker> = speed.into_iter().map(read_worker).collect();
-        self.clients.lock().retain(|address, _| speed.iter().any(|worker| &worker.address == address));
+        self.clients
+            .lock()
+            .retain(|address, _| speed.iter().any(|worker| &worker.address == address));
         metrics::gauge!("anabranch_serving_speed_workers").set(speed.len() as f64);
         self.current.store(Arc::new(Services { speed, batch, serve }));
+        self.read.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -181,5 +209,9 @@ fn read_worker(lease: Lease) -> SpeedWorker {
         tracing::warn!(worker = lease.id, %error, "the facts of a speed lease cannot be read");
         SpeedFacts::default()
     });
-    SpeedWorker { id: lease.id, address: lease.address, facts }
+    SpeedWorker {
+        id: lease.id,
+        address: lease.address,
+        facts,
+    }
 }

@@ -12,7 +12,11 @@ pub enum Error {
     #[error("there is no view {name}")]
     UnknownView { name: String, hint: Option<String> },
     #[error("view {view} has no column {column}")]
-    UnknownColumn { view: String, column: String, hint: Option<String> },
+    UnknownColumn {
+        view: String,
+        column: String,
+        hint: Option<String>,
+    },
     /// The query itself is wrong or not allowed.
     #[error("{message}")]
     Sql { message: String, hint: Option<String> },
@@ -21,10 +25,19 @@ pub enum Error {
     Request { message: String, hint: Option<String> },
     /// `require=exact`, and the answer would not be.
     #[error("no exact answer within {waited:?}: {}", list(missing))]
-    Inexact { waited: Duration, missing: BTreeMap<String, String> },
+    Inexact {
+        waited: Duration,
+        missing: BTreeMap<String, String>,
+    },
     /// `at_least`, and the answer would not cover it.
-    #[error("the answer does not reach what at_least asks for within {waited:?}: {}", list(lacking))]
-    Behind { waited: Duration, lacking: BTreeMap<String, String> },
+    #[error(
+        "the answer does not reach what at_least asks for within {waited:?}: {}",
+        list(lacking)
+    )]
+    Behind {
+        waited: Duration,
+        lacking: BTreeMap<String, String>,
+    },
     #[error("the query did not finish within {after:?}")]
     Timeout { after: Duration },
     #[error("the answer is larger than {limit_bytes} bytes")]
@@ -58,7 +71,11 @@ pub enum Error {
 }
 
 fn list(entries: &BTreeMap<String, String>) -> String {
-    entries.iter().map(|(name, why)| format!("{name} ({why})")).collect::<Vec<_>>().join(", ")
+    entries
+        .iter()
+        .map(|(name, why)| format!("{name} ({why})"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 impl Error {
@@ -82,7 +99,9 @@ impl Error {
         match self {
             Self::UnknownView { hint, .. } | Self::UnknownColumn { hint, .. } => hint.clone(),
             Self::Sql { hint, .. } | Self::Request { hint, .. } => hint.clone(),
-            Self::Inexact { .. } => Some("leave out require=exact to see what is there, or wait longer with timeout".into()),
+            Self::Inexact { .. } => {
+                Some("leave out require=exact to see what is there, or wait longer with timeout".into())
+            }
             Self::Behind { .. } => Some("wait longer with timeout; /v1/status shows each partition's lag".into()),
             Self::Timeout { .. } => Some("narrow the query, or raise [serving] query_timeout".into()),
             Self::AnswerTooLarge { .. } => Some("add a LIMIT or a filter, or aggregate in the query".into()),
@@ -168,7 +187,11 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let message = match &error {
             // DataFusion's own prefix ("Error during planning: ") says nothing that the status does not.
-            Error::Query(inner) => inner.strip_backtrace(),
+            Error::Query(inner) => match inner.find_root() {
+                DataFusionError::SQL(parser, _) => parser.to_string(),
+                DataFusionError::Plan(message) => message.clone(),
+                _ => inner.strip_backtrace(),
+            },
             other => with_sources(other),
         };
         let answer = Self::new(error.kind(), message).with_status(error.status());

@@ -53,7 +53,9 @@ impl Format {
             for entry in value.to_str().unwrap_or_default().split(',') {
                 let mut parts = entry.split(';').map(str::trim);
                 let media = parts.next().unwrap_or_default();
-                let quality = parts.find_map(|part| part.strip_prefix("q=")).and_then(|q| q.parse().ok());
+                let quality = parts
+                    .find_map(|part| part.strip_prefix("q="))
+                    .and_then(|q| q.parse().ok());
                 if !media.is_empty() {
                     offered.push((quality.unwrap_or(1.0), media));
                 }
@@ -64,7 +66,10 @@ impl Format {
         }
         // Stable: among equals, the first one named.
         offered.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-        let known = offered.iter().filter(|(quality, _)| *quality > 0.0).find_map(|(_, media)| Self::of(media));
+        let known = offered
+            .iter()
+            .filter(|(quality, _)| *quality > 0.0)
+            .find_map(|(_, media)| Self::of(media));
         known.ok_or_else(|| Error::Request {
             message: "none of the accepted formats is known".into(),
             hint: Some(
@@ -107,7 +112,11 @@ impl Format {
                     .map_err(|error| Error::Internal(format!("coverage cannot be written: {error}")))?,
             ),
         };
-        Ok(Encoded { content_type: self.content_type(), body, coverage })
+        Ok(Encoded {
+            content_type: self.content_type(),
+            body,
+            coverage,
+        })
     }
 }
 

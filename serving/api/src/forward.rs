@@ -48,13 +48,20 @@ impl Forwarder {
     /// `BodyTooLarge`, or `NoService` when the other side does not answer.
     pub(crate) async fn forward(&self, address: &str, request: Request, limit_bytes: u64) -> Result<Response, Error> {
         let (head, body) = request.into_parts();
-        let declared = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        let declared = head
+            .headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if declared.is_some_and(|length| length > limit_bytes) {
             return Err(Error::BodyTooLarge { limit_bytes });
         }
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
         let outcome = Outcome::default();
-        let limited = Limited { body: body.into_data_stream(), left: limit_bytes, outcome: outcome.clone() };
+        let limited = Limited {
+            body: body.into_data_stream(),
+            left: limit_bytes,
+            outcome: outcome.clone(),
+        };
         let mut outgoing = self
             .client
             .request(head.method, format!("{}{path}", address.trim_end_matches('/')))
@@ -85,7 +92,13 @@ impl Forwarder {
     /// # Errors
     /// In words, for a status page.
     pub(crate) async fn json(&self, url: String, timeout: Duration) -> Result<serde_json::Value, String> {
-        let answer = self.client.get(url).timeout(timeout).send().await.map_err(|error| error.to_string())?;
+        let answer = self
+            .client
+            .get(url)
+            .timeout(timeout)
+            .send()
+            .await
+            .map_err(|error| error.to_string())?;
         let answer = answer.error_for_status().map_err(|error| error.to_string())?;
         answer.json().await.map_err(|error| error.to_string())
     }

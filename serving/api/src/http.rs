@@ -33,9 +33,14 @@ type Pairs = Query<Vec<(String, String)>>;
 pub(crate) fn router(service: Arc<Service>) -> Router {
     let ready = {
         let service = Arc::clone(&service);
-        move || match service.adoption.is_ready() {
-            true => Ok(()),
-            false => Err("the publication log has not been read yet".to_owned()),
+        move || {
+            if !service.adoption.is_ready() {
+                return Err("the publication log has not been read yet".to_owned());
+            }
+            if !service.directory.is_ready() {
+                return Err("the leases of the other services have not been read yet".to_owned());
+            }
+            Ok(())
         }
     };
     Router::new()
@@ -55,13 +60,18 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
 }
 
 async fn measure(request: Request, next: Next) -> Response {
-    let endpoint =
-        request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let endpoint = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("other", MatchedPath::as_str)
+        .to_owned();
     let started = Instant::now();
     let response = next.run(request).await;
     let status = response.status().as_u16().to_string();
-    metrics::counter!("anabranch_serving_requests_total", "endpoint" => endpoint.clone(), "status" => status).increment(1);
-    metrics::histogram!("anabranch_serving_request_seconds", "endpoint" => endpoint).record(started.elapsed().as_secs_f64());
+    metrics::counter!("anabranch_serving_requests_total", "endpoint" => endpoint.clone(), "status" => status)
+        .increment(1);
+    metrics::histogram!("anabranch_serving_request_seconds", "endpoint" => endpoint)
+        .record(started.elapsed().as_secs_f64());
     response
 }
 
@@ -76,7 +86,10 @@ async fn sql(
     let demand = request.demand()?;
     let engine = Arc::clone(&service);
     let wait = demand.timeout;
-    answer(&service, format, started, wait, async move { engine.sql.query(&request.sql, &demand).await }).await
+    answer(&service, format, started, wait, async move {
+        engine.sql.query(&request.sql, &demand).await
+    })
+    .await
 }
 
 async fn view_rows(
@@ -92,7 +105,10 @@ async fn view_rows(
     let request = RowsRequest::parse(&view, &pairs)?;
     let consistency = Arc::clone(&service.consistency);
     let wait = request.wait();
-    answer(&service, format, started, wait, async move { rows(&consistency, &view, &request).await }).await
+    answer(&service, format, started, wait, async move {
+        rows(&consistency, &view, &request).await
+    })
+    .await
 }
 
 /// Runs a query on the query runtime, within the time it has, and puts its answer into bytes there.
@@ -108,7 +124,9 @@ async fn answer(
         let answer = query.await?;
         format.encode(&answer, started.elapsed())
     });
-    tokio::time::timeout(after, work).await.map_err(|_| Error::Timeout { after })?
+    tokio::time::timeout(after, work)
+        .await
+        .map_err(|_| Error::Timeout { after })?
 }
 
 async fn list_views(State(service): State<Arc<Service>>) -> Json<Value> {
@@ -116,15 +134,14 @@ async fn list_views(State(service): State<Arc<Service>>) -> Json<Value> {
     Json(json!({"views": service.views.iter().map(|view| views::summary(view, &published)).collect::<Vec<_>>()}))
 }
 
-async fn show_view(
-    State(service): State<Arc<Service>>,
-    Path(name): Path<String>,
-) -> Result<Json<Value>, Error> {
+async fn show_view(State(service): State<Arc<Service>>, Path(name): Path<String>) -> Result<Json<Value>, Error> {
     let view = views::find(&service.views, &name)?.clone();
     let consistency = Arc::clone(&service.consistency);
     let catalog = Arc::clone(&service.catalog);
     let detail = service.compute.run(async move {
-        let frozen = consistency.freeze(std::slice::from_ref(&view), &Demand::default()).await?;
+        let frozen = consistency
+            .freeze(std::slice::from_ref(&view), &Demand::default())
+            .await?;
         let coverage = frozen.coverage().remove(view.name()).unwrap_or_default();
         Ok(views::detail(&view, &catalog, frozen.published(), &coverage))
     });
@@ -135,7 +152,14 @@ async fn show_status(State(service): State<Arc<Service>>) -> Json<Value> {
     let services = service.directory.services();
     let reports = Reports::gather(&service.forwarder, &services, &service.catalog, &service.masters).await;
     let published = service.adoption.pin();
-    Json(status::document(&service.id, &service.catalog, &published, &services, &reports, Utc::now()))
+    Json(status::document(
+        &service.id,
+        &service.catalog,
+        &published,
+        &services,
+        &reports,
+        Utc::now(),
+    ))
 }
 
 async fn forward_batch(State(service): State<Arc<Service>>, request: Request) -> Result<Response, Error> {
@@ -155,17 +179,27 @@ async fn forward_ingest(State(service): State<Arc<Service>>, request: Request) -
         message: "no speed worker is alive".into(),
         hint: "start one with `anabranch speed`".into(),
     })?;
-    service.forwarder.forward(&worker.address, request, service.settings.serving.max_ingest_body.get()).await
+    service
+        .forwarder
+        .forward(&worker.address, request, service.settings.serving.max_ingest_body.get())
+        .await
 }
 
 fn bad_body(rejection: BytesRejection) -> Error {
     if rejection.status().as_u16() == 413 {
-        return Error::BodyTooLarge { limit_bytes: SQL_BODY_BYTES };
+        return Error::BodyTooLarge {
+            limit_bytes: SQL_BODY_BYTES,
+        };
     }
-    Error::Request { message: rejection.body_text(), hint: None }
+    Error::Request {
+        message: rejection.body_text(),
+        hint: None,
+    }
 }
 
 fn bad_query(rejection: QueryRejection) -> Error {
-    Error::Request { message: rejection.body_text(), hint: Some("write name=value pairs, percent-encoded".into()) }
+    Error::Request {
+        message: rejection.body_text(),
+        hint: Some("write name=value pairs, percent-encoded".into()),
+    }
 }
-

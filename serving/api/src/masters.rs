@@ -26,7 +26,12 @@ pub(crate) struct Masters {
 
 impl Masters {
     pub(crate) fn new(store: &Store, catalog: Arc<Catalog>) -> Self {
-        Self { store: store.clone(), catalog, open: Mutex::default(), starts: ArcSwap::default() }
+        Self {
+            store: store.clone(),
+            catalog,
+            open: Mutex::default(),
+            starts: ArcSwap::default(),
+        }
     }
 
     /// Recorded starts of a source's partitions, as far as known by now. They never change once recorded.
@@ -43,7 +48,9 @@ impl Masters {
         let dataset = match known {
             Some(dataset) => dataset,
             None => {
-                let Some(dataset) = MasterDataset::open_existing(&self.store, source).await? else { return Ok(None) };
+                let Some(dataset) = MasterDataset::open_existing(&self.store, source).await? else {
+                    return Ok(None);
+                };
                 self.open.lock().insert(source.name.clone(), dataset.clone());
                 dataset
             }

@@ -57,7 +57,11 @@ pub(crate) fn demand(require: Option<&str>, at_least: Option<Value>, timeout: Op
     };
     let at_least = at_least.map(offsets).transpose()?.unwrap_or_default();
     let timeout = timeout.map(duration).transpose()?.unwrap_or(DEFAULT_TIMEOUT);
-    Ok(Demand { exact, at_least, timeout })
+    Ok(Demand {
+        exact,
+        at_least,
+        timeout,
+    })
 }
 
 /// `at_least` as it stands in a query string: JSON text.
@@ -81,10 +85,14 @@ fn bad_at_least(text: &str) -> Error {
 fn duration(text: &str) -> Result<Duration, Error> {
     let bad = || Error::Request {
         message: format!("timeout is {text:?}"),
-        hint: Some(format!("write it as 5s, 250ms or a number of seconds, up to {LONGEST_TIMEOUT:?}")),
+        hint: Some(format!(
+            "write it as 5s, 250ms or a number of seconds, up to {LONGEST_TIMEOUT:?}"
+        )),
     };
     let trimmed = text.trim();
-    let digits = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
+    let digits = trimmed
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(trimmed.len());
     let (number, unit) = trimmed.split_at(digits);
     let number: f64 = number.parse().map_err(|_| bad())?;
     let seconds = match unit.trim() {
@@ -94,7 +102,11 @@ fn duration(text: &str) -> Result<Duration, Error> {
         _ => return Err(bad()),
     };
     let duration = Duration::try_from_secs_f64(seconds).map_err(|_| bad())?;
-    if duration > LONGEST_TIMEOUT { Err(bad()) } else { Ok(duration) }
+    if duration > LONGEST_TIMEOUT {
+        Err(bad())
+    } else {
+        Ok(duration)
+    }
 }
 
 #[cfg(test)]

@@ -30,7 +30,12 @@ impl SchemaProvider for FrozenSchema {
 
     async fn table(&self, name: &str) -> QueryResult<Option<Arc<dyn TableProvider>>> {
         let view = self.0.views().find(|view| view.name() == name).cloned();
-        Ok(view.map(|view| Arc::new(MergedView { frozen: Arc::clone(&self.0), view }) as Arc<dyn TableProvider>))
+        Ok(view.map(|view| {
+            Arc::new(MergedView {
+                frozen: Arc::clone(&self.0),
+                view,
+            }) as Arc<dyn TableProvider>
+        }))
     }
 
     fn table_exist(&self, name: &str) -> bool {

@@ -16,18 +16,28 @@ pub(crate) struct Pushdown {
     pub(crate) sql: Option<String>,
     /// The same for batch state.
     pub(crate) selection: Selection,
-    bounds: usize,
+    /// Whether the first key column is fixed.
+    narrow: bool,
 }
 
 impl Pushdown {
     /// Takes what can be pushed down out of `filters` (a conjunction).
     pub(crate) fn new(view: &View, filters: &[Expr]) -> Self {
-        let conjuncts: Vec<&Expr> =
-            filters.iter().flat_map(split_conjunction).filter(|filter| is_pushable(view, filter)).collect();
-        let mut texts: Vec<(String, &Expr)> =
-            conjuncts.into_iter().filter_map(|filter| Some((to_sql(filter)?, filter))).collect();
+        let conjuncts: Vec<&Expr> = filters
+            .iter()
+            .flat_map(split_conjunction)
+            .filter(|filter| is_pushable(view, filter))
+            .collect();
+        let mut texts: Vec<(String, &Expr)> = conjuncts
+            .into_iter()
+            .filter_map(|filter| Some((to_sql(filter)?, filter)))
+            .collect();
         let compile = |texts: &[(String, &Expr)]| {
-            let sql = texts.iter().map(|(text, _)| format!("({text})")).collect::<Vec<_>>().join(" AND ");
+            let sql = texts
+                .iter()
+                .map(|(text, _)| format!("({text})"))
+                .collect::<Vec<_>>()
+                .join(" AND ");
             view.key_filter(&sql).map(|filter| (sql, filter))
         };
         if texts.is_empty() {
@@ -38,14 +48,23 @@ impl Pushdown {
             texts.retain(|(text, _)| view.key_filter(text).is_ok());
             compile(&texts)
         });
-        let Ok((sql, filter)) = compiled else { return Self::default() };
+        let Ok((sql, filter)) = compiled else {
+            return Self::default();
+        };
         let bounds: Vec<Bound> = texts.iter().filter_map(|(_, filter)| bound(view, filter)).collect();
-        Self { sql: Some(sql), bounds: bounds.len(), selection: Selection::filtered(Arc::new(filter), bounds) }
+        let narrow = bounds
+            .iter()
+            .any(|bound| bound.key == 0 && bound.comparison == Comparison::Eq);
+        Self {
+            sql: Some(sql),
+            narrow,
+            selection: Selection::filtered(Arc::new(filter), bounds),
+        }
     }
 
-    /// Whether a binary search narrows the batch state down.
+    /// Whether a binary search narrows the batch state down to a small part.
     pub(crate) fn is_narrow(&self) -> bool {
-        self.bounds > 0
+        self.narrow
     }
 }
 
@@ -81,7 +100,11 @@ pub(crate) fn is_pushable(view: &View, filter: &Expr) -> bool {
             | Expr::Negative(_) => true,
             _ => false,
         };
-        Ok(if pushable { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+        Ok(if pushable {
+            TreeNodeRecursion::Continue
+        } else {
+            TreeNodeRecursion::Stop
+        })
     });
     pushable && visited.is_ok() && columns > 0
 }
@@ -116,8 +139,11 @@ fn bound(view: &View, filter: &Expr) -> Option<Bound> {
         _ => return None,
     };
     let (_, key) = view.output_keys().iter().find(|(name, _)| name == &column.name)?;
-    value(literal, view.state_schema().field(*key).data_type())
-        .map(|value| Bound { key: *key, comparison, value })
+    value(literal, view.state_schema().field(*key).data_type()).map(|value| Bound {
+        key: *key,
+        comparison,
+        value,
+    })
 }
 
 fn value(literal: &ScalarValue, data_type: &arrow::datatypes::DataType) -> Option<arrow::array::ArrayRef> {

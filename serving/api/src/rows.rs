@@ -55,7 +55,11 @@ impl RowsRequest {
                 "offset" => offset = parse_count("offset", value)?,
                 "columns" => {
                     let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
-                    columns = Some(names.map(|name| column(view, &schema, name)).collect::<Result<Vec<_>, _>>()?);
+                    columns = Some(
+                        names
+                            .map(|name| column(view, &schema, name))
+                            .collect::<Result<Vec<_>, _>>()?,
+                    );
                 }
                 "require" => require = Some(value.as_str()),
                 "at_least" => at_least = Some(params::at_least_text(value)?),
@@ -98,7 +102,11 @@ pub(crate) async fn rows(consistency: &Consistency, view: &View, request: &RowsR
         }
     };
     let batch = arrange(view.output_schema(), &batches, request)?;
-    Ok(Answer { schema: batch.schema(), batches: vec![batch], coverage })
+    Ok(Answer {
+        schema: batch.schema(),
+        batches: vec![batch],
+        coverage,
+    })
 }
 
 /// Filter, order, limit, columns.
@@ -107,8 +115,13 @@ fn arrange(schema: SchemaRef, batches: &[RecordBatch], request: &RowsRequest) ->
         None => concat_batches(&schema, batches)?,
         Some(filter) => {
             let df_schema = DFSchema::try_from(Arc::clone(&schema)).map_err(Error::from_query)?;
-            let filter =
-                create_physical_expr(&filter, &df_schema, &ExecutionProps::new(), &PhysicalPlanningContext::default()).map_err(Error::from_query)?;
+            let filter = create_physical_expr(
+                &filter,
+                &df_schema,
+                &ExecutionProps::new(),
+                &PhysicalPlanningContext::default(),
+            )
+            .map_err(Error::from_query)?;
             let mut kept = Vec::with_capacity(batches.len());
             for batch in batches {
                 let mask = filter
@@ -129,7 +142,10 @@ fn arrange(schema: SchemaRef, batches: &[RecordBatch], request: &RowsRequest) ->
             .iter()
             .map(|&(index, descending)| SortColumn {
                 values: Arc::clone(kept.column(index)),
-                options: Some(SortOptions { descending, nulls_first: false }),
+                options: Some(SortOptions {
+                    descending,
+                    nulls_first: false,
+                }),
             })
             .collect();
         take_record_batch(&kept, &lexsort_to_indices(&columns, end)?)?
@@ -145,8 +161,13 @@ fn arrange(schema: SchemaRef, batches: &[RecordBatch], request: &RowsRequest) ->
 
 /// The view's keys, so that pages follow each other.
 fn default_order(view: &View, schema: &SchemaRef) -> Vec<(usize, bool)> {
-    let keys = view.output_keys().iter().filter_map(|(name, _)| schema.index_of(name).ok());
-    keys.filter(|index| !schema.field(*index).data_type().is_nested()).map(|index| (index, false)).collect()
+    let keys = view
+        .output_keys()
+        .iter()
+        .filter_map(|(name, _)| schema.index_of(name).ok());
+    keys.filter(|index| !schema.field(*index).data_type().is_nested())
+        .map(|index| (index, false))
+        .collect()
 }
 
 fn parse_order(view: &View, schema: &SchemaRef, value: &str) -> Result<Vec<(usize, bool)>, Error> {
@@ -161,7 +182,10 @@ fn parse_order(view: &View, schema: &SchemaRef, value: &str) -> Result<Vec<(usiz
             let index = column(view, schema, name)?;
             if schema.field(index).data_type().is_nested() {
                 return Err(Error::Request {
-                    message: format!("{name} is {} and has no order", sql_type(schema.field(index).data_type())),
+                    message: format!(
+                        "{name} is {} and has no order",
+                        sql_type(schema.field(index).data_type())
+                    ),
                     hint: None,
                 });
             }
@@ -194,7 +218,11 @@ fn parse_filter(view: &View, schema: &SchemaRef, key: &str, value: &str) -> Resu
             let known = schema.fields().iter().map(|field| field.name().as_str());
             let known = known.chain(["order", "limit", "offset", "columns", "require", "at_least", "timeout"]);
             let hint = did_you_mean(key, known);
-            return Err(Error::UnknownColumn { view: view.name().to_owned(), column: key.to_owned(), hint });
+            return Err(Error::UnknownColumn {
+                view: view.name().to_owned(),
+                column: key.to_owned(),
+                hint,
+            });
         }
     };
     let field = schema.field(index);
@@ -242,11 +270,16 @@ fn literal(name: &str, data_type: &DataType, text: &str) -> Result<Expr, Error> 
     let array: ArrayRef = match data_type {
         DataType::Utf8 => Arc::new(StringArray::from(vec![text])),
         DataType::Binary => {
-            let bytes = BASE64_STANDARD.decode(text).map_err(|_| bad(Some("write bytes in base64".into())))?;
+            let bytes = BASE64_STANDARD
+                .decode(text)
+                .map_err(|_| bad(Some("write bytes in base64".into())))?;
             Arc::new(BinaryArray::from_vec(vec![&bytes]))
         }
         _ => {
-            let strict = CastOptions { safe: false, ..CastOptions::default() };
+            let strict = CastOptions {
+                safe: false,
+                ..CastOptions::default()
+            };
             let trimmed: ArrayRef = Arc::new(StringArray::from(vec![text.trim()]));
             match cast_with_options(&trimmed, data_type, &strict) {
                 Ok(array) if array.is_valid(0) => array,
@@ -254,7 +287,9 @@ fn literal(name: &str, data_type: &DataType, text: &str) -> Result<Expr, Error> 
             }
         }
     };
-    ScalarValue::try_from_array(&array, 0).map(lit).map_err(Error::from_query)
+    ScalarValue::try_from_array(&array, 0)
+        .map(lit)
+        .map_err(Error::from_query)
 }
 
 fn spelling(data_type: &DataType) -> Option<String> {
@@ -268,6 +303,3 @@ fn spelling(data_type: &DataType) -> Option<String> {
     };
     Some(text.to_owned())
 }
-
-#[cfg(test)]
-mod tests;

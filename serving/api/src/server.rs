@@ -15,8 +15,8 @@ use crate::compute::Compute;
 use crate::consistency::Consistency;
 use crate::directory::Directory;
 use crate::forward::Forwarder;
-use crate::sql::SqlEngine;
 use crate::masters::Masters;
+use crate::sql::SqlEngine;
 
 /// How long others believe this service's lease, and how often it is written.
 const LEASE_TTL: Duration = Duration::from_secs(10);
@@ -66,9 +66,19 @@ impl ServingLayer {
     /// # Errors
     /// When threads or sockets cannot be had. An object store that does not answer is waited for.
     pub async fn start(options: ServingOptions) -> Result<ServingHandle, Error> {
-        let ServingOptions { settings, catalog, views, store, listener, worker_id, shutdown } = options;
-        let address =
-            listener.local_addr().map_err(|source| Error::Io { what: "cannot read the listener's address", source })?;
+        let ServingOptions {
+            settings,
+            catalog,
+            views,
+            store,
+            listener,
+            worker_id,
+            shutdown,
+        } = options;
+        let address = listener.local_addr().map_err(|source| Error::Io {
+            what: "cannot read the listener's address",
+            source,
+        })?;
         let compute = Arc::new(Compute::start()?);
         let adoption = Arc::new(Adoption::new(&store, Arc::clone(&views), Arc::clone(&compute)));
         let directory = Arc::new(Directory::new(&store));
@@ -97,15 +107,21 @@ impl ServingLayer {
         let tasks = Tasks::new(shutdown.clone());
         {
             let (adoption, shutdown) = (Arc::clone(&adoption), shutdown.clone());
-            tasks.spawn("publications", OnError::Shutdown, async move { adoption.follow(poll, shutdown).await });
+            tasks.spawn("publications", OnError::Shutdown, async move {
+                adoption.follow(poll, shutdown).await
+            });
         }
         {
             let (directory, shutdown) = (Arc::clone(&directory), shutdown.clone());
-            tasks.spawn("leases", OnError::Shutdown, async move { directory.follow(poll, shutdown).await });
+            tasks.spawn("leases", OnError::Shutdown, async move {
+                directory.follow(poll, shutdown).await
+            });
         }
         {
             let (masters, directory, shutdown) = (Arc::clone(&masters), Arc::clone(&directory), shutdown.clone());
-            tasks.spawn("partition starts", OnError::Log, async move { masters.follow(&directory, shutdown).await });
+            tasks.spawn("partition starts", OnError::Log, async move {
+                masters.follow(&directory, shutdown).await
+            });
         }
         {
             let shutdown = shutdown.clone();

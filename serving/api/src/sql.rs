@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anabranch_catalog::nearest;
 use anabranch_view::View;
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::memory::{MemoryCatalogProvider, MemoryCatalogProviderList};
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider};
 use datafusion::common::{SchemaError, TableReference};
@@ -15,6 +15,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
@@ -61,9 +62,17 @@ impl SqlEngine {
             .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
             .set_bool("datafusion.explain.show_statistics", false)
             .set_str("datafusion.execution.time_zone", "UTC");
-        let template = SessionStateBuilder::new().with_config(config).with_default_features().build();
+        let template = SessionStateBuilder::new()
+            .with_config(config)
+            .with_default_features()
+            .build();
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { views, consistency, template, threads }
+        Self {
+            views,
+            consistency,
+            template,
+            threads,
+        }
     }
 
     /// Runs one query.
@@ -72,8 +81,12 @@ impl SqlEngine {
     /// `Sql` for anything but one SELECT over views, `UnknownView`, and whatever the query or its views meet.
     pub(crate) async fn query(&self, sql: &str, demand: &Demand) -> Result<Answer, Error> {
         let checked = self.check(sql)?;
-        let views: Vec<View> =
-            self.views.iter().filter(|view| checked.views.contains(view.name())).cloned().collect();
+        let views: Vec<View> = self
+            .views
+            .iter()
+            .filter(|view| checked.views.contains(view.name()))
+            .cloned()
+            .collect();
         for _ in 1..READS {
             match self.attempt(&checked.statement, &views, demand).await {
                 Err(error) if error.is_lost_worker() => tracing::debug!(%error, "running the query again"),
@@ -86,25 +99,43 @@ impl SqlEngine {
     async fn attempt(&self, statement: &Statement, views: &[View], demand: &Demand) -> Result<Answer, Error> {
         let frozen = Arc::new(self.consistency.freeze(views, demand).await?);
         let state = self.session(&frozen)?;
-        let plan = state.statement_to_plan(statement.clone()).await.map_err(|error| self.explain(error, views))?;
+        let plan = state
+            .statement_to_plan(statement.clone())
+            .await
+            .map_err(|error| self.explain(error, views))?;
         read_only().verify_plan(&plan).map_err(Error::from_query)?;
-        let physical = state.create_physical_plan(&plan).await.map_err(|error| self.explain(error, views))?;
+        let physical = state
+            .create_physical_plan(&plan)
+            .await
+            .map_err(|error| self.explain(error, views))?;
         let stream = execute_stream(physical, state.task_ctx()).map_err(Error::from_query)?;
         let schema = stream.schema();
         let batches = collect(stream).await?;
-        Ok(Answer { schema: output_schema(&plan, schema), batches, coverage: frozen.coverage() })
+        Ok(Answer {
+            schema: output_schema(&plan, &schema),
+            batches,
+            coverage: frozen.coverage(),
+        })
     }
 
     /// Parses, refuses everything that is not one query, and finds the views it reads.
     fn check(&self, sql: &str) -> Result<Checked, Error> {
-        let parsed = DFParserBuilder::new(sql).build().and_then(|mut parser| parser.parse_statements());
-        let mut statements = parsed.map_err(|error| Error::Sql { message: error.strip_backtrace(), hint: None })?;
+        let parsed = DFParserBuilder::new(sql)
+            .build()
+            .and_then(|mut parser| parser.parse_statements());
+        let mut statements = parsed.map_err(Error::from_query)?;
         let (Some(statement), None) = (statements.pop_front(), statements.pop_front()) else {
-            return Err(Error::Sql { message: "send exactly one SELECT".into(), hint: None });
+            return Err(Error::Sql {
+                message: "send exactly one SELECT".into(),
+                hint: None,
+            });
         };
         if !is_query(&statement) {
             return Err(Error::Sql {
-                message: format!("only SELECT is answered here, not {}", first_words(&statement.to_string())),
+                message: format!(
+                    "only SELECT is answered here, not {}",
+                    first_words(&statement.to_string())
+                ),
                 hint: Some("views are declared in views.sql; events are sent to /v1/ingest".into()),
             });
         }
@@ -113,7 +144,10 @@ impl SqlEngine {
             let _: ControlFlow<()> = inner.visit(&mut functions);
         }
         if let Some(clause) = functions.refused {
-            return Err(Error::Sql { message: format!("{clause} is not allowed in a query"), hint: None });
+            return Err(Error::Sql {
+                message: format!("{clause} is not allowed in a query"),
+                hint: None,
+            });
         }
         let (references, _) = resolve_table_references(&statement, true).map_err(Error::from_query)?;
         let mut views = BTreeSet::new();
@@ -134,7 +168,10 @@ impl SqlEngine {
         }
         let names = self.views.iter().map(View::name);
         let hint = anabranch_catalog::did_you_mean(reference.table(), names);
-        Err(Error::UnknownView { name: reference.to_string(), hint })
+        Err(Error::UnknownView {
+            name: reference.to_string(),
+            hint,
+        })
     }
 
     /// A session that sees the frozen views and nothing else: no files, no spilling, bounded memory.
@@ -149,7 +186,11 @@ impl SqlEngine {
         catalog.register_schema(SCHEMA, schema).map_err(Error::from_query)?;
         let catalogs = MemoryCatalogProviderList::new();
         catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
-        let threads = if frozen.batch_rows() < PARALLEL_ROWS { 1 } else { self.threads };
+        let threads = if frozen.batch_rows() < PARALLEL_ROWS {
+            1
+        } else {
+            self.threads
+        };
         let config = self.template.config().clone().with_target_partitions(threads);
         let mut state = SessionStateBuilder::new_from_existing(self.template.clone())
             .with_config(config)
@@ -167,12 +208,18 @@ impl SqlEngine {
             && let SchemaError::FieldNotFound { field, .. } = inner.as_ref()
         {
             let schemas: Vec<SchemaRef> = views.iter().map(View::output_schema).collect();
-            let columns = schemas.iter().flat_map(|schema| schema.fields().iter()).map(|field| field.name().as_str());
+            let columns = schemas
+                .iter()
+                .flat_map(|schema| schema.fields().iter())
+                .map(|field| field.name().as_str());
             let hint = match nearest(&field.name, columns.clone()) {
                 Some(near) => Some(format!("did you mean `{near}`?")),
                 None => anabranch_catalog::did_you_mean(&field.name, columns),
             };
-            return Error::Sql { message: format!("there is no column {}", field.quoted_flat_name()), hint };
+            return Error::Sql {
+                message: format!("there is no column {}", field.quoted_flat_name()),
+                hint,
+            };
         }
         Error::from_query(error)
     }
@@ -197,7 +244,10 @@ fn first_words(statement: &str) -> String {
 }
 
 fn read_only() -> SQLOptions {
-    SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false)
+    SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false)
 }
 
 /// Finds table functions, which look like tables but are none, and clauses that write.
@@ -211,7 +261,9 @@ impl Visitor for TableFunctions {
     type Break = ();
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
-        if let TableFactor::Table { name, args: Some(_), .. } = factor
+        if let TableFactor::Table {
+            name, args: Some(_), ..
+        } = factor
             && let Some(ident) = name.0.last().and_then(|part| part.as_ident())
         {
             self.names.insert(ident.value.to_lowercase());
@@ -232,22 +284,33 @@ impl Visitor for TableFunctions {
     }
 }
 
-/// Names as the query wrote them; physical plans may lose a qualified duplicate's name.
-fn output_schema(plan: &datafusion::logical_expr::LogicalPlan, physical: SchemaRef) -> SchemaRef {
-    let logical = plan.schema().inner();
-    if logical.fields().len() == physical.fields().len() { Arc::clone(logical) } else { physical }
+/// Names as the query wrote them (a physical plan may have changed those of duplicates), types as they were computed.
+fn output_schema(plan: &LogicalPlan, physical: &SchemaRef) -> SchemaRef {
+    let logical = plan.schema().fields();
+    if logical.len() != physical.fields().len() {
+        return Arc::clone(physical);
+    }
+    let fields = logical.iter().zip(physical.fields());
+    let fields: Vec<Field> = fields
+        .map(|(logical, physical)| Field::new(logical.name(), physical.data_type().clone(), true))
+        .collect();
+    Arc::new(Schema::new(fields))
 }
 
-async fn collect(
-    mut stream: datafusion::execution::SendableRecordBatchStream,
-) -> Result<Vec<RecordBatch>, Error> {
+async fn collect(mut stream: datafusion::execution::SendableRecordBatchStream) -> Result<Vec<RecordBatch>, Error> {
     let mut batches = Vec::new();
     let mut bytes = 0;
     while let Some(batch) = stream.try_next().await.map_err(Error::from_query)? {
         // Batches may be slices of one buffer, which counts once.
-        bytes += batch.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0)).sum::<usize>();
+        bytes += batch
+            .columns()
+            .iter()
+            .map(|c| c.to_data().get_slice_memory_size().unwrap_or(0))
+            .sum::<usize>();
         if bytes > MAX_ANSWER_BYTES {
-            return Err(Error::AnswerTooLarge { limit_bytes: MAX_ANSWER_BYTES });
+            return Err(Error::AnswerTooLarge {
+                limit_bytes: MAX_ANSWER_BYTES,
+            });
         }
         if batch.num_rows() > 0 {
             batches.push(batch);

@@ -27,16 +27,34 @@ pub(crate) struct Reports {
 
 impl Reports {
     /// Asks all of them at once.
-    pub(crate) async fn gather(forwarder: &Forwarder, services: &Services, catalog: &Catalog, masters: &Masters) -> Self {
+    pub(crate) async fn gather(
+        forwarder: &Forwarder,
+        services: &Services,
+        catalog: &Catalog,
+        masters: &Masters,
+    ) -> Self {
         let ask = async |id: &str, address: &str, path: &str| {
             let url = format!("{}{path}", address.trim_end_matches('/'));
             (id.to_owned(), forwarder.json(url, TIMEOUT).await)
         };
-        let speed = join_all(services.speed.iter().map(|worker| ask(&worker.id, &worker.address, "/v1/status")));
-        let batch = join_all(services.batch.iter().map(|lease| ask(&lease.id, &lease.address, "/v1/batch/status")));
+        let speed = join_all(
+            services
+                .speed
+                .iter()
+                .map(|worker| ask(&worker.id, &worker.address, "/v1/status")),
+        );
+        let batch = join_all(
+            services
+                .batch
+                .iter()
+                .map(|lease| ask(&lease.id, &lease.address, "/v1/batch/status")),
+        );
         let masters = join_all(catalog.sources.iter().map(async |(name, source)| {
             let landed = tokio::time::timeout(TIMEOUT, masters.snapshot(source)).await;
-            (name.clone(), landed_status(landed.unwrap_or_else(|_| Err(Error::Timeout { after: TIMEOUT }))))
+            (
+                name.clone(),
+                landed_status(landed.unwrap_or_else(|_| Err(Error::Timeout { after: TIMEOUT }))),
+            )
         }));
         let (speed, batch, masters) = tokio::join!(speed, batch, masters);
         Self {
@@ -53,7 +71,12 @@ fn landed_status(snapshot: Result<Option<Snapshot>, Error>) -> Value {
         Ok(None) => json!({"version": null, "events": 0, "dead_letters": 0, "files": 0, "bytes": 0}),
         Ok(Some(snapshot)) => {
             let rows = |dead: bool| -> u64 {
-                snapshot.files.iter().filter(|file| file.dead == dead).map(|file| file.rows).sum()
+                snapshot
+                    .files
+                    .iter()
+                    .filter(|file| file.dead == dead)
+                    .map(|file| file.rows)
+                    .sum()
             };
             json!({
                 "version": snapshot.version,
@@ -162,23 +185,36 @@ fn escape(name: &str) -> String {
 
 /// All landed dead letters, or those that live workers met since they started when these are more.
 fn dead_letters(source: &str, reports: &Reports) -> Option<u64> {
-    let seen: Vec<u64> = parts(source, reports).filter_map(|part| part.get("dead_letters")?.as_u64()).collect();
+    let seen: Vec<u64> = parts(source, reports)
+        .filter_map(|part| part.get("dead_letters")?.as_u64())
+        .collect();
     let since_start = (!seen.is_empty()).then(|| seen.iter().sum::<u64>());
-    let landed = reports.masters.get(source).and_then(|landed| landed.get("dead_letters")?.as_u64());
+    let landed = reports
+        .masters
+        .get(source)
+        .and_then(|landed| landed.get("dead_letters")?.as_u64());
     landed.max(since_start)
 }
 
 /// The latest dead letters of each worker.
 fn samples<'r>(source: &'r str, reports: &'r Reports) -> Vec<&'r Value> {
-    parts(source, reports).filter_map(|part| part.get("dead_letter_samples")?.as_array()).flatten().collect()
+    parts(source, reports)
+        .filter_map(|part| part.get("dead_letter_samples")?.as_array())
+        .flatten()
+        .collect()
 }
 
 /// Declared columns that no worker has seen in an event.
 fn never_seen(source: &str, reports: &Reports) -> Option<Vec<String>> {
     let mut common: Option<Vec<String>> = None;
     for part in parts(source, reports) {
-        let Some(columns) = part.get("columns_never_seen").and_then(Value::as_array) else { continue };
-        let columns: Vec<String> = columns.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
+        let Some(columns) = part.get("columns_never_seen").and_then(Value::as_array) else {
+            continue;
+        };
+        let columns: Vec<String> = columns
+            .iter()
+            .filter_map(|name| name.as_str().map(str::to_owned))
+            .collect();
         common = Some(match common {
             None => columns,
             Some(known) => known.into_iter().filter(|name| columns.contains(name)).collect(),
@@ -188,11 +224,17 @@ fn never_seen(source: &str, reports: &Reports) -> Option<Vec<String>> {
 }
 
 fn parts<'r>(source: &'r str, reports: &'r Reports) -> impl Iterator<Item = &'r Value> {
-    reports.speed.values().filter_map(|report| report.as_ref().ok()).filter_map(move |report| report.get("sources")?.get(source))
+    reports
+        .speed
+        .values()
+        .filter_map(|report| report.as_ref().ok())
+        .filter_map(move |report| report.get("sources")?.get(source))
 }
 
 fn publication(published: &Published, now: DateTime<Utc>) -> Value {
-    let Some(publication) = &published.publication else { return Value::Null };
+    let Some(publication) = &published.publication else {
+        return Value::Null;
+    };
     let age = DateTime::parse_from_rfc3339(&publication.published_at)
         .ok()
         .map(|at| (now - at.with_timezone(&Utc)).num_milliseconds().max(0) as f64 / 1e3);
@@ -215,5 +257,8 @@ fn service(id: &str, address: &str, report: Option<&Result<Value, String>>) -> V
 }
 
 fn answered(reports: &BTreeMap<String, Result<Value, String>>) -> BTreeMap<&String, &Value> {
-    reports.iter().filter_map(|(id, report)| Some((id, report.as_ref().ok()?))).collect()
+    reports
+        .iter()
+        .filter_map(|(id, report)| Some((id, report.as_ref().ok()?)))
+        .collect()
 }

@@ -9,10 +9,13 @@ use crate::format::sql_type;
 
 /// Finds a view by name.
 pub(crate) fn find<'v>(views: &'v [View], name: &str) -> Result<&'v View, Error> {
-    views.iter().find(|view| view.name() == name).ok_or_else(|| Error::UnknownView {
-        name: name.to_owned(),
-        hint: did_you_mean(name, views.iter().map(View::name)),
-    })
+    views
+        .iter()
+        .find(|view| view.name() == name)
+        .ok_or_else(|| Error::UnknownView {
+            name: name.to_owned(),
+            hint: did_you_mean(name, views.iter().map(View::name)),
+        })
 }
 
 /// What `GET /v1/views` says of a view.

@@ -70,12 +70,18 @@ impl fmt::Display for RetryReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CutTooOld { partition, worker } => {
-                write!(f, "worker {worker} has replaced its state of {partition}: a newer publication is out")
+                write!(
+                    f,
+                    "worker {worker} has replaced its state of {partition}: a newer publication is out"
+                )
             }
             Self::CutAhead { partition, worker } => {
                 write!(f, "worker {worker} has not consumed {partition} up to the cut yet")
             }
-            Self::TwoOwners { partition, workers: [a, b] } => write!(f, "workers {a} and {b} both claim {partition}"),
+            Self::TwoOwners {
+                partition,
+                workers: [a, b],
+            } => write!(f, "workers {a} and {b} both claim {partition}"),
             Self::Rebalancing { partition, worker } => write!(f, "{partition} is moving away from worker {worker}"),
         }
     }
@@ -131,7 +137,9 @@ impl fmt::Display for Missing {
             Self::NoOwner => f.write_str("no speed worker owns it"),
             Self::Silent { worker } => write!(f, "its owner {worker} does not answer"),
             Self::OtherDefinition { worker } => write!(f, "its owner {worker} runs another definition of the view"),
-            Self::Rebuilding { worker, through } => write!(f, "its owner {worker} is rebuilding it and is at {through}"),
+            Self::Rebuilding { worker, through } => {
+                write!(f, "its owner {worker} is rebuilding it and is at {through}")
+            }
             Self::Unsettled(reason) => reason.fmt(f),
         }
     }
@@ -165,7 +173,11 @@ pub fn decide(facts: &[ViewFacts], replies: &[SnapshotReply], patience: Patience
 /// What became of one partition.
 enum Verdict {
     /// Read `[start, end)` from the reply at this index.
-    Use { reply: usize, end: Offset, empty: bool },
+    Use {
+        reply: usize,
+        end: Offset,
+        empty: bool,
+    },
     Missing(Missing),
     Retry(RetryReason),
 }
@@ -240,7 +252,15 @@ fn decide_view<'f>(
             partitions,
         })
         .collect();
-    Ok((ViewPlan { view: facts.view.clone(), coverage, missing, reads }, retry))
+    Ok((
+        ViewPlan {
+            view: facts.view.clone(),
+            coverage,
+            missing,
+            reads,
+        },
+        retry,
+    ))
 }
 
 /// Every partition that anybody knows of.
@@ -249,21 +269,23 @@ fn known_partitions(facts: &ViewFacts, replies: &[SnapshotReply]) -> BTreeSet<Pa
     known.extend(facts.owners.keys());
     known.extend((0..facts.partitions_total.unwrap_or(0)).map(PartitionId));
     for reply in replies {
-        known.extend(reply.views.get(&facts.view).into_iter().flat_map(|pieces| pieces.partitions.keys()));
+        known.extend(
+            reply
+                .views
+                .get(&facts.view)
+                .into_iter()
+                .flat_map(|pieces| pieces.partitions.keys()),
+        );
     }
     known
 }
 
-fn judge(
-    facts: &ViewFacts,
-    replies: &[SnapshotReply],
-    partition: PartitionId,
-    name: &str,
-) -> Result<Verdict, Error> {
+fn judge(facts: &ViewFacts, replies: &[SnapshotReply], partition: PartitionId, name: &str) -> Result<Verdict, Error> {
     let offers = || {
-        replies.iter().enumerate().filter_map(|(index, reply)| {
-            Some((index, reply.views.get(&facts.view)?.partitions.get(&partition)?))
-        })
+        replies
+            .iter()
+            .enumerate()
+            .filter_map(|(index, reply)| Some((index, reply.views.get(&facts.view)?.partitions.get(&partition)?)))
     };
     let owner = facts.owners.get(&partition);
     let offered = offers().map(|(_, piece)| piece.epoch()).max();
@@ -278,21 +300,41 @@ fn judge(
     let worker = replies[index].worker.clone();
     if let Some((second, _)) = highest.next() {
         let workers = [worker, replies[second].worker.clone()];
-        return Ok(Verdict::Retry(RetryReason::TwoOwners { partition: name.to_owned(), workers }));
+        return Ok(Verdict::Retry(RetryReason::TwoOwners {
+            partition: name.to_owned(),
+            workers,
+        }));
     }
     let partition_name = name.to_owned();
     Ok(match *piece {
         Piece::Rebuilding { through, .. } => Verdict::Missing(Missing::Rebuilding { worker, through }),
-        Piece::CutTooOld { .. } => Verdict::Retry(RetryReason::CutTooOld { partition: partition_name, worker }),
-        Piece::CutAhead { .. } => Verdict::Retry(RetryReason::CutAhead { partition: partition_name, worker }),
+        Piece::CutTooOld { .. } => Verdict::Retry(RetryReason::CutTooOld {
+            partition: partition_name,
+            worker,
+        }),
+        Piece::CutAhead { .. } => Verdict::Retry(RetryReason::CutAhead {
+            partition: partition_name,
+            worker,
+        }),
         Piece::Ready { range, .. } => {
             let view = facts.view.clone();
             if range.end < range.start {
                 let (start, end) = (range.start, range.end);
-                return Err(Error::Backwards { view, partition: partition_name, worker, start, end });
+                return Err(Error::Backwards {
+                    view,
+                    partition: partition_name,
+                    worker,
+                    start,
+                    end,
+                });
             }
             // Where nothing is recorded yet, the owner's own start is the partition's.
-            let expected = facts.cut.next.get(partition).or_else(|| facts.starts.get(partition)).unwrap_or(range.start);
+            let expected = facts
+                .cut
+                .next
+                .get(partition)
+                .or_else(|| facts.starts.get(partition))
+                .unwrap_or(range.start);
             match range.start.cmp(&expected) {
                 std::cmp::Ordering::Greater => {
                     return Err(Error::Gap {
@@ -312,7 +354,11 @@ fn judge(
                         start: range.start,
                     });
                 }
-                std::cmp::Ordering::Equal => Verdict::Use { reply: index, end: range.end, empty: range.is_empty() },
+                std::cmp::Ordering::Equal => Verdict::Use {
+                    reply: index,
+                    end: range.end,
+                    empty: range.is_empty(),
+                },
             }
         }
     })
@@ -326,12 +372,18 @@ fn unoffered(facts: &ViewFacts, replies: &[SnapshotReply], owner: &Owner, name: 
     }
     match replies.iter().find(|reply| reply.worker == worker) {
         Some(reply) if !reply.views.contains_key(&facts.view) => Verdict::Missing(Missing::OtherDefinition { worker }),
-        _ => Verdict::Retry(RetryReason::Rebalancing { partition: name.to_owned(), worker }),
+        _ => Verdict::Retry(RetryReason::Rebalancing {
+            partition: name.to_owned(),
+            worker,
+        }),
     }
 }
 
 fn spell(topic: &str, offsets: &OffsetVector) -> TopicOffsets {
-    offsets.iter().map(|(partition, next)| (topic_partition(topic, partition), next.0)).collect()
+    offsets
+        .iter()
+        .map(|(partition, next)| (topic_partition(topic, partition), next.0))
+        .collect()
 }
 
 /// What `served_through` lacks of `wanted`: partition → (wanted, served). Entries of other topics are not looked at.

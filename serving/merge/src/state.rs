@@ -79,7 +79,11 @@ impl BatchState {
                 continue;
             }
             let whole = end - start == chunk.state.num_rows();
-            let state = if whole { chunk.state.clone() } else { chunk.state.slice(start, end - start) };
+            let state = if whole {
+                chunk.state.clone()
+            } else {
+                chunk.state.slice(start, end - start)
+            };
             let kept = match &selection.filter {
                 Some(filter) => filter.apply(&state).map_err(|source| of_view(view, source))?,
                 None => state.clone(),
@@ -88,11 +92,23 @@ impl BatchState {
                 continue;
             }
             parts.push(if kept.num_rows() == state.num_rows() {
-                let keys = chunk.keys.as_ref().map(|keys| PartKeys::Chunk { keys, start, len: end - start });
-                Part { state, keys, cache: whole.then_some(&chunk.finalised) }
+                let keys = chunk.keys.as_ref().map(|keys| PartKeys::Chunk {
+                    keys,
+                    start,
+                    len: end - start,
+                });
+                Part {
+                    state,
+                    keys,
+                    cache: whole.then_some(&chunk.finalised),
+                }
             } else {
                 let keys = self.keys.encode(view, &kept)?.map(PartKeys::Own);
-                Part { state: kept, keys, cache: None }
+                Part {
+                    state: kept,
+                    keys,
+                    cache: None,
+                }
             });
         }
         Ok(parts)
@@ -133,7 +149,10 @@ impl Selection {
 
     /// The groups that pass `filter`. `bounds` must follow from the filter; they only make finding its groups faster.
     pub fn filtered(filter: Arc<KeyFilter>, bounds: Vec<Bound>) -> Self {
-        Self { filter: Some(filter), bounds }
+        Self {
+            filter: Some(filter),
+            bounds,
+        }
     }
 }
 
@@ -169,9 +188,8 @@ pub fn answer(
     if view.key_count() > 0 && live_rows == 0 {
         return parts.iter().map(|part| part.finalise(view)).collect();
     }
-    let lookup = batch.filter(|batch| {
-        batch.keys.equality_is_identity && batch_rows > SMALL_ROWS && live_rows < batch_rows / 2
-    });
+    let lookup =
+        batch.filter(|batch| batch.keys.equality_is_identity && batch_rows > SMALL_ROWS && live_rows < batch_rows / 2);
     let Some(batch) = lookup else {
         let merged = merge_all(view, parts.iter().map(|part| &part.state).chain(&live))?;
         return Ok(vec![finalise(view, &merged)?]);
@@ -179,7 +197,9 @@ pub fn answer(
 
     let mut touched: Vec<Option<Vec<bool>>> = vec![None; parts.len()];
     for state in &live {
-        let Some(keys) = batch.keys.encode(view, state)? else { continue };
+        let Some(keys) = batch.keys.encode(view, state)? else {
+            continue;
+        };
         for key in &keys {
             let key = key.data();
             let at = parts.partition_point(|part| part.last_key().is_some_and(|last| last < key));
@@ -265,7 +285,9 @@ impl Part<'_> {
     }
 
     fn finalise(&self, view: &View) -> Result<RecordBatch, Error> {
-        let Some(cache) = self.cache else { return finalise(view, &self.state) };
+        let Some(cache) = self.cache else {
+            return finalise(view, &self.state);
+        };
         if let Some(known) = cache.get() {
             return Ok(known.clone());
         }
@@ -287,11 +309,20 @@ struct KeyCodec {
 impl KeyCodec {
     fn new(view: &View) -> Result<Self, Error> {
         let schema = view.state_schema();
-        let types: Vec<DataType> =
-            schema.fields().iter().take(view.key_count()).map(|field| field.data_type().clone()).collect();
+        let types: Vec<DataType> = schema
+            .fields()
+            .iter()
+            .take(view.key_count())
+            .map(|field| field.data_type().clone())
+            .collect();
         let fields: Vec<SortField> = types.iter().cloned().map(SortField::new).collect();
         if fields.is_empty() || !RowConverter::supports_fields(&fields) {
-            return Ok(Self { whole: None, columns: Vec::new(), types, equality_is_identity: false });
+            return Ok(Self {
+                whole: None,
+                columns: Vec::new(),
+                types,
+                equality_is_identity: false,
+            });
         }
         let columns = fields
             .iter()
@@ -299,8 +330,15 @@ impl KeyCodec {
             .collect::<Result<_, _>>()
             .map_err(|source| of_arrow(view, source))?;
         let whole = RowConverter::new(fields).map_err(|source| of_arrow(view, source))?;
-        let equality_is_identity = types.iter().all(|data_type| !data_type.is_nested() && !data_type.is_floating());
-        Ok(Self { whole: Some(whole), columns, types, equality_is_identity })
+        let equality_is_identity = types
+            .iter()
+            .all(|data_type| !data_type.is_nested() && !data_type.is_floating());
+        Ok(Self {
+            whole: Some(whole),
+            columns,
+            types,
+            equality_is_identity,
+        })
     }
 
     fn encode(&self, view: &View, state: &RecordBatch) -> Result<Option<Rows>, Error> {
@@ -327,7 +365,9 @@ impl KeyCodec {
         let (mut lower, mut upper) = (None, None);
         for key in 0..self.types.len() {
             let of_key = |wanted: &'static [Comparison]| {
-                bounds.iter().filter(move |bound| bound.key == key && wanted.contains(&bound.comparison))
+                bounds
+                    .iter()
+                    .filter(move |bound| bound.key == key && wanted.contains(&bound.comparison))
             };
             if let Some(equal) = of_key(&[Comparison::Eq]).next() {
                 let Some(bytes) = encode(equal)? else { break };
@@ -354,7 +394,12 @@ impl KeyCodec {
         }
         let (lower, lower_excluded) = lower.unwrap_or((prefix.clone(), false));
         let (upper, upper_included) = upper.unwrap_or((prefix, true));
-        Ok(Some(KeyRange { lower, lower_excluded, upper, upper_included }))
+        Ok(Some(KeyRange {
+            lower,
+            lower_excluded,
+            upper,
+            upper_included,
+        }))
     }
 }
 
@@ -404,7 +449,11 @@ fn cut_chunks(view: &View, keys: &KeyCodec, batches: &[RecordBatch]) -> Result<V
             let rows = CHUNK_ROWS.min(batch.num_rows() - start);
             let state = batch.slice(start, rows);
             let keys = keys.encode(view, &state)?;
-            chunks.push(Chunk { state, keys, finalised: OnceLock::new() });
+            chunks.push(Chunk {
+                state,
+                keys,
+                finalised: OnceLock::new(),
+            });
             start += rows;
         }
     }
@@ -460,11 +509,17 @@ fn check_schema(view: &View, what: &'static str, state: &RecordBatch) -> Result<
 }
 
 fn of_view(view: &View, source: anabranch_view::Error) -> Error {
-    Error::View { view: view.name().to_owned(), source }
+    Error::View {
+        view: view.name().to_owned(),
+        source,
+    }
 }
 
 fn of_arrow(view: &View, source: ArrowError) -> Error {
-    Error::Arrow { view: view.name().to_owned(), source }
+    Error::Arrow {
+        view: view.name().to_owned(),
+        source,
+    }
 }
 
 #[cfg(test)]

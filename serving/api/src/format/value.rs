@@ -25,8 +25,16 @@ pub(crate) fn json_cell(array: &ArrayRef) -> Result<Cell, ArrowError> {
     if array.logical_null_count() == 0 && array.data_type() != &DataType::Null {
         return Ok(write);
     }
-    let Some(nulls) = array.logical_nulls() else { return Ok(write) };
-    Ok(Box::new(move |row, out| if nulls.is_null(row) { out.extend_from_slice(b"null") } else { write(row, out) }))
+    let Some(nulls) = array.logical_nulls() else {
+        return Ok(write);
+    };
+    Ok(Box::new(move |row, out| {
+        if nulls.is_null(row) {
+            out.extend_from_slice(b"null")
+        } else {
+            write(row, out)
+        }
+    }))
 }
 
 fn json_value(array: &ArrayRef) -> Result<Cell, ArrowError> {
@@ -154,7 +162,9 @@ fn json_value(array: &ArrayRef) -> Result<Cell, ArrowError> {
             ArrayFormatter::try_new(array.as_ref(), &FormatOptions::default())?;
             Box::new(move |row, out| {
                 let formatter = ArrayFormatter::try_new(array.as_ref(), &FormatOptions::default());
-                let text = formatter.map(|formatter| formatter.value(row).to_string()).unwrap_or_default();
+                let text = formatter
+                    .map(|formatter| formatter.value(row).to_string())
+                    .unwrap_or_default();
                 string(&text, out);
             })
         }
@@ -175,7 +185,10 @@ fn timestamp<T: ArrowPrimitiveType<Native = i64>>(array: &ArrayRef, per_second: 
         let value = array.value(row);
         let nanos = (value.rem_euclid(per_second) * (1_000_000_000 / per_second)) as u32;
         match DateTime::<Utc>::from_timestamp(value.div_euclid(per_second), nanos) {
-            Some(time) => push(out, format_args!("\"{}\"", time.to_rfc3339_opts(SecondsFormat::AutoSi, true))),
+            Some(time) => push(
+                out,
+                format_args!("\"{}\"", time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+            ),
             // Beyond year 262143: the number is all there is to say.
             None => push(out, format_args!("\"{value}\"")),
         }
@@ -183,7 +196,10 @@ fn timestamp<T: ArrowPrimitiveType<Native = i64>>(array: &ArrayRef, per_second: 
 }
 
 fn date(days: i64, out: &mut Vec<u8>) {
-    match days.checked_mul(86_400).and_then(|seconds| DateTime::<Utc>::from_timestamp(seconds, 0)) {
+    match days
+        .checked_mul(86_400)
+        .and_then(|seconds| DateTime::<Utc>::from_timestamp(seconds, 0))
+    {
         Some(time) => push(out, format_args!("\"{}\"", time.format("%Y-%m-%d"))),
         None => push(out, format_args!("\"{days}\"")),
     }

@@ -37,9 +37,15 @@ async fn batch_and_realtime_make_one_exact_answer_before_during_and_after_public
     world.publish_and_adopt(9, &[(0, &first), (1, &second)]).await;
     worker.tickets();
     assert_eq!(world.query(sql).await, expected, "batch only");
-    assert!(worker.tickets().is_empty(), "nothing to read from a worker that holds nothing");
+    assert!(
+        worker.tickets().is_empty(),
+        "nothing to read from a worker that holds nothing"
+    );
     worker.consume("clicks", 1, &[click("c", 5)]);
-    assert_eq!(world.query("SELECT total FROM pages WHERE page = 'c'").await, json!([[9]]));
+    assert_eq!(
+        world.query("SELECT total FROM pages WHERE page = 'c'").await,
+        json!([[9]])
+    );
     assert_eq!(world.query("SELECT hits FROM totals").await, json!([[5]]));
     world.stop().await;
 }
@@ -50,7 +56,9 @@ async fn views_of_one_request_share_one_snapshot() {
     let worker = world.worker("w1", 1, &[0, 1]).await;
     worker.consume("clicks", 0, &[click("a", 1)]);
     worker.asked();
-    let rows = world.query("SELECT t.hits, sum(p.hits) FROM totals t, pages p GROUP BY t.hits").await;
+    let rows = world
+        .query("SELECT t.hits, sum(p.hits) FROM totals t, pages p GROUP BY t.hits")
+        .await;
     assert_eq!(rows, json!([[1, 1]]));
     let asked = worker.asked();
     assert_eq!(asked.len(), 1);
@@ -66,15 +74,32 @@ async fn a_worker_that_has_replaced_its_state_makes_serving_reload_the_publicati
     let world = World::start().await;
     let worker = world.worker("w1", 1, &[0, 1]).await;
     worker.consume("clicks", 0, &[click("a", 1)]);
-    worker.lie("pages", 2, Piece::CutTooOld { epoch: 1, held_from: Offset(1) });
+    worker.lie(
+        "pages",
+        2,
+        Piece::CutTooOld {
+            epoch: 1,
+            held_from: Offset(1),
+        },
+    );
     assert_eq!(world.query("SELECT total FROM pages").await, json!([[1]]));
     assert_eq!(worker.asked().len(), 3);
 
     // For ever: what is unsettled is missing, and said to be.
-    worker.lie("pages", usize::MAX, Piece::CutAhead { epoch: 1, through: Offset(0) });
+    worker.lie(
+        "pages",
+        usize::MAX,
+        Piece::CutAhead {
+            epoch: 1,
+            through: Offset(0),
+        },
+    );
     let (status, answer) = world.sql("SELECT total FROM pages").await;
     assert_eq!((status, answer["rows"].clone()), (200, json!([])));
-    assert_eq!(answer["coverage"]["pages"]["missing"], json!(["web-clicks/0", "web-clicks/1"]));
+    assert_eq!(
+        answer["coverage"]["pages"]["missing"],
+        json!(["web-clicks/0", "web-clicks/1"])
+    );
     assert_eq!(answer["coverage"]["pages"]["exact"], false);
     world.stop().await;
 }
@@ -87,7 +112,14 @@ async fn a_piece_that_does_not_meet_the_cut_is_refused() {
     worker.consume("clicks", 0, &events);
     world.publish_and_adopt(1, &[(0, &events[..1])]).await;
     for (start, word) in [(2, "neither"), (0, "both")] {
-        worker.lie("pages", 1, Piece::Ready { epoch: 1, range: range(start, 2) });
+        worker.lie(
+            "pages",
+            1,
+            Piece::Ready {
+                epoch: 1,
+                range: range(start, 2),
+            },
+        );
         let (status, answer) = world.sql("SELECT * FROM pages").await;
         assert_eq!((status, answer["error"]["code"].as_str()), (500, Some("data")));
         assert!(answer["error"]["message"].as_str().unwrap().contains(word), "{answer}");
@@ -99,23 +131,40 @@ async fn a_piece_that_does_not_meet_the_cut_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn require_exact_refuses_rather_than_leave_out() {
     let world = World::start().await;
-    let nobody = world.post("/v1/sql", &json!({"sql": "SELECT * FROM pages", "require": "exact", "timeout": "50ms"})).await;
+    let nobody = world
+        .post(
+            "/v1/sql",
+            &json!({"sql": "SELECT * FROM pages", "require": "exact", "timeout": "50ms"}),
+        )
+        .await;
     assert_eq!(nobody.0, 503);
     let worker = world.worker("w1", 1, &[0]).await;
     worker.consume("clicks", 0, &[click("a", 1)]);
 
     // Partition 1 exists and has no owner.
     let (status, answer) = world.sql("SELECT * FROM pages").await;
-    assert_eq!((status, answer["coverage"]["pages"]["missing"].clone()), (200, json!(["web-clicks/1"])));
+    assert_eq!(
+        (status, answer["coverage"]["pages"]["missing"].clone()),
+        (200, json!(["web-clicks/1"]))
+    );
     let started = Instant::now();
     let (status, answer) = world.get("/v1/views/pages/rows?require=exact&timeout=200ms").await;
     assert_eq!((status, answer["error"]["code"].as_str()), (503, Some("unavailable")));
-    assert!(answer["error"]["message"].as_str().unwrap().contains("web-clicks/1 (no speed worker owns it)"), "{answer}");
+    assert!(
+        answer["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("web-clicks/1 (no speed worker owns it)"),
+        "{answer}"
+    );
     assert!(started.elapsed() >= Duration::from_millis(200));
 
     // It turns up while a request waits.
     let waiting = {
-        let (http, url) = (world.http.clone(), format!("{}/v1/views/pages/rows?require=exact&timeout=20", world.base));
+        let (http, url) = (
+            world.http.clone(),
+            format!("{}/v1/views/pages/rows?require=exact&timeout=20", world.base),
+        );
         tokio::spawn(async move { http.get(url).send().await.unwrap().status().as_u16() })
     };
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -130,12 +179,16 @@ async fn require_exact_refuses_rather_than_leave_out() {
 async fn at_least_waits_for_what_was_ingested() {
     let world = World::start().await;
     let worker = world.worker("w1", 1, &[0, 1]).await;
-    let body = |timeout: &str| {
-        json!({"sql": "SELECT sum(total) FROM pages", "at_least": {"web-clicks/0": 2}, "timeout": timeout})
-    };
+    let body = |timeout: &str| json!({"sql": "SELECT sum(total) FROM pages", "at_least": {"web-clicks/0": 2}, "timeout": timeout});
     let (status, answer) = world.post("/v1/sql", &body("50ms")).await;
     assert_eq!(status, 504);
-    assert!(answer["error"]["message"].as_str().unwrap().contains("web-clicks/0 (wanted 2, served 0)"), "{answer}");
+    assert!(
+        answer["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("web-clicks/0 (wanted 2, served 0)"),
+        "{answer}"
+    );
 
     let late = worker.clone();
     tokio::spawn(async move {
@@ -146,10 +199,14 @@ async fn at_least_waits_for_what_was_ingested() {
     });
     let (status, answer) = world.post("/v1/sql", &body("10s")).await;
     assert_eq!((status, answer["rows"].clone()), (200, json!([[3]])));
-    let (status, _) = world.get("/v1/views/pages/rows?at_least=%7B%22web-clicks%2F0%22%3A2%7D").await;
+    let (status, _) = world
+        .get("/v1/views/pages/rows?at_least=%7B%22web-clicks%2F0%22%3A2%7D")
+        .await;
     assert_eq!(status, 200);
 
-    let (status, answer) = world.get("/v1/views/pages/rows?at_least=%7B%22orders%2F0%22%3A2%7D").await;
+    let (status, answer) = world
+        .get("/v1/views/pages/rows?at_least=%7B%22orders%2F0%22%3A2%7D")
+        .await;
     assert_eq!(status, 400, "{answer}");
     assert!(answer["error"]["hint"].as_str().unwrap().contains("web-clicks"));
     world.stop().await;
@@ -162,7 +219,10 @@ async fn only_the_highest_epoch_is_read() {
     old.consume("clicks", 0, &[click("zombie", 100)]);
     let new = world.worker("w2", 2, &[0]).await;
     new.consume("clicks", 0, &[click("a", 1)]);
-    eventually("the new owner is read", async || world.query("SELECT page FROM pages").await == json!([["a"]])).await;
+    eventually("the new owner is read", async || {
+        world.query("SELECT page FROM pages").await == json!([["a"]])
+    })
+    .await;
 
     // The new owner dies without a word: its partition is missing, not served by the former owner.
     new.be_slow(Duration::from_secs(60));
@@ -184,7 +244,11 @@ async fn a_worker_that_fails_in_the_middle_of_a_read_is_asked_again() {
     assert_eq!(world.get("/v1/views/pages/rows").await.1["rows"], json!([["a", 1, 1]]));
     worker.fail_reads(99);
     let (status, answer) = world.sql("SELECT * FROM pages").await;
-    assert_eq!((status, answer["error"]["code"].as_str()), (503, Some("unavailable")), "{answer}");
+    assert_eq!(
+        (status, answer["error"]["code"].as_str()),
+        (503, Some("unavailable")),
+        "{answer}"
+    );
     world.stop().await;
 }
 
@@ -196,7 +260,10 @@ async fn a_view_that_the_worker_runs_in_another_definition_is_missing() {
     worker.forget_view("pages");
     let (status, answer) = world.sql("SELECT p.page FROM pages p, totals t").await;
     assert_eq!((status, answer["rows"].clone()), (200, json!([])));
-    assert_eq!(answer["coverage"]["pages"]["missing"], json!(["web-clicks/0", "web-clicks/1"]));
+    assert_eq!(
+        answer["coverage"]["pages"]["missing"],
+        json!(["web-clicks/0", "web-clicks/1"])
+    );
     assert_eq!(answer["coverage"]["totals"]["exact"], true);
     world.stop().await;
 }
@@ -205,12 +272,30 @@ async fn a_view_that_the_worker_runs_in_another_definition_is_missing() {
 async fn the_lease_names_the_publication_and_goes_when_serving_stops() {
     let world = World::start().await;
     world.worker("w1", 1, &[0, 1]).await;
-    eventually("a lease", async || world.serve_lease().await.is_some_and(|lease| lease.facts["publication"] == 0)).await;
+    eventually("a lease", async || {
+        world
+            .serve_lease()
+            .await
+            .is_some_and(|lease| lease.facts["publication"] == 0)
+    })
+    .await;
     world.publish_and_adopt(1, &[(0, &[click("a", 1)])]).await;
-    eventually("the new number", async || world.serve_lease().await.unwrap().facts["publication"] == 1).await;
+    eventually("the new number", async || {
+        world.serve_lease().await.unwrap().facts["publication"] == 1
+    })
+    .await;
     let lease = world.serve_lease().await.unwrap();
-    assert_eq!((lease.kind.as_str(), lease.id.as_str(), lease.address.as_str()), ("serve", "serve-1", world.base.as_str()));
+    assert_eq!(
+        (lease.kind.as_str(), lease.id.as_str(), lease.address.as_str()),
+        ("serve", "serve-1", world.base.as_str())
+    );
     let store = world.store.clone();
     world.stop().await;
-    assert!(anabranch_dataset::Leases::new(&store).list("serve").await.unwrap().is_empty());
+    assert!(
+        anabranch_dataset::Leases::new(&store)
+            .list("serve")
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }

@@ -11,7 +11,10 @@ async fn shop() -> (World, crate::support::Worker) {
     worker.own("orders", 1, 1);
     world.announce(&worker).await;
     let hour = 3_600_000_000;
-    let at = |page, n, hours: i64| Event { at: hours * hour, ..click(page, n) };
+    let at = |page, n, hours: i64| Event {
+        at: hours * hour,
+        ..click(page, n)
+    };
     let history = [at("home", 1, 0), at("home", 2, 1), at("cart", 3, 1)];
     worker.consume("clicks", 0, &history);
     worker.consume("clicks", 1, &[at("home", 4, 2), at("o'brien", 5, 2)]);
@@ -23,7 +26,9 @@ async fn shop() -> (World, crate::support::Worker) {
 #[tokio::test(flavor = "multi_thread")]
 async fn joins_subqueries_ctes_and_windows_work_over_merged_views() {
     let (world, _worker) = shop().await;
-    let joined = world.query("SELECT p.page, p.hits, s.sold FROM pages p JOIN sales s ON p.page = s.page ORDER BY p.page").await;
+    let joined = world
+        .query("SELECT p.page, p.hits, s.sold FROM pages p JOIN sales s ON p.page = s.page ORDER BY p.page")
+        .await;
     assert_eq!(joined, json!([["cart", 1, 10], ["home", 3, 1]]));
     let cte = world
         .query("WITH busy AS (SELECT page FROM pages WHERE hits > (SELECT avg(hits) FROM pages)) SELECT * FROM busy")
@@ -33,11 +38,16 @@ async fn joins_subqueries_ctes_and_windows_work_over_merged_views() {
         .query("SELECT page, row_number() OVER (ORDER BY hits DESC, page) AS place FROM pages ORDER BY place LIMIT 2")
         .await;
     assert_eq!(ranked, json!([["home", 1], ["cart", 2]]));
-    let union = world.query("SELECT page FROM pages UNION SELECT page FROM sales ORDER BY page").await;
+    let union = world
+        .query("SELECT page FROM pages UNION SELECT page FROM sales ORDER BY page")
+        .await;
     assert_eq!(union, json!([["cart"], ["home"], ["o'brien"]]));
     assert_eq!(world.query("SELECT 1 + 1 AS two").await, json!([[2]]));
     assert_eq!(world.query("SELECT count(*) FROM public.pages").await, json!([[3]]));
-    assert_eq!(world.query("SELECT count(*) FROM generate_series(1, 3), pages").await, json!([[9]]));
+    assert_eq!(
+        world.query("SELECT count(*) FROM generate_series(1, 3), pages").await,
+        json!([[9]])
+    );
     let (_, answer) = world.sql("EXPLAIN SELECT * FROM pages").await;
     assert!(answer["row_count"].as_u64().unwrap() > 0, "{answer}");
     world.stop().await;
@@ -47,14 +57,38 @@ async fn joins_subqueries_ctes_and_windows_work_over_merged_views() {
 async fn filters_on_keys_reach_the_workers_and_all_filters_hold() {
     let (world, worker) = shop().await;
     let cases = [
-        ("SELECT page, hits FROM pages WHERE page = 'home'", json!([["home", 3]]), true),
-        ("SELECT page, hits FROM pages WHERE 'home' = page AND hits > 2", json!([["home", 3]]), true),
-        ("SELECT page, hits FROM pages WHERE page = 'o''brien'", json!([["o'brien", 1]]), true),
+        (
+            "SELECT page, hits FROM pages WHERE page = 'home'",
+            json!([["home", 3]]),
+            true,
+        ),
+        (
+            "SELECT page, hits FROM pages WHERE 'home' = page AND hits > 2",
+            json!([["home", 3]]),
+            true,
+        ),
+        (
+            "SELECT page, hits FROM pages WHERE page = 'o''brien'",
+            json!([["o'brien", 1]]),
+            true,
+        ),
         ("SELECT page FROM pages WHERE page LIKE 'h%'", json!([["home"]]), true),
-        ("SELECT page FROM pages WHERE page IN ('cart', 'nope')", json!([["cart"]]), true),
-        ("SELECT page FROM pages WHERE upper(page) = 'CART'", json!([["cart"]]), true),
+        (
+            "SELECT page FROM pages WHERE page IN ('cart', 'nope')",
+            json!([["cart"]]),
+            true,
+        ),
+        (
+            "SELECT page FROM pages WHERE upper(page) = 'CART'",
+            json!([["cart"]]),
+            true,
+        ),
         ("SELECT page FROM pages WHERE hits = 3", json!([["home"]]), false),
-        ("SELECT page FROM pages WHERE page = 'cart' OR hits = 3 ORDER BY page", json!([["cart"], ["home"]]), false),
+        (
+            "SELECT page FROM pages WHERE page = 'cart' OR hits = 3 ORDER BY page",
+            json!([["cart"], ["home"]]),
+            false,
+        ),
         (
             "SELECT hour, page FROM hours WHERE hour = '1970-01-01T01:00:00Z' ORDER BY page",
             json!([["1970-01-01T01:00:00Z", "cart"], ["1970-01-01T01:00:00Z", "home"]]),
@@ -65,7 +99,11 @@ async fn filters_on_keys_reach_the_workers_and_all_filters_hold() {
             json!([["cart"]]),
             true,
         ),
-        ("SELECT page FROM hours WHERE hour > '1970-01-01T01:00:00Z' ORDER BY page", json!([["home"], ["o'brien"]]), true),
+        (
+            "SELECT page FROM hours WHERE hour > '1970-01-01T01:00:00Z' ORDER BY page",
+            json!([["home"], ["o'brien"]]),
+            true,
+        ),
         ("SELECT page FROM pages WHERE page > 'home'", json!([["o'brien"]]), true),
         ("SELECT count(*) FROM pages WHERE page IS NULL", json!([[0]]), true),
     ];
@@ -108,11 +146,23 @@ async fn whatever_is_not_a_query_is_refused() {
         "TABLE clicks",
     ] {
         let (status, answer) = world.sql(sql).await;
-        assert_eq!((status, answer["error"]["code"].as_str()), (400, Some("invalid")), "{sql}: {answer}");
+        assert_eq!(
+            (status, answer["error"]["code"].as_str()),
+            (400, Some("invalid")),
+            "{sql}: {answer}"
+        );
     }
-    for sql in ["SELECT * FROM '/etc/passwd'", "SELECT * FROM information_schema.tables", "SELECT * FROM clicks"] {
+    for sql in [
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM information_schema.tables",
+        "SELECT * FROM clicks",
+    ] {
         let (status, answer) = world.sql(sql).await;
-        assert_eq!((status, answer["error"]["code"].as_str()), (404, Some("not_found")), "{sql}: {answer}");
+        assert_eq!(
+            (status, answer["error"]["code"].as_str()),
+            (404, Some("not_found")),
+            "{sql}: {answer}"
+        );
     }
     world.stop().await;
 }
@@ -121,13 +171,29 @@ async fn whatever_is_not_a_query_is_refused() {
 async fn unknown_names_come_with_the_nearest_known_one() {
     let (world, _worker) = shop().await;
     let (status, answer) = world.sql("SELECT * FROM page").await;
-    assert_eq!((status, answer["error"]["hint"].clone()), (404, json!("did you mean `pages`?")), "{answer}");
+    assert_eq!(
+        (status, answer["error"]["hint"].clone()),
+        (404, json!("did you mean `pages`?")),
+        "{answer}"
+    );
     let (status, answer) = world.sql("SELECT hit FROM pages").await;
-    assert_eq!((status, answer["error"]["hint"].clone()), (400, json!("did you mean `hits`?")), "{answer}");
+    assert_eq!(
+        (status, answer["error"]["hint"].clone()),
+        (400, json!("did you mean `hits`?")),
+        "{answer}"
+    );
     let (status, answer) = world.sql("SELECT p.pge FROM pages p WHERE p.hits > 1").await;
-    assert_eq!((status, answer["error"]["hint"].clone()), (400, json!("did you mean `page`?")), "{answer}");
+    assert_eq!(
+        (status, answer["error"]["hint"].clone()),
+        (400, json!("did you mean `page`?")),
+        "{answer}"
+    );
     let (status, answer) = world.get("/v1/views/hour").await;
-    assert_eq!((status, answer["error"]["hint"].clone()), (404, json!("did you mean `hours`?")), "{answer}");
+    assert_eq!(
+        (status, answer["error"]["hint"].clone()),
+        (404, json!("did you mean `hours`?")),
+        "{answer}"
+    );
     world.stop().await;
 }
 
@@ -135,7 +201,13 @@ async fn unknown_names_come_with_the_nearest_known_one() {
 async fn bodies_that_make_no_request_are_refused_in_the_error_format() {
     let world = World::start().await;
     let send = async |body: Vec<u8>| {
-        let response = world.http.post(format!("{}/v1/sql", world.base)).body(body).send().await.unwrap();
+        let response = world
+            .http
+            .post(format!("{}/v1/sql", world.base))
+            .body(body)
+            .send()
+            .await
+            .unwrap();
         let status = response.status().as_u16();
         (status, response.json::<serde_json::Value>().await.unwrap())
     };
@@ -145,7 +217,11 @@ async fn bodies_that_make_no_request_are_refused_in_the_error_format() {
         assert!(answer["error"]["hint"].is_string(), "{body}: {answer}");
     }
     let (status, answer) = send(vec![b' '; 3 << 20]).await;
-    assert_eq!((status, answer["error"]["code"].as_str()), (413, Some("invalid")), "{answer}");
+    assert_eq!(
+        (status, answer["error"]["code"].as_str()),
+        (413, Some("invalid")),
+        "{answer}"
+    );
     for (path, expected) in [("/v1/sql", 405), ("/v1/nothing", 404), ("/", 404)] {
         let (status, answer) = world.get(path).await;
         assert_eq!(status, expected);

@@ -19,7 +19,10 @@ async fn status_shows_partitions_publication_and_services() {
         json!({"owner": "w1", "epoch": 4, "next_consumed": 2, "next_landed": 1, "end": 5, "lag": 3, "not_landed": 1,
                "open_segments": 1, "sealed_segments": 4})
     );
-    assert_eq!((clicks["lag"].clone(), clicks["sealed_segments"].clone()), (json!(6), json!(8)));
+    assert_eq!(
+        (clicks["lag"].clone(), clicks["sealed_segments"].clone()),
+        (json!(6), json!(8))
+    );
     assert_eq!(clicks["dead_letters"], 2);
     assert_eq!(clicks["columns_never_seen"], json!(["blob"]));
     assert_eq!(clicks["landed"]["events"], 0);
@@ -36,7 +39,12 @@ async fn views_tell_their_columns_plan_and_coverage() {
     let worker = world.worker("w1", 1, &[0, 1]).await;
     worker.consume("clicks", 0, &[click("a", 1)]);
     let (_, answer) = world.get("/v1/views").await;
-    let names: Vec<&str> = answer["views"].as_array().unwrap().iter().map(|view| view["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> = answer["views"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|view| view["name"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["blobs", "hours", "pages", "sales", "totals"]);
 
     let (status, view) = world.get("/v1/views/hours").await;
@@ -47,21 +55,27 @@ async fn views_tell_their_columns_plan_and_coverage() {
             {"name": "hour", "type": "TIMESTAMP", "key": true},
             {"name": "page", "type": "TEXT", "key": true},
             {"name": "hits", "type": "BIGINT", "key": false},
-            {"name": "top", "type": "DECIMAL(10,2)", "key": false},
+            {"name": "dearest", "type": "DECIMAL(10,2)", "key": false},
             {"name": "score", "type": "DOUBLE", "key": false},
         ])
     );
     assert!(view["definition"].as_str().unwrap().contains("tumble(at"));
     assert_eq!(view["hash"], world.view("hours").hash().as_str());
     assert!(view["plan"].is_object());
-    assert_eq!(view["coverage"]["served_through"], json!({"web-clicks/0": 1, "web-clicks/1": 0}));
+    assert_eq!(
+        view["coverage"]["served_through"],
+        json!({"web-clicks/0": 1, "web-clicks/1": 0})
+    );
     world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_and_metrics() {
     let world = World::start().await;
-    assert_eq!(world.get("/healthz").await, (200, json!({"service": "serve", "status": "ok"})));
+    assert_eq!(
+        world.get("/healthz").await,
+        (200, json!({"service": "serve", "status": "ok"}))
+    );
     assert_eq!(world.get("/readyz").await.0, 200);
     world.sql("SELECT 1").await;
     let (status, answer) = world.get("/metrics").await;

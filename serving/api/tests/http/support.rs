@@ -31,7 +31,7 @@ CREATE MATERIALIZED VIEW pages AS
 SELECT page, count(*) AS hits, sum(n) AS total FROM clicks GROUP BY page;
 
 CREATE MATERIALIZED VIEW hours AS
-SELECT tumble(at, INTERVAL '1 hour') AS hour, page, count(*) AS hits, max(price) AS top, sum(score) AS score
+SELECT tumble(at, INTERVAL '1 hour') AS hour, page, count(*) AS hits, max(price) AS dearest, sum(score) AS score
 FROM clicks GROUP BY hour, page;
 
 CREATE MATERIALIZED VIEW blobs AS
@@ -56,7 +56,11 @@ pub struct Event {
 }
 
 pub fn click(page: &'static str, n: i64) -> Event {
-    Event { page: Some(page), n: Some(n), ..Event::default() }
+    Event {
+        page: Some(page),
+        n: Some(n),
+        ..Event::default()
+    }
 }
 
 /// Partial state of some events.
@@ -65,17 +69,25 @@ pub fn state(view: &View, events: &[Event]) -> RecordBatch {
     let columns = schema.fields().iter().map(|field| -> ArrayRef {
         match field.name().as_str() {
             "page" => Arc::new(StringArray::from_iter(events.iter().map(|e| e.page))),
-            "at" => Arc::new(TimestampMicrosecondArray::from_iter_values(events.iter().map(|e| e.at)).with_timezone("UTC")),
+            "at" => {
+                Arc::new(TimestampMicrosecondArray::from_iter_values(events.iter().map(|e| e.at)).with_timezone("UTC"))
+            }
             "n" => Arc::new(Int64Array::from_iter(events.iter().map(|e| e.n))),
             "price" => Arc::new(
-                Decimal128Array::from_iter(events.iter().map(|e| e.price)).with_precision_and_scale(10, 2).unwrap(),
+                Decimal128Array::from_iter(events.iter().map(|e| e.price))
+                    .with_precision_and_scale(10, 2)
+                    .unwrap(),
             ),
             "score" => Arc::new(Float64Array::from_iter(events.iter().map(|e| e.score))),
             "blob" => Arc::new(BinaryArray::from_iter(events.iter().map(|e| e.blob))),
             _ => new_null_array(field.data_type(), events.len()),
         }
     });
-    let fields: Vec<_> = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    let fields: Vec<_> = schema
+        .fields()
+        .iter()
+        .map(|field| field.as_ref().clone().with_nullable(true))
+        .collect();
     let schema = Arc::new(arrow::datatypes::Schema::new(fields));
     let events = RecordBatch::try_new(schema, columns.collect()).unwrap();
     let mut aggregator = view.aggregator().unwrap();
@@ -103,7 +115,11 @@ impl World {
     pub async fn with_settings(mut settings: Settings) -> Self {
         settings.serving.poll = anabranch_runtime::HumanDuration(Duration::from_millis(20));
         let catalog = Arc::new(Catalog::parse(VIEWS_SQL).unwrap());
-        let views: Vec<View> = catalog.views.values().map(|view| View::compile(view).unwrap()).collect();
+        let views: Vec<View> = catalog
+            .views
+            .values()
+            .map(|view| View::compile(view).unwrap())
+            .collect();
         let mut world = Self {
             catalog,
             views: Arc::new(views),
@@ -150,12 +166,21 @@ impl World {
     pub async fn announce(&self, worker: &Worker) {
         let lease = worker.lease(2);
         Leases::new(&self.store).renew(&lease).await.unwrap();
-        let owned = lease.facts["sources"]["clicks"]["owned"].as_object().map_or(0, serde_json::Map::len);
+        let owned = lease.facts["sources"]["clicks"]["owned"]
+            .as_object()
+            .map_or(0, serde_json::Map::len);
         eventually("the lease is seen", async || {
             let status = self.get("/v1/status").await.1;
             let partitions = status["sources"]["clicks"]["partitions"].as_object().unwrap();
-            let seen = partitions.values().filter(|partition| partition["owner"] == lease.id.as_str()).count();
-            let known = status["services"]["speed"].as_array().unwrap().iter().any(|s| s["id"] == lease.id.as_str());
+            let seen = partitions
+                .values()
+                .filter(|partition| partition["owner"] == lease.id.as_str())
+                .count();
+            let known = status["services"]["speed"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|s| s["id"] == lease.id.as_str());
             // A partition that somebody else owns under a higher epoch is not shown as this worker's.
             known && (seen == owned || partitions.len() >= owned)
         })
@@ -166,8 +191,10 @@ impl World {
     pub async fn publish(&self, version: u64, history: &[(i32, &[Event])]) -> Publication {
         let log = Publications::new(&self.store);
         let based_on = log.latest().await.unwrap().map_or(0, |publication| publication.number);
-        let next: OffsetVector =
-            history.iter().map(|(partition, events)| (PartitionId(*partition), Offset(events.len() as i64))).collect();
+        let next: OffsetVector = history
+            .iter()
+            .map(|(partition, events)| (PartitionId(*partition), Offset(events.len() as i64)))
+            .collect();
         let events: Vec<Event> = history.iter().flat_map(|(_, events)| events.iter().cloned()).collect();
         let run_id = format!("run-{}", based_on + 1);
         let mut views = BTreeMap::new();
@@ -176,7 +203,10 @@ impl World {
             let mut files = Vec::new();
             // Two files, so that their order matters.
             let half = sorted.num_rows() / 2;
-            for (index, part) in [sorted.slice(0, half), sorted.slice(half, sorted.num_rows() - half)].into_iter().enumerate() {
+            for (index, part) in [sorted.slice(0, half), sorted.slice(half, sorted.num_rows() - half)]
+                .into_iter()
+                .enumerate()
+            {
                 if part.num_rows() > 0 {
                     let path = format!("runs/{run_id}/{}/part-{index:05}.parquet", view.name()).into();
                     files.push(StateFiles::write(&self.store, &path, vec![part]).await.unwrap());
@@ -195,7 +225,14 @@ impl World {
             run_id,
             started_at: "2026-01-01T00:00:00Z".into(),
             finished_at: "2026-01-01T00:00:01Z".into(),
-            cuts: [("clicks".to_owned(), Cut { version: Some(version), next })].into(),
+            cuts: [(
+                "clicks".to_owned(),
+                Cut {
+                    version: Some(version),
+                    next,
+                },
+            )]
+            .into(),
             views,
         };
         log.publish(based_on, manifest).await.unwrap()
@@ -216,7 +253,15 @@ impl World {
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        answer(self.http.post(format!("{}{path}", self.base)).json(body).send().await.unwrap()).await
+        answer(
+            self.http
+                .post(format!("{}{path}", self.base))
+                .json(body)
+                .send()
+                .await
+                .unwrap(),
+        )
+        .await
     }
 
     pub async fn sql(&self, sql: &str) -> (u16, Value) {
@@ -245,7 +290,10 @@ impl World {
 async fn answer(response: reqwest::Response) -> (u16, Value) {
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();
-    (status, serde_json::from_str(&text).unwrap_or_else(|_| json!({"text": text})))
+    (
+        status,
+        serde_json::from_str(&text).unwrap_or_else(|_| json!({"text": text})),
+    )
 }
 
 /// Waits for something that other tasks bring about.

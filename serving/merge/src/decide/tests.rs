@@ -10,20 +10,39 @@ const P0: PartitionId = PartitionId(0);
 
 fn ready(epoch: i64, start: i64, end: i64) -> Piece {
     // Built by hand: a worker that lies may send a range that `OffsetRange::new` would not make.
-    Piece::Ready { epoch, range: OffsetRange { start: Offset(start), end: Offset(end) } }
+    Piece::Ready {
+        epoch,
+        range: OffsetRange {
+            start: Offset(start),
+            end: Offset(end),
+        },
+    }
 }
 
 fn reply(worker: &str, id: u64, view: &str, pieces: impl IntoIterator<Item = (i32, Piece)>) -> SnapshotReply {
-    let partitions = pieces.into_iter().map(|(partition, piece)| (PartitionId(partition), piece)).collect();
-    SnapshotReply { id, worker: worker.into(), views: [(view.into(), ViewPieces { partitions })].into() }
+    let partitions = pieces
+        .into_iter()
+        .map(|(partition, piece)| (PartitionId(partition), piece))
+        .collect();
+    SnapshotReply {
+        id,
+        worker: worker.into(),
+        views: [(view.into(), ViewPieces { partitions })].into(),
+    }
 }
 
 fn vector(offsets: &[(i32, i64)]) -> OffsetVector {
-    offsets.iter().map(|&(partition, offset)| (PartitionId(partition), Offset(offset))).collect()
+    offsets
+        .iter()
+        .map(|&(partition, offset)| (PartitionId(partition), Offset(offset)))
+        .collect()
 }
 
 fn owner(worker: &str, epoch: i64) -> Owner {
-    Owner { worker: worker.into(), epoch }
+    Owner {
+        worker: worker.into(),
+        epoch,
+    }
 }
 
 /// A view `v` over topic `t`, published as 3 with these cuts, owned by `a` under epoch 1.
@@ -33,9 +52,14 @@ fn facts(cut: &[(i32, i64)], total: i32) -> ViewFacts {
         source: "s".into(),
         topic: "t".into(),
         publication: Some(3),
-        cut: Cut { version: Some(9), next: vector(cut) },
+        cut: Cut {
+            version: Some(9),
+            next: vector(cut),
+        },
         partitions_total: Some(total),
-        owners: (0..total).map(|partition| (PartitionId(partition), owner("a", 1))).collect(),
+        owners: (0..total)
+            .map(|partition| (PartitionId(partition), owner("a", 1)))
+            .collect(),
         ..ViewFacts::default()
     }
 }
@@ -58,7 +82,14 @@ fn retry(facts: &ViewFacts, replies: &[SnapshotReply]) -> RetryReason {
 fn pieces_that_meet_the_cut_are_read_and_empty_ones_only_counted() {
     let replies = [reply("a", 5, "v", [(0, ready(1, 10, 25)), (1, ready(1, 7, 7))])];
     let plan = plan(&facts(&[(0, 10), (1, 7)], 2), &replies);
-    assert_eq!(plan.reads, [Read { worker: "a".into(), snapshot: 5, partitions: vec![P0] }]);
+    assert_eq!(
+        plan.reads,
+        [Read {
+            worker: "a".into(),
+            snapshot: 5,
+            partitions: vec![P0]
+        }]
+    );
     assert_eq!(
         plan.coverage,
         Coverage {
@@ -83,14 +114,34 @@ fn a_view_without_publication_is_exact_from_the_start_of_each_partition() {
     assert_eq!(plan.coverage.publication, None);
     assert_eq!(plan.coverage.served_through, [("t/0".to_owned(), 130)].into());
 
-    let late = decide(&[facts], &[reply("a", 1, "v", [(0, ready(1, 101, 130))])], Patience::Retry);
-    assert!(matches!(late, Err(Error::Gap { cut: Offset(100), start: Offset(101), .. })), "{late:?}");
+    let late = decide(
+        &[facts],
+        &[reply("a", 1, "v", [(0, ready(1, 101, 130))])],
+        Patience::Retry,
+    );
+    assert!(
+        matches!(
+            late,
+            Err(Error::Gap {
+                cut: Offset(100),
+                start: Offset(101),
+                ..
+            })
+        ),
+        "{late:?}"
+    );
 }
 
 #[test]
 fn a_gap_an_overlap_and_a_backwards_piece_are_errors() {
     let view = [facts(&[(0, 10)], 1)];
-    let offer = |start, end| decide(&view, &[reply("a", 1, "v", [(0, ready(1, start, end))])], Patience::Settle);
+    let offer = |start, end| {
+        decide(
+            &view,
+            &[reply("a", 1, "v", [(0, ready(1, start, end))])],
+            Patience::Settle,
+        )
+    };
     assert!(matches!(offer(11, 25), Err(Error::Gap { .. })));
     assert!(matches!(offer(9, 25), Err(Error::Overlap { .. })));
     assert!(matches!(offer(10, 9), Err(Error::Backwards { .. })));
@@ -102,7 +153,10 @@ fn only_the_highest_epoch_counts_even_when_a_lower_one_has_more() {
     let mut facts = facts(&[(0, 10)], 1);
     facts.owners = [(P0, owner("b", 2))].into();
     // The former owner's piece would be a gap: it is not even looked at.
-    let replies = [reply("a", 1, "v", [(0, ready(1, 50, 90))]), reply("b", 2, "v", [(0, ready(2, 10, 20))])];
+    let replies = [
+        reply("a", 1, "v", [(0, ready(1, 50, 90))]),
+        reply("b", 2, "v", [(0, ready(2, 10, 20))]),
+    ];
     let read = plan(&facts, &replies);
     assert_eq!(read.coverage.served_through["t/0"], 20);
     assert_eq!(read.reads[0].worker, "b");
@@ -118,16 +172,44 @@ fn only_the_highest_epoch_counts_even_when_a_lower_one_has_more() {
 
 #[test]
 fn an_epoch_that_no_lease_knows_of_yet_wins_too() {
-    let replies = [reply("a", 1, "v", [(0, ready(1, 10, 20))]), reply("b", 2, "v", [(0, ready(2, 10, 15))])];
+    let replies = [
+        reply("a", 1, "v", [(0, ready(1, 10, 20))]),
+        reply("b", 2, "v", [(0, ready(2, 10, 15))]),
+    ];
     assert_eq!(plan(&facts(&[(0, 10)], 1), &replies).coverage.served_through["t/0"], 15);
 }
 
 #[test]
 fn what_asking_again_may_cure_is_a_retry_and_in_the_end_missing() {
     let view = facts(&[(0, 10)], 1);
-    let old = [reply("a", 1, "v", [(0, Piece::CutTooOld { epoch: 1, held_from: Offset(20) })])];
-    let ahead = [reply("a", 1, "v", [(0, Piece::CutAhead { epoch: 1, through: Offset(5) })])];
-    let racing = [reply("a", 1, "v", [(0, ready(1, 10, 20))]), reply("b", 1, "v", [(0, ready(1, 10, 21))])];
+    let old = [reply(
+        "a",
+        1,
+        "v",
+        [(
+            0,
+            Piece::CutTooOld {
+                epoch: 1,
+                held_from: Offset(20),
+            },
+        )],
+    )];
+    let ahead = [reply(
+        "a",
+        1,
+        "v",
+        [(
+            0,
+            Piece::CutAhead {
+                epoch: 1,
+                through: Offset(5),
+            },
+        )],
+    )];
+    let racing = [
+        reply("a", 1, "v", [(0, ready(1, 10, 20))]),
+        reply("b", 1, "v", [(0, ready(1, 10, 21))]),
+    ];
     let gone = [reply("a", 1, "v", [])];
     assert!(matches!(retry(&view, &old), RetryReason::CutTooOld { .. }));
     assert!(matches!(retry(&view, &ahead), RetryReason::CutAhead { .. }));
@@ -145,27 +227,71 @@ fn what_asking_again_may_cure_is_a_retry_and_in_the_end_missing() {
 #[test]
 fn reloading_the_publication_comes_before_other_retries() {
     let pieces = [
-        (0, Piece::CutAhead { epoch: 1, through: Offset(5) }),
-        (1, Piece::CutTooOld { epoch: 1, held_from: Offset(20) }),
-        (2, Piece::CutAhead { epoch: 1, through: Offset(5) }),
+        (
+            0,
+            Piece::CutAhead {
+                epoch: 1,
+                through: Offset(5),
+            },
+        ),
+        (
+            1,
+            Piece::CutTooOld {
+                epoch: 1,
+                held_from: Offset(20),
+            },
+        ),
+        (
+            2,
+            Piece::CutAhead {
+                epoch: 1,
+                through: Offset(5),
+            },
+        ),
     ];
     let view = facts(&[(0, 10), (1, 10), (2, 10)], 3);
-    assert!(matches!(retry(&view, &[reply("a", 1, "v", pieces)]), RetryReason::CutTooOld { .. }));
+    assert!(matches!(
+        retry(&view, &[reply("a", 1, "v", pieces)]),
+        RetryReason::CutTooOld { .. }
+    ));
 }
 
 #[test]
 fn rebuilding_unowned_and_unknown_partitions_are_missing_at_once() {
     let mut view = facts(&[(0, 10), (1, 10)], 2);
     view.owners.remove(&PartitionId(1));
-    let replies = [reply("a", 1, "v", [(0, Piece::Rebuilding { epoch: 1, through: Offset(12) })])];
-    let Decision::Read(read) = decide(&[view], &replies, Patience::Retry).unwrap() else { panic!("no retry") };
-    assert_eq!(read.views[0].missing["t/0"], Missing::Rebuilding { worker: "a".into(), through: Offset(12) });
+    let replies = [reply(
+        "a",
+        1,
+        "v",
+        [(
+            0,
+            Piece::Rebuilding {
+                epoch: 1,
+                through: Offset(12),
+            },
+        )],
+    )];
+    let Decision::Read(read) = decide(&[view], &replies, Patience::Retry).unwrap() else {
+        panic!("no retry")
+    };
+    assert_eq!(
+        read.views[0].missing["t/0"],
+        Missing::Rebuilding {
+            worker: "a".into(),
+            through: Offset(12)
+        }
+    );
     assert_eq!(read.views[0].missing["t/1"], Missing::NoOwner);
 
     let mut nobody = facts(&[], 0);
     nobody.partitions_total = None;
     let read = plan(&nobody, &[]);
-    assert_eq!(read.coverage.missing, ["t/*"], "with no worker alive, who knows what partitions there are");
+    assert_eq!(
+        read.coverage.missing,
+        ["t/*"],
+        "with no worker alive, who knows what partitions there are"
+    );
     assert!(!read.coverage.exact);
 }
 
@@ -182,7 +308,12 @@ fn views_of_one_source_share_one_prefix() {
     let views = [facts(&[(0, 10)], 1), second];
     let both = |end| {
         let mut reply = reply("a", 1, "v", [(0, ready(1, 10, 20))]);
-        reply.views.insert("w".into(), ViewPieces { partitions: [(P0, ready(1, 4, end))].into() });
+        reply.views.insert(
+            "w".into(),
+            ViewPieces {
+                partitions: [(P0, ready(1, 4, end))].into(),
+            },
+        );
         decide(&views, &[reply], Patience::Retry)
     };
     assert!(matches!(both(20), Ok(Decision::Read(_))));
@@ -191,9 +322,17 @@ fn views_of_one_source_share_one_prefix() {
 
 #[test]
 fn lacking_compares_only_the_topic_of_the_view() {
-    let coverage = Coverage { served_through: [("t/0".into(), 5)].into(), ..Coverage::default() };
-    let wanted: TopicOffsets =
-        [("t/0".into(), 6), ("t/1".into(), 1), ("t/2".into(), 0), ("other/0".into(), 99)].into();
+    let coverage = Coverage {
+        served_through: [("t/0".into(), 5)].into(),
+        ..Coverage::default()
+    };
+    let wanted: TopicOffsets = [
+        ("t/0".into(), 6),
+        ("t/1".into(), 1),
+        ("t/2".into(), 0),
+        ("other/0".into(), 99),
+    ]
+    .into();
     assert_eq!(
         lacking(&coverage, "t", &wanted),
         [("t/0".to_owned(), (6, Some(5))), ("t/1".to_owned(), (1, None))].into()
@@ -245,7 +384,14 @@ fn lie() -> impl Strategy<Value = Lie> {
 
 fn partition_case() -> impl Strategy<Value = PartitionCase> {
     let holders = prop::collection::btree_map(0..WORKERS.len(), (1..4i64, lie()), 0..=WORKERS.len());
-    (0..50i64, prop::option::of(0..40i64), 0..40i64, any::<bool>(), holders, prop::option::of((0..WORKERS.len(), 1..4i64)))
+    (
+        0..50i64,
+        prop::option::of(0..40i64),
+        0..40i64,
+        any::<bool>(),
+        holders,
+        prop::option::of((0..WORKERS.len(), 1..4i64)),
+    )
         .prop_map(|(start, cut, realtime, start_known, holders, lease)| {
             let cut = cut.map(|cut| start + cut);
             PartitionCase {
@@ -253,7 +399,10 @@ fn partition_case() -> impl Strategy<Value = PartitionCase> {
                 cut,
                 through: cut.unwrap_or(start) + realtime,
                 start_known,
-                holders: holders.into_iter().map(|(worker, (epoch, lie))| (worker, epoch, lie)).collect(),
+                holders: holders
+                    .into_iter()
+                    .map(|(worker, (epoch, lie))| (worker, epoch, lie))
+                    .collect(),
                 lease,
             }
         })
@@ -266,9 +415,18 @@ fn piece_of(case: &PartitionCase, epoch: i64, lie: Lie) -> Option<Piece> {
         Lie::Gap(by) => ready(epoch, from + by, case.through.max(from + by)),
         Lie::Overlap(by) => ready(epoch, from - by, case.through),
         Lie::Backwards(by) => ready(epoch, from, from - by),
-        Lie::Rebuilding => Piece::Rebuilding { epoch, through: Offset(from) },
-        Lie::Ahead => Piece::CutAhead { epoch, through: Offset(from) },
-        Lie::TooOld => Piece::CutTooOld { epoch, held_from: Offset(from) },
+        Lie::Rebuilding => Piece::Rebuilding {
+            epoch,
+            through: Offset(from),
+        },
+        Lie::Ahead => Piece::CutAhead {
+            epoch,
+            through: Offset(from),
+        },
+        Lie::TooOld => Piece::CutTooOld {
+            epoch,
+            held_from: Offset(from),
+        },
         Lie::Absent => return None,
     })
 }
@@ -277,7 +435,11 @@ fn piece_of(case: &PartitionCase, epoch: i64, lie: Lie) -> Option<Piece> {
 #[derive(Debug, PartialEq)]
 enum Expected {
     /// Realtime events of this range are read from this worker; the batch view holds what is before.
-    Through { from: i64, through: i64, worker: usize },
+    Through {
+        from: i64,
+        through: i64,
+        worker: usize,
+    },
     Missing,
     Refused,
 }
@@ -290,7 +452,9 @@ fn expected(case: &PartitionCase, answering: &[bool]) -> Expected {
         .filter(|&(worker, _, lie)| answering[worker] && !matches!(lie, Lie::Absent))
         .collect();
     let lease = case.lease.map(|(_, epoch)| epoch);
-    let Some(highest) = offers.iter().map(|offer| offer.1).max() else { return Expected::Missing };
+    let Some(highest) = offers.iter().map(|offer| offer.1).max() else {
+        return Expected::Missing;
+    };
     if lease.is_some_and(|lease| lease > highest) {
         return Expected::Missing;
     }
@@ -301,12 +465,22 @@ fn expected(case: &PartitionCase, answering: &[bool]) -> Expected {
     let anchored = case.cut.is_some() || case.start_known;
     let (start, through) = (case.cut.unwrap_or(case.start), case.through);
     match *top[0] {
-        (worker, _, Lie::None) => Expected::Through { from: start, through, worker },
+        (worker, _, Lie::None) => Expected::Through {
+            from: start,
+            through,
+            worker,
+        },
         // Nothing contradicts a start that nobody has recorded.
-        (worker, _, Lie::Gap(by)) if !anchored => {
-            Expected::Through { from: start + by, through: through.max(start + by), worker }
-        }
-        (worker, _, Lie::Overlap(by)) if !anchored => Expected::Through { from: start - by, through, worker },
+        (worker, _, Lie::Gap(by)) if !anchored => Expected::Through {
+            from: start + by,
+            through: through.max(start + by),
+            worker,
+        },
+        (worker, _, Lie::Overlap(by)) if !anchored => Expected::Through {
+            from: start - by,
+            through,
+            worker,
+        },
         (_, _, Lie::Gap(_) | Lie::Overlap(_) | Lie::Backwards(_)) => Expected::Refused,
         _ => Expected::Missing,
     }

@@ -42,7 +42,11 @@ fn state(view: &View, events: &[Event]) -> RecordBatch {
             }
         })
         .collect();
-    let fields: Vec<Field> = source.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    let fields: Vec<Field> = source
+        .fields()
+        .iter()
+        .map(|field| field.as_ref().clone().with_nullable(true))
+        .collect();
     let events = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
     let mut aggregator = view.aggregator().unwrap();
     aggregator.fold(&view.prepare(&events).unwrap()).unwrap();
@@ -77,15 +81,21 @@ fn batch_state(view: &View, events: &[Event], files: usize) -> BatchState {
 
 /// Many groups: enough for look-ups instead of a full merge.
 fn many(groups: i64) -> Vec<Event> {
-    (0..groups).map(|i| (Some((i % 101) as u8), Some(i / 101), Some(i % 7))).collect()
+    (0..groups)
+        .map(|i| (Some((i % 101) as u8), Some(i / 101), Some(i % 7)))
+        .collect()
 }
 
 #[test]
 fn touched_groups_are_merged_and_the_rest_is_taken_from_the_batch_view() {
     let view = keyed();
     let history = many(20_000);
-    let live: Vec<Event> =
-        history.iter().step_by(997).copied().chain([(None, Some(3), None), (Some(200), None, Some(1))]).collect();
+    let live: Vec<Event> = history
+        .iter()
+        .step_by(997)
+        .copied()
+        .chain([(None, Some(3), None), (Some(200), None, Some(1))])
+        .collect();
     let batch = batch_state(&view, &history, 3);
     assert_eq!(batch.rows(), 20_000);
     let realtime: Vec<RecordBatch> = live.chunks(5).map(|events| state(&view, events)).collect();
@@ -99,7 +109,10 @@ fn touched_groups_are_merged_and_the_rest_is_taken_from_the_batch_view() {
     }
     let by_the_book = merge_states(&view, &[state(&view, &history)], &realtime).unwrap();
     assert_eq!(rows(&[by_the_book]), truth);
-    assert!(batch.chunks.iter().any(|chunk| chunk.finalised.get().is_none()), "touched chunks are not cached");
+    assert!(
+        batch.chunks.iter().any(|chunk| chunk.finalised.get().is_none()),
+        "touched chunks are not cached"
+    );
 }
 
 #[test]
@@ -110,14 +123,21 @@ fn without_realtime_state_finalised_chunks_are_kept() {
     let first = answer(&view, Some(&batch), &[], &Selection::all()).unwrap();
     assert!(batch.chunks.iter().all(|chunk| chunk.finalised.get().is_some()));
     assert!(batch.size_bytes() > before);
-    assert_eq!(rows(&first), rows(&answer(&view, Some(&batch), &[], &Selection::all()).unwrap()));
+    assert_eq!(
+        rows(&first),
+        rows(&answer(&view, Some(&batch), &[], &Selection::all()).unwrap())
+    );
 }
 
 #[test]
 fn bounds_find_exactly_the_groups_of_the_filter() {
     let view = keyed();
     let history = many(12_000);
-    let live: Vec<Event> = vec![(Some(17), Some(40), Some(5)), (Some(17), Some(999), None), (Some(18), Some(40), Some(1))];
+    let live: Vec<Event> = vec![
+        (Some(17), Some(40), Some(5)),
+        (Some(17), Some(999), None),
+        (Some(18), Some(40), Some(1)),
+    ];
     let batch = batch_state(&view, &history, 2);
     let realtime = [state(&view, &live)];
     let everything = answer(&view, Some(&batch), &realtime, &Selection::all()).unwrap();
@@ -129,10 +149,17 @@ fn bounds_find_exactly_the_groups_of_the_filter() {
 
     type Keep<'k> = Box<dyn Fn(&str) -> bool + 'k>;
     let cases: Vec<(&str, Vec<Bound>, Keep)> = vec![
-        ("page = 'page-17'", vec![bound(0, Comparison::Eq, page("page-17"))], Box::new(|row| cell(row, 0) == "page-17")),
+        (
+            "page = 'page-17'",
+            vec![bound(0, Comparison::Eq, page("page-17"))],
+            Box::new(|row| cell(row, 0) == "page-17"),
+        ),
         (
             "page = 'page-17' AND bucket = 40",
-            vec![bound(1, Comparison::Eq, number(40)), bound(0, Comparison::Eq, page("page-17"))],
+            vec![
+                bound(1, Comparison::Eq, number(40)),
+                bound(0, Comparison::Eq, page("page-17")),
+            ],
             Box::new(|row| cell(row, 0) == "page-17" && bucket(row) == 40),
         ),
         (
@@ -146,7 +173,10 @@ fn bounds_find_exactly_the_groups_of_the_filter() {
         ),
         (
             "page >= 'page-9' AND page < 'page-95'",
-            vec![bound(0, Comparison::GtEq, page("page-9")), bound(0, Comparison::Lt, page("page-95"))],
+            vec![
+                bound(0, Comparison::GtEq, page("page-9")),
+                bound(0, Comparison::Lt, page("page-95")),
+            ],
             Box::new(|row| cell(row, 0).as_str() >= "page-9" && cell(row, 0).as_str() < "page-95"),
         ),
         (
@@ -155,8 +185,16 @@ fn bounds_find_exactly_the_groups_of_the_filter() {
             Box::new(|row| cell(row, 0).as_str() > "page-9"),
         ),
         // No use for a binary search, and no harm.
-        ("bucket < 3", vec![bound(1, Comparison::Lt, number(3))], Box::new(|row| bucket(row) < 3)),
-        ("page = 'nobody'", vec![bound(0, Comparison::Eq, page("nobody"))], Box::new(|_| false)),
+        (
+            "bucket < 3",
+            vec![bound(1, Comparison::Lt, number(3))],
+            Box::new(|row| bucket(row) < 3),
+        ),
+        (
+            "page = 'nobody'",
+            vec![bound(0, Comparison::Eq, page("nobody"))],
+            Box::new(|_| false),
+        ),
     ];
     for (sql, bounds, keep) in cases {
         let wanted: Vec<String> = rows(&everything).into_iter().filter(|row| keep(row)).collect();
@@ -194,16 +232,23 @@ fn a_global_aggregate_answers_one_row_whatever_there_is() {
 
 #[test]
 fn state_of_another_view_is_refused() {
-    let (mine, other) = (keyed(), view("SELECT bucket, count(*) AS hits FROM clicks GROUP BY bucket"));
+    let (mine, other) = (
+        keyed(),
+        view("SELECT bucket, count(*) AS hits FROM clicks GROUP BY bucket"),
+    );
     let foreign = state(&other, &[(Some(1), Some(1), Some(1))]);
-    assert!(matches!(BatchState::new(&mine, vec![foreign.clone()]), Err(Error::Schema { what: "batch", .. })));
+    assert!(matches!(
+        BatchState::new(&mine, vec![foreign.clone()]),
+        Err(Error::Schema { what: "batch", .. })
+    ));
     let refused = answer(&mine, None, &[foreign], &Selection::all());
     assert!(matches!(refused, Err(Error::Schema { what: "realtime", .. })));
 }
 
 #[test]
 fn float_keys_are_merged_as_the_aggregation_sees_them() {
-    let view = view("SELECT CAST(n AS DOUBLE) / 2 AS half, count(*) AS hits FROM clicks GROUP BY CAST(n AS DOUBLE) / 2");
+    let view =
+        view("SELECT CAST(n AS DOUBLE) / 2 AS half, count(*) AS hits FROM clicks GROUP BY CAST(n AS DOUBLE) / 2");
     let history: Vec<Event> = (0..5_000).map(|i| (None, None, Some(i))).collect();
     let live: Vec<Event> = vec![(None, None, Some(0)), (None, None, Some(4_999)), (None, None, None)];
     let batch = batch_state(&view, &history, 2);
@@ -214,7 +259,11 @@ fn float_keys_are_merged_as_the_aggregation_sees_them() {
 }
 
 fn events(max: usize) -> impl Strategy<Value = Vec<Event>> {
-    let event = (prop::option::weighted(0.9, 0..12u8), prop::option::weighted(0.9, 0..4i64), prop::option::weighted(0.9, -5..5i64));
+    let event = (
+        prop::option::weighted(0.9, 0..12u8),
+        prop::option::weighted(0.9, 0..4i64),
+        prop::option::weighted(0.9, -5..5i64),
+    );
     prop::collection::vec(event, 0..max)
 }
 

@@ -62,7 +62,12 @@ type Frozen = BTreeMap<String, BTreeMap<PartitionId, RecordBatch>>;
 impl Worker {
     pub async fn start(id: &str, views: Arc<Vec<View>>) -> Self {
         let inner = Arc::new(Mutex::new(Inner::default()));
-        let mut worker = Self { id: id.into(), address: ([127, 0, 0, 1], 0).into(), inner, views };
+        let mut worker = Self {
+            id: id.into(),
+            address: ([127, 0, 0, 1], 0).into(),
+            inner,
+            views,
+        };
         let flight = FlightServiceServer::new(worker.clone());
         let status = worker.clone();
         let router = Router::new()
@@ -74,13 +79,24 @@ impl Worker {
     }
 
     pub fn own(&self, source: &str, partition: i32, epoch: i64) {
-        self.inner.lock().unwrap().owned.entry((source.into(), partition)).or_default().epoch = epoch;
+        self.inner
+            .lock()
+            .unwrap()
+            .owned
+            .entry((source.into(), partition))
+            .or_default()
+            .epoch = epoch;
     }
 
     /// Appends events to a partition: consumed at once.
     pub fn consume(&self, source: &str, partition: i32, events: &[Event]) {
         let mut inner = self.inner.lock().unwrap();
-        inner.owned.get_mut(&(source.into(), partition)).unwrap().log.extend_from_slice(events);
+        inner
+            .owned
+            .get_mut(&(source.into(), partition))
+            .unwrap()
+            .log
+            .extend_from_slice(events);
     }
 
     pub fn lie(&self, view: &str, times: usize, piece: Piece) {
@@ -148,11 +164,20 @@ impl Worker {
         let mut inner = self.inner.lock().unwrap();
         inner.asked.push(request.clone());
         let id = inner.snapshots.len() as u64 + 1;
-        let mut reply = SnapshotReply { id, worker: self.id.clone(), views: BTreeMap::new() };
+        let mut reply = SnapshotReply {
+            id,
+            worker: self.id.clone(),
+            views: BTreeMap::new(),
+        };
         let mut frozen = Frozen::new();
         for asked in request.views {
-            let known = self.views.iter().find(|view| view.name() == asked.view && view.hash() == &asked.hash);
-            let Some(view) = known.filter(|_| inner.unknown.as_ref() != Some(&asked.view)) else { continue };
+            let known = self
+                .views
+                .iter()
+                .find(|view| view.name() == asked.view && view.hash() == &asked.hash);
+            let Some(view) = known.filter(|_| inner.unknown.as_ref() != Some(&asked.view)) else {
+                continue;
+            };
             let lie = match inner.lies.get_mut(&asked.view) {
                 Some((times, piece)) if *times > 0 => {
                     *times -= 1;
@@ -170,12 +195,21 @@ impl Worker {
                 let from = asked.cut.get(partition).map_or(owned.start, |cut| cut.0);
                 let piece = match &lie {
                     Some(lie) => lie.clone(),
-                    None if from > end => Piece::CutAhead { epoch: owned.epoch, through: Offset(end) },
-                    None => Piece::Ready { epoch: owned.epoch, range: range(from, end) },
+                    None if from > end => Piece::CutAhead {
+                        epoch: owned.epoch,
+                        through: Offset(end),
+                    },
+                    None => Piece::Ready {
+                        epoch: owned.epoch,
+                        range: range(from, end),
+                    },
                 };
                 if from <= end {
                     let events = &owned.log[(from - owned.start) as usize..];
-                    frozen.entry(asked.view.clone()).or_default().insert(partition, state(view, events));
+                    frozen
+                        .entry(asked.view.clone())
+                        .or_default()
+                        .insert(partition, state(view, events));
                 }
                 pieces.partitions.insert(partition, piece);
             }
@@ -192,8 +226,16 @@ impl Worker {
             inner.failing_reads -= 1;
             return Err(Status::unavailable("told to fail"));
         }
-        let view = self.views.iter().find(|view| view.name() == ticket.view).unwrap().clone();
-        let frozen = inner.snapshots.get(&ticket.snapshot).ok_or_else(|| Status::not_found("no such snapshot"))?;
+        let view = self
+            .views
+            .iter()
+            .find(|view| view.name() == ticket.view)
+            .unwrap()
+            .clone();
+        let frozen = inner
+            .snapshots
+            .get(&ticket.snapshot)
+            .ok_or_else(|| Status::not_found("no such snapshot"))?;
         let filter = ticket.filter.as_deref().map(|sql| view.key_filter(sql).unwrap());
         let batches = frozen
             .get(&ticket.view)
@@ -212,7 +254,12 @@ impl Worker {
 /// Answers with what it was sent.
 async fn echo(request: HttpRequest) -> axum::Json<Value> {
     let (head, body) = request.into_parts();
-    let kept = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let kept = |name: &str| {
+        head.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
+    };
     let mut chunks = body.into_data_stream();
     let mut bytes = 0;
     let mut start = Vec::new();
@@ -252,7 +299,9 @@ impl FlightService for Worker {
         }
         let reply = self.freeze(serde_json::from_slice(&action.body).unwrap());
         let body = serde_json::to_vec(&reply).unwrap();
-        Ok(Response::new(stream::iter([Ok(ActionResult { body: body.into() })]).boxed()))
+        Ok(Response::new(
+            stream::iter([Ok(ActionResult { body: body.into() })]).boxed(),
+        ))
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
