@@ -189,7 +189,11 @@ impl Inner {
         }
         match topic.partitions().len() {
             0 => Err(unknown()),
-            count => Ok(count as u32),
+            count => {
+                let count = count as u32;
+                self.producer.learn_partitions(count);
+                Ok(count)
+            }
         }
     }
 
@@ -309,11 +313,7 @@ impl PartitionedLog for KafkaLog {
         let keyless = records.iter().any(|record| record.key.is_none());
         let partitions = match self.inner.producer.known_partitions() {
             Some(count) if keyless => count,
-            None if keyless => {
-                let count = self.blocking(Inner::partition_count).await?;
-                self.inner.producer.learn_partitions(count);
-                count
-            }
+            None if keyless => self.blocking(Inner::partition_count).await?,
             _ => 1,
         };
         self.inner.producer.append(records, partitions).await

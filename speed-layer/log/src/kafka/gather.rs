@@ -135,11 +135,15 @@ impl Gather {
         if let Some(batch) = self.next_closed() {
             return Some(batch);
         }
-        let full = self.partitions.iter().filter(|(_, gathering)| !gathering.held).find(|(_, gathering)| {
-            gathering.records.len() >= limits.max_records.max(1)
-                || gathering.records.payload_bytes() >= limits.max_bytes.max(1)
-                || gathering.since.is_some_and(|since| now.duration_since(since) >= LINGER)
-        });
+        let full = self
+            .partitions
+            .iter()
+            .filter(|(_, gathering)| !gathering.held)
+            .find(|(_, gathering)| {
+                gathering.records.len() >= limits.max_records.max(1)
+                    || gathering.records.payload_bytes() >= limits.max_bytes.max(1)
+                    || gathering.since.is_some_and(|since| now.duration_since(since) >= LINGER)
+            });
         let partition = match full {
             Some((partition, _)) => *partition,
             // All partitions together may gather twice what one may; then the largest goes.
