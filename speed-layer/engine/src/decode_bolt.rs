@@ -6,7 +6,7 @@ use anabranch_decode::Decoder;
 use anabranch_model::columns;
 use anabranch_topology::{Bolt, BoxError, Output, Tuple};
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{Int64Type, Int32Type};
+use arrow::datatypes::{Int32Type, Int64Type};
 
 use crate::message::{DecodedRange, LAND_STREAM, Message, PreparedRange};
 use crate::source::{DeadSample, SourceLayer};
@@ -43,8 +43,15 @@ impl DecodeBolt {
         if count > self.seen {
             self.seen = count;
             let columns = self.layer.source.columns.iter().zip(seen);
-            let seen: Vec<_> = columns.filter(|(_, seen)| **seen).map(|(column, _)| &column.name).collect();
-            self.layer.facts.unseen_columns.lock().retain(|column| !seen.contains(&column));
+            let seen: Vec<_> = columns
+                .filter(|(_, seen)| **seen)
+                .map(|(column, _)| &column.name)
+                .collect();
+            self.layer
+                .facts
+                .unseen_columns
+                .lock()
+                .retain(|column| !seen.contains(&column));
         }
     }
 }
@@ -71,19 +78,39 @@ impl Bolt<Message> for DecodeBolt {
         self.decoded.increment(decoded.events.num_rows() as u64);
         if decoded.dead.num_rows() > 0 {
             self.dead.increment(decoded.dead.num_rows() as u64);
-            self.layer.note_dead(samples(&decoded.dead), decoded.dead.num_rows() as u64);
+            self.layer
+                .note_dead(samples(&decoded.dead), decoded.dead.num_rows() as u64);
         }
         self.note_seen_columns();
         if !self.layer.views.is_empty() {
-            let views = self.layer.views.iter().map(|view| view.prepare(&decoded.events).map(Arc::new));
+            let views = self
+                .layer
+                .views
+                .iter()
+                .map(|view| view.prepare(&decoded.events).map(Arc::new));
             let views = views.collect::<Result<Vec<_>, _>>()?;
             let state = Arc::clone(&raw.state);
-            let prepared = PreparedRange { state, range, views, consumed_at: raw.consumed_at };
+            let prepared = PreparedRange {
+                state,
+                range,
+                views,
+                consumed_at: raw.consumed_at,
+            };
             out.emit(&anchor, Message::Prepared(prepared))?;
         }
         let bytes = decoded.events.get_array_memory_size() + decoded.dead.get_array_memory_size();
         let (events, dead) = (decoded.events, decoded.dead);
-        out.emit_to(LAND_STREAM, &anchor, Message::Decoded(DecodedRange { state: raw.state, range, events, dead, bytes }))?;
+        out.emit_to(
+            LAND_STREAM,
+            &anchor,
+            Message::Decoded(DecodedRange {
+                state: raw.state,
+                range,
+                events,
+                dead,
+                bytes,
+            }),
+        )?;
         anchor.ack();
         Ok(())
     }

@@ -5,14 +5,40 @@ use anabranch_model::{ErrorKind, Offset, PartitionId};
 pub enum Error {
     #[error("table {table}: there is no log for it; this is a defect of whoever started the speed layer")]
     NoLog { table: String },
-    #[error("table {table}, partition {partition}: the log ends at {log_end}, but events up to {landed} are landed; the log was cut or replaced. Restore it, or start over with another table name or storage prefix")]
-    LogShorter { table: String, partition: PartitionId, log_end: Offset, landed: Offset },
-    #[error("table {table}, partition {partition}: the log begins at {log_begin}, but reading must go on at {next}; its retention has removed events that were never landed. Set a longer retention; to go on without them, start over with another table name or storage prefix")]
-    LogTruncated { table: String, partition: PartitionId, log_begin: Offset, next: Offset },
-    #[error("table {table}, partition {partition}: the log delivered a batch from {delivered} where {expected} was next")]
-    LogGap { table: String, partition: PartitionId, delivered: Offset, expected: Offset },
+    #[error(
+        "table {table}, partition {partition}: the log ends at {log_end}, but events up to {landed} are landed; the log was cut or replaced. Restore it, or start over with another table name or storage prefix"
+    )]
+    LogShorter {
+        table: String,
+        partition: PartitionId,
+        log_end: Offset,
+        landed: Offset,
+    },
+    #[error(
+        "table {table}, partition {partition}: the log begins at {log_begin}, but reading must go on at {next}; its retention has removed events that were never landed. Set a longer retention; to go on without them, start over with another table name or storage prefix"
+    )]
+    LogTruncated {
+        table: String,
+        partition: PartitionId,
+        log_begin: Offset,
+        next: Offset,
+    },
+    #[error(
+        "table {table}, partition {partition}: the log delivered a batch from {delivered} where {expected} was next"
+    )]
+    LogGap {
+        table: String,
+        partition: PartitionId,
+        delivered: Offset,
+        expected: Offset,
+    },
     #[error("table {table}, partition {partition}: a view bolt got state from {got} where {expected} was next")]
-    StateGap { table: String, partition: PartitionId, got: Offset, expected: Offset },
+    StateGap {
+        table: String,
+        partition: PartitionId,
+        got: Offset,
+        expected: Offset,
+    },
     #[error("table {table}: landed rows cannot be folded: {message}")]
     Rows { table: String, message: String },
     #[error("unknown view {0}")]

@@ -46,7 +46,9 @@ fn status(error: &Error) -> Status {
 }
 
 fn not_offered<T>(what: &str) -> Answer<T> {
-    Err(Status::unimplemented(format!("the speed layer offers no {what}; see action `{SNAPSHOT_ACTION}` and DoGet")))
+    Err(Status::unimplemented(format!(
+        "the speed layer offers no {what}; see action `{SNAPSHOT_ACTION}` and DoGet"
+    )))
 }
 
 #[tonic::async_trait]
@@ -62,13 +64,18 @@ impl FlightService for Flight {
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
         let action = request.into_inner();
         if action.r#type != SNAPSHOT_ACTION {
-            return Err(Status::invalid_argument(format!("unknown action {:?}; there is `{SNAPSHOT_ACTION}`", action.r#type)));
+            return Err(Status::invalid_argument(format!(
+                "unknown action {:?}; there is `{SNAPSHOT_ACTION}`",
+                action.r#type
+            )));
         }
         let request: SnapshotRequest = serde_json::from_slice(&action.body)
             .map_err(|error| Status::invalid_argument(format!("not a snapshot request: {error}")))?;
         let reply = self.snapshots.freeze(&request, Instant::now());
         let body = serde_json::to_vec(&reply).map_err(|error| Status::internal(error.to_string()))?;
-        Ok(Response::new(stream::iter([Ok(ActionResult { body: body.into() })]).boxed()))
+        Ok(Response::new(
+            stream::iter([Ok(ActionResult { body: body.into() })]).boxed(),
+        ))
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
@@ -76,7 +83,9 @@ impl FlightService for Flight {
             .map_err(|error| Status::invalid_argument(format!("not a state ticket: {error}")))?;
         let snapshots = Arc::clone(&self.snapshots);
         let read = tokio::task::spawn_blocking(move || snapshots.read(&ticket)).await;
-        let (view, batches) = read.map_err(|error| Status::internal(error.to_string()))?.map_err(|error| status(&error))?;
+        let (view, batches) = read
+            .map_err(|error| Status::internal(error.to_string()))?
+            .map_err(|error| status(&error))?;
         let encoded = FlightDataEncoderBuilder::new()
             .with_schema(view.state_schema())
             .with_max_flight_data_size(MESSAGE_BYTES)
@@ -86,7 +95,10 @@ impl FlightService for Flight {
 
     async fn list_actions(&self, _: Request<Empty>) -> Answer<Self::ListActionsStream> {
         let description = "freezes one prefix of the log for several views".to_owned();
-        let action = ActionType { r#type: SNAPSHOT_ACTION.to_owned(), description };
+        let action = ActionType {
+            r#type: SNAPSHOT_ACTION.to_owned(),
+            description,
+        };
         Ok(Response::new(stream::iter([Ok(action)]).boxed()))
     }
 

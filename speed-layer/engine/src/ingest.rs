@@ -71,9 +71,14 @@ pub(crate) async fn ingest(
 ) -> Result<Json<Accepted>, ApiError> {
     let layer = ingest.layers.get(&table).ok_or_else(|| {
         let tables: Vec<_> = ingest.layers.keys().map(String::as_str).collect();
-        ApiError::new(ErrorKind::NotFound, format!("there is no table {table}")).with_hint(format!("tables: {}", tables.join(", ")))
+        ApiError::new(ErrorKind::NotFound, format!("there is no table {table}"))
+            .with_hint(format!("tables: {}", tables.join(", ")))
     })?;
-    let key = parameters.key.as_deref().map(|name| json_key(&layer.source, name)).transpose()?;
+    let key = parameters
+        .key
+        .as_deref()
+        .map(|name| json_key(&layer.source, name))
+        .transpose()?;
     let encoding = Encoding::of(&headers)?;
     let bytes = read_all(body, encoding, ingest.max_body_bytes).await?;
     let source = Arc::clone(&layer.source);
@@ -87,7 +92,11 @@ pub(crate) async fn ingest(
     Ok(Json(accepted))
 }
 
-async fn append(log: &Arc<dyn PartitionedLog>, records: Vec<RawRecord>, accepted: &mut Accepted) -> Result<(), ApiError> {
+async fn append(
+    log: &Arc<dyn PartitionedLog>,
+    records: Vec<RawRecord>,
+    accepted: &mut Accepted,
+) -> Result<(), ApiError> {
     let count = records.len() as u64;
     // Detached from the request: a client that hangs up must not leave an append half waited for.
     let (task_log, topic) = (Arc::clone(log), log.topic().to_owned());
@@ -99,7 +108,10 @@ async fn append(log: &Arc<dyn PartitionedLog>, records: Vec<RawRecord>, accepted
             if accepted.accepted == 0 {
                 return error;
             }
-            let hint = format!("the first {} events were acknowledged; send the rest only", accepted.accepted);
+            let hint = format!(
+                "the first {} events were acknowledged; send the rest only",
+                accepted.accepted
+            );
             error.with_hint(hint)
         })?;
     accepted.accepted += count;
@@ -115,8 +127,9 @@ fn records(source: &Source, body: &[u8], key: Option<&str>, checked: bool) -> Re
         let mut decoder = Decoder::new(source);
         for (number, line) in lines(body) {
             decoder.check(line).map_err(|reason| {
-                ApiError::new(ErrorKind::Invalid, format!("line {number}: {reason}"))
-                    .with_hint("nothing was ingested; correct the line, or let bad lines through with on_invalid=dead_letter")
+                ApiError::new(ErrorKind::Invalid, format!("line {number}: {reason}")).with_hint(
+                    "nothing was ingested; correct the line, or let bad lines through with on_invalid=dead_letter",
+                )
             })?;
         }
     }
@@ -124,7 +137,12 @@ fn records(source: &Source, body: &[u8], key: Option<&str>, checked: bool) -> Re
     let (mut batch, mut bytes) = (Vec::new(), 0);
     for (_, line) in lines(body) {
         let key = key.and_then(|key| key_of(line, key));
-        batch.push(RawRecord { key, payload: Some(line.to_vec()), headers: Vec::new(), timestamp_ms: None });
+        batch.push(RawRecord {
+            key,
+            payload: Some(line.to_vec()),
+            headers: Vec::new(),
+            timestamp_ms: None,
+        });
         bytes += line.len();
         if batch.len() >= APPEND_RECORDS || bytes >= APPEND_BYTES {
             batches.push(std::mem::take(&mut batch));
@@ -141,13 +159,20 @@ fn json_key(source: &Source, column: &str) -> Result<String, ApiError> {
     let found = source.columns.iter().find(|declared| declared.name == column);
     found.map(|column| column.json_key.clone()).ok_or_else(|| {
         let columns: Vec<_> = source.columns.iter().map(|column| column.name.as_str()).collect();
-        ApiError::new(ErrorKind::Invalid, format!("table {} has no column {column} to take the key from", source.name))
-            .with_hint(format!("columns: {}", columns.join(", ")))
+        ApiError::new(
+            ErrorKind::Invalid,
+            format!("table {} has no column {column} to take the key from", source.name),
+        )
+        .with_hint(format!("columns: {}", columns.join(", ")))
     })
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, ApiError> + Send + 'static) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| ApiError::new(ErrorKind::Internal, error.to_string()))?
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| ApiError::new(ErrorKind::Internal, error.to_string()))?
 }
 
 #[cfg(test)]

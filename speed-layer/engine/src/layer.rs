@@ -96,17 +96,33 @@ impl SpeedLayer {
     /// # Errors
     /// When a log is not the one that was recorded, or anything it needs does not answer.
     pub async fn start(options: SpeedOptions) -> Result<SpeedHandle, Error> {
-        let SpeedOptions { settings, catalog, views, store, logs, listener, worker_id, shutdown } = options;
+        let SpeedOptions {
+            settings,
+            catalog,
+            views,
+            store,
+            logs,
+            listener,
+            worker_id,
+            shutdown,
+        } = options;
         let address = listener.local_addr()?;
         let paused = Arc::new(AtomicBool::new(false));
         // One signal for all sources: when one cannot go on, the whole layer stops in order.
         let stop = shutdown.child();
+        let opening = StopOnError(Some(stop.clone()));
         let mut running = Vec::new();
         for source in catalog.sources.values() {
-            let log = logs.get(&source.name).ok_or_else(|| Error::NoLog { table: source.name.clone() })?;
+            let log = logs.get(&source.name).ok_or_else(|| Error::NoLog {
+                table: source.name.clone(),
+            })?;
             let layer = SourceLayer::open(SourceParts {
                 source: Arc::clone(source),
-                views: views.iter().filter(|view| view.source().name == source.name).cloned().collect(),
+                views: views
+                    .iter()
+                    .filter(|view| view.source().name == source.name)
+                    .cloned()
+                    .collect(),
                 log: Arc::clone(log),
                 store: store.clone(),
                 settings: Arc::clone(&settings),
@@ -120,7 +136,11 @@ impl SpeedLayer {
         }
         let layers: Vec<_> = running.iter().map(|running| Arc::clone(&running.layer)).collect();
         let snapshots = Arc::new(Snapshots::new(layers.clone(), worker_id.clone()));
-        let advertised = settings.speed.advertise.clone().unwrap_or_else(|| format!("http://{address}"));
+        let advertised = settings
+            .speed
+            .advertise
+            .clone()
+            .unwrap_or_else(|| format!("http://{address}"));
         let keeper = Keeper {
             layers: layers.clone(),
             snapshots: Arc::clone(&snapshots),
@@ -131,9 +151,35 @@ impl SpeedLayer {
             paused,
         };
         let kill = Shutdown::new();
-        let service = Service { running, settings, snapshots, store, worker_id, stop, kill: kill.clone() };
+        let service = Service {
+            running,
+            settings,
+            snapshots,
+            store,
+            worker_id,
+            stop,
+            kill: kill.clone(),
+        };
+        opening.succeeded();
         let running = tokio::spawn(service.run(keeper, listener));
         Ok(SpeedHandle { address, running, kill })
+    }
+}
+
+/// Ends what was started for the first sources when a later one cannot be opened.
+struct StopOnError(Option<Shutdown>);
+
+impl StopOnError {
+    fn succeeded(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for StopOnError {
+    fn drop(&mut self) {
+        if let Some(stop) = &self.0 {
+            stop.cancel();
+        }
     }
 }
 
@@ -144,17 +190,29 @@ async fn start_topology(layer: &Arc<SourceLayer>) -> Result<Topology, Error> {
     let commands = mpsc::channel(COMMANDS);
     let mut builder = TopologyBuilder::new(layer.name()).channel_capacity(layer.settings.speed.channel_capacity);
     let spout_layer = Arc::clone(layer);
-    builder.spout("spout", move || LogSpout::new(spout_layer, subscription, commands)).max_pending(usize::MAX);
+    builder
+        .spout("spout", move || LogSpout::new(spout_layer, subscription, commands))
+        .max_pending(usize::MAX);
     let decode_layer = Arc::clone(layer);
     builder
-        .bolt("decode", layer.decoders, move |_| DecodeBolt::new(Arc::clone(&decode_layer)))
+        .bolt("decode", layer.decoders, move |_| {
+            DecodeBolt::new(Arc::clone(&decode_layer))
+        })
         .stream(LAND_STREAM)
-        .subscribe("spout", Grouping::fields(|message: &crate::message::Message| message.partition().0.unsigned_abs().into()));
+        .subscribe(
+            "spout",
+            Grouping::fields(|message: &crate::message::Message| message.partition().0.unsigned_abs().into()),
+        );
     if !layer.views.is_empty() {
         let (view_layer, views) = (Arc::clone(layer), Arc::clone(&layer.views));
         builder
-            .bolt("view", layer.view_bolts, move |instance| ViewBolt::new(Arc::clone(&view_layer), instance))
-            .subscribe("decode", Grouping::split(move |message, n| split_by_key(&views, message, n)));
+            .bolt("view", layer.view_bolts, move |instance| {
+                ViewBolt::new(Arc::clone(&view_layer), instance)
+            })
+            .subscribe(
+                "decode",
+                Grouping::split(move |message, n| split_by_key(&views, message, n)),
+            );
     }
     let land_layer = Arc::clone(layer);
     builder
@@ -183,7 +241,12 @@ impl Service {
         let layers: Vec<_> = self.running.iter().map(|running| Arc::clone(&running.layer)).collect();
         let poll = *self.settings.speed.publication_poll;
         let background = Shutdown::new();
-        let watch = tokio::spawn(publications::watch(layers, self.store.clone(), poll, background.clone()));
+        let watch = tokio::spawn(publications::watch(
+            layers,
+            self.store.clone(),
+            poll,
+            background.clone(),
+        ));
         let keep = tokio::spawn(keeper.run(background.clone()));
 
         let ends = self.running.iter().map(|running| {
@@ -231,31 +294,54 @@ impl Service {
     }
 
     fn router(&self) -> axum::Router {
-        let by_name: BTreeMap<_, _> =
-            self.running.iter().map(|running| (running.layer.source.name.clone(), Arc::clone(&running.layer))).collect();
+        let by_name: BTreeMap<_, _> = self
+            .running
+            .iter()
+            .map(|running| (running.layer.source.name.clone(), Arc::clone(&running.layer)))
+            .collect();
         let max_body_bytes = usize::try_from(self.settings.serving.max_ingest_body.get()).unwrap_or(usize::MAX);
-        let ingest = Ingest { layers: Arc::new(by_name), max_body_bytes };
+        let ingest = Ingest {
+            layers: Arc::new(by_name),
+            max_body_bytes,
+        };
         let reporter = Reporter {
-            sources: self.running.iter().map(|running| (Arc::clone(&running.layer), Arc::clone(&running.topology))).collect(),
+            sources: self
+                .running
+                .iter()
+                .map(|running| (Arc::clone(&running.layer), Arc::clone(&running.topology)))
+                .collect(),
             worker_id: self.worker_id.clone(),
             state_budget_bytes: self.settings.speed.state_budget.get(),
         };
         let reporter = Arc::new(reporter);
         let stop = self.stop.clone();
-        let ready = move || if stop.is_cancelled() { Err("it is stopping".to_owned()) } else { Ok(()) };
+        let ready = move || {
+            if stop.is_cancelled() {
+                Err("it is stopping".to_owned())
+            } else {
+                Ok(())
+            }
+        };
         let status_reporter = Arc::clone(&reporter);
-        let ingest_route = post(ingest::ingest).layer(DefaultBodyLimit::disable()).with_state(ingest);
+        let ingest_route = post(ingest::ingest)
+            .layer(DefaultBodyLimit::disable())
+            .with_state(ingest);
         base_router("speed", ready)
             .route("/v1/status", get(async move || Json(status_reporter.status())))
             .route("/v1/ingest/{table}", ingest_route)
-            .route_service("/arrow.flight.protocol.FlightService/{*method}", Flight::service(Arc::clone(&self.snapshots)))
-            .layer(axum::middleware::from_fn(move |request: axum::extract::Request, next: axum::middleware::Next| {
-                // Gauges are set when somebody asks for them.
-                if request.uri().path() == "/metrics" {
-                    reporter.record();
-                }
-                next.run(request)
-            }))
+            .route_service(
+                "/arrow.flight.protocol.FlightService/{*method}",
+                Flight::service(Arc::clone(&self.snapshots)),
+            )
+            .layer(axum::middleware::from_fn(
+                move |request: axum::extract::Request, next: axum::middleware::Next| {
+                    // Gauges are set when somebody asks for them.
+                    if request.uri().path() == "/metrics" {
+                        reporter.record();
+                    }
+                    next.run(request)
+                },
+            ))
     }
 }
 
@@ -267,19 +353,25 @@ struct Reporter {
 
 impl Reporter {
     fn status(&self) -> Status {
-        let sources = self.sources.iter().map(|(layer, topology)| {
-            (layer.source.name.clone(), source_status(layer, topology.stats()))
-        });
+        let sources = self
+            .sources
+            .iter()
+            .map(|(layer, topology)| (layer.source.name.clone(), source_status(layer, topology.stats())));
         Status {
             worker: self.worker_id.clone(),
             state_bytes: self.sources.iter().map(|(layer, _)| layer.state_bytes()).sum(),
             state_budget_bytes: self.state_budget_bytes,
-            paused: self.sources.iter().any(|(layer, _)| layer.paused.load(Ordering::Relaxed)),
+            paused: self
+                .sources
+                .iter()
+                .any(|(layer, _)| layer.paused.load(Ordering::Relaxed)),
             sources: sources.collect(),
         }
     }
 
     fn record(&self) {
-        self.sources.iter().for_each(|(layer, topology)| record_gauges(layer, &topology.stats()));
+        self.sources
+            .iter()
+            .for_each(|(layer, topology)| record_gauges(layer, &topology.stats()));
     }
 }

@@ -51,7 +51,10 @@ impl Keeper {
 
     async fn measure(&self) -> usize {
         let state_bytes: usize = self.layers.iter().map(|layer| layer.state_bytes()).sum();
-        self.paused.store(state_bytes as u64 >= self.state_budget_bytes.saturating_mul(2), Ordering::Relaxed);
+        self.paused.store(
+            state_bytes as u64 >= self.state_budget_bytes.saturating_mul(2),
+            Ordering::Relaxed,
+        );
         metrics::gauge!("anabranch_speed_state_bytes").set(state_bytes as f64);
         metrics::gauge!("anabranch_speed_paused").set(f64::from(u8::from(self.paused.load(Ordering::Relaxed))));
         self.snapshots.expire(Instant::now());
@@ -65,8 +68,11 @@ impl Keeper {
     }
 
     fn lease(&self, state_bytes: usize) -> Lease {
-        let sources: Map<String, Value> =
-            self.layers.iter().map(|layer| (layer.source.name.clone(), source_facts(layer))).collect();
+        let sources: Map<String, Value> = self
+            .layers
+            .iter()
+            .map(|layer| (layer.source.name.clone(), source_facts(layer)))
+            .collect();
         Lease {
             kind: "speed".into(),
             id: self.worker_id.clone(),

@@ -79,14 +79,25 @@ pub(crate) fn split_by_key(views: &[View], message: Message, n: usize) -> Result
     if n == 1 {
         return Ok(vec![Message::Prepared(prepared)]);
     }
-    let PreparedRange { state, range, views: rows, consumed_at } = prepared;
+    let PreparedRange {
+        state,
+        range,
+        views: rows,
+        consumed_at,
+    } = prepared;
     let mut parts: Vec<Vec<Arc<Prepared>>> = (0..n).map(|_| Vec::with_capacity(rows.len())).collect();
     for (view, rows) in views.iter().zip(rows) {
-        let rows = Arc::into_inner(rows).ok_or("prepared rows are shared by two tuples")?;
-        for (part, rows) in parts.iter_mut().zip(view.split(rows, n)?) {
+        for (part, rows) in parts.iter_mut().zip(view.split(Arc::unwrap_or_clone(rows), n)?) {
             part.push(Arc::new(rows));
         }
     }
-    let part = |views| Message::Prepared(PreparedRange { state: Arc::clone(&state), range, views, consumed_at });
+    let part = |views| {
+        Message::Prepared(PreparedRange {
+            state: Arc::clone(&state),
+            range,
+            views,
+            consumed_at,
+        })
+    };
     Ok(parts.into_iter().map(part).collect())
 }

@@ -35,18 +35,36 @@ pub(crate) async fn claim(layer: Arc<SourceLayer>, partitions: Vec<PartitionId>,
 
 /// Reads a partition again after its unlanded state was discarded, unless somebody else has claimed it.
 pub(crate) async fn resume(layer: Arc<SourceLayer>, partition: PartitionId, epoch: i64, spout: mpsc::Sender<Command>) {
-    let recorded = retry(&layer, "reading the recorded next offset", || async { Ok(layer.dataset.snapshot(None).await?) }).await;
+    let recorded = retry(&layer, "reading the recorded next offset", || async {
+        Ok(layer.dataset.snapshot(None).await?)
+    })
+    .await;
     let snapshot = match recorded {
         Ok(snapshot) => snapshot,
         Err(Error::Stopping) => return,
         Err(error) => return layer.fail(error),
     };
-    let (Some(next), Some(start_offset)) = (snapshot.next.get(partition), snapshot.starts.get(partition)) else { return };
+    let (Some(next), Some(start_offset)) = (snapshot.next.get(partition), snapshot.starts.get(partition)) else {
+        return;
+    };
     if snapshot.epochs.get(&partition) != Some(&epoch) {
         tracing::error!(table = layer.name(), %partition, "another worker owns the partition; it is given up");
         return;
     }
-    start(&layer, [(partition, Owned { epoch, next, start: start_offset })].into(), &spout).await;
+    start(
+        &layer,
+        [(
+            partition,
+            Owned {
+                epoch,
+                next,
+                start: start_offset,
+            },
+        )]
+        .into(),
+        &spout,
+    )
+    .await;
 }
 
 async fn start(layer: &Arc<SourceLayer>, owned: BTreeMap<PartitionId, Owned>, spout: &mpsc::Sender<Command>) {
@@ -72,7 +90,10 @@ async fn try_claim(layer: &SourceLayer, partitions: &[PartitionId]) -> Result<BT
     };
     let claims: Vec<Claim> = partitions
         .iter()
-        .map(|partition| Claim { partition: *partition, start: starts.get(*partition).unwrap_or_default() })
+        .map(|partition| Claim {
+            partition: *partition,
+            start: starts.get(*partition).unwrap_or_default(),
+        })
         .collect();
     let owned = layer.dataset.claim(&claims, &layer.worker_id).await?;
     for (partition, owned) in &owned {
@@ -91,11 +112,21 @@ fn check_log(
     let table = || layer.source.name.clone();
     let log_end = ends.get(partition).unwrap_or_default();
     if log_end < next {
-        return Err(Error::LogShorter { table: table(), partition, log_end, landed: next });
+        return Err(Error::LogShorter {
+            table: table(),
+            partition,
+            log_end,
+            landed: next,
+        });
     }
     let log_begin = begins.get(partition).unwrap_or_default();
     if log_begin > next {
-        return Err(Error::LogTruncated { table: table(), partition, log_begin, next });
+        return Err(Error::LogTruncated {
+            table: table(),
+            partition,
+            log_begin,
+            next,
+        });
     }
     Ok(())
 }

@@ -23,19 +23,35 @@ const LEASE_POLL: Duration = Duration::from_secs(2);
 /// The cut of a view in a publication; `None` when it is not in it under its present definition.
 pub(crate) fn cut_of<'a>(publication: Option<&'a Publication>, view: &View, source: &str) -> Option<&'a Cut> {
     let manifest = &publication?.manifest;
-    manifest.views.get(view.name()).filter(|published| published.hash == *view.hash())?;
+    manifest
+        .views
+        .get(view.name())
+        .filter(|published| published.hash == *view.hash())?;
     manifest.cuts.get(source)
 }
 
 /// Cuts of batch runs under way, from their leases.
 pub(crate) fn running_cuts(leases: &[Lease]) -> Vec<CutMap> {
-    let runs = leases.iter().filter_map(|lease| lease.facts.get("running")?.as_array()).flatten();
-    runs.filter_map(|run| serde_json::from_value(run.get("cuts")?.clone()).ok()).collect()
+    let runs = leases
+        .iter()
+        .filter_map(|lease| lease.facts.get("running")?.as_array())
+        .flatten();
+    runs.filter_map(|run| serde_json::from_value(run.get("cuts")?.clone()).ok())
+        .collect()
 }
 
 /// The oldest publication each serving process may still use.
 fn pins(leases: &[Lease]) -> Vec<u64> {
-    leases.iter().map(|lease| lease.facts.get("publication").and_then(serde_json::Value::as_u64).unwrap_or(0)).collect()
+    leases
+        .iter()
+        .map(|lease| {
+            lease
+                .facts
+                .get("publication")
+                .and_then(serde_json::Value::as_u64)
+                .unwrap_or(0)
+        })
+        .collect()
 }
 
 /// When state before the cut of the latest publication may go.
@@ -53,12 +69,18 @@ impl Agreement {
             self.publication = agreed;
             self.since = agreed.map(|_| now);
         }
-        self.since.is_some_and(|since| now.saturating_duration_since(since) >= GRACE)
+        self.since
+            .is_some_and(|since| now.saturating_duration_since(since) >= GRACE)
     }
 }
 
 /// Polls publications and leases until shutdown.
-pub(crate) async fn watch(layers: Vec<Arc<SourceLayer>>, store: Store, poll: Duration, shutdown: Shutdown) -> Result<(), Error> {
+pub(crate) async fn watch(
+    layers: Vec<Arc<SourceLayer>>,
+    store: Store,
+    poll: Duration,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
     let (publications, leases) = (Publications::new(&store), Leases::new(&store));
     let mut pinned: BTreeMap<u64, Publication> = BTreeMap::new();
     let mut facts = LeaseFacts::default();
@@ -72,7 +94,10 @@ pub(crate) async fn watch(layers: Vec<Arc<SourceLayer>>, store: Store, poll: Dur
         let looked = async {
             let latest = publications.latest().await?;
             if leases_read.is_none_or(|at| at.elapsed() >= LEASE_POLL) {
-                facts = LeaseFacts { pins: pins(&leases.list("serve").await?), running: running_cuts(&leases.list("batch").await?) };
+                facts = LeaseFacts {
+                    pins: pins(&leases.list("serve").await?),
+                    running: running_cuts(&leases.list("batch").await?),
+                };
                 leases_read = Some(Instant::now());
             }
             pinned.retain(|number, _| facts.pins.contains(number));
@@ -90,7 +115,12 @@ pub(crate) async fn watch(layers: Vec<Arc<SourceLayer>>, store: Store, poll: Dur
             Ok(latest) => {
                 let now = Instant::now();
                 let may_drop = agreement.may_drop(latest.as_ref().map(|p| p.number), &facts.pins, now);
-                let cuts: Vec<&CutMap> = latest.iter().chain(pinned.values()).map(|p| &p.manifest.cuts).chain(&facts.running).collect();
+                let cuts: Vec<&CutMap> = latest
+                    .iter()
+                    .chain(pinned.values())
+                    .map(|p| &p.manifest.cuts)
+                    .chain(&facts.running)
+                    .collect();
                 for layer in &layers {
                     adopt(layer, latest.as_ref(), may_drop, &cuts, now);
                 }
@@ -111,7 +141,9 @@ fn adopt(layer: &Arc<SourceLayer>, latest: Option<&Publication>, may_drop: bool,
     for state in layer.partitions() {
         state.keep_cuts(cuts_of(cuts, layer.name(), state.partition), now);
         for (index, view) in layer.views.iter().enumerate() {
-            let cut = cut_of(latest, view, layer.name()).and_then(|cut| cut.next.get(state.partition)).unwrap_or(state.start);
+            let cut = cut_of(latest, view, layer.name())
+                .and_then(|cut| cut.next.get(state.partition))
+                .unwrap_or(state.start);
             match state.adopt(index, cut, may_drop) {
                 Adoption::Keep => {}
                 Adoption::Drop => {
@@ -127,14 +159,20 @@ fn adopt(layer: &Arc<SourceLayer>, latest: Option<&Publication>, may_drop: bool,
         }
     }
     if !rebuilding.is_empty() {
-        tracing::info!(table = layer.name(), partitions = rebuilding.len(), "realtime state does not fit the publication's cut; rebuilding it");
+        tracing::info!(
+            table = layer.name(),
+            partitions = rebuilding.len(),
+            "realtime state does not fit the publication's cut; rebuilding it"
+        );
         let layer = Arc::clone(layer);
         tokio::spawn(async move { rebuild::run(&layer, rebuilding).await });
     }
 }
 
 fn cuts_of(cuts: &[&CutMap], source: &str, partition: PartitionId) -> BTreeSet<Offset> {
-    cuts.iter().filter_map(|cuts| cuts.get(source)?.next.get(partition)).collect()
+    cuts.iter()
+        .filter_map(|cuts| cuts.get(source)?.next.get(partition))
+        .collect()
 }
 
 #[cfg(test)]

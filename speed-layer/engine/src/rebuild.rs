@@ -21,7 +21,7 @@ use crate::state::{Install, PartitionState, Run};
 
 mod fold;
 
-use fold::{Folder, Folded};
+use fold::{Folded, Folder};
 
 /// How soon to look again whether a view bolt has caught up with a rebuilt base.
 const INSTALL_WAIT: Duration = Duration::from_millis(5);
@@ -36,7 +36,13 @@ pub(crate) struct Plan {
 
 /// Rebuilds every waiting view of `states`, until all are installed or their states have ended.
 pub(crate) async fn run(layer: &Arc<SourceLayer>, states: Vec<Arc<PartitionState>>) {
-    let mut waiting = states;
+    // A state that is named twice would be folded twice.
+    let mut waiting: Vec<Arc<PartitionState>> = Vec::with_capacity(states.len());
+    for state in states {
+        if !waiting.iter().any(|other| Arc::ptr_eq(other, &state)) {
+            waiting.push(state);
+        }
+    }
     loop {
         waiting.retain(|state| state.is_live() && !state.rebuilding().is_empty());
         if waiting.is_empty() || layer.shutdown.is_cancelled() {
@@ -63,8 +69,10 @@ async fn attempt(layer: &Arc<SourceLayer>, states: &[Arc<PartitionState>]) -> Re
         let partition = state.partition;
         let through = snapshot.next.get(partition).unwrap_or(state.from);
         state.hold_boundary(through);
-        let split_at: BTreeSet<Offset> =
-            running.iter().filter_map(|cuts| cuts.get(layer.name())?.next.get(partition)).collect();
+        let split_at: BTreeSet<Offset> = running
+            .iter()
+            .filter_map(|cuts| cuts.get(layer.name())?.next.get(partition))
+            .collect();
         let mut views = BTreeMap::new();
         for view in state.rebuilding() {
             let cut = cut_of(publication.as_ref(), &layer.views[view], layer.name());
@@ -80,8 +88,10 @@ async fn attempt(layer: &Arc<SourceLayer>, states: &[Arc<PartitionState>]) -> Re
     let mut folded = fold_files(layer, plans.clone(), files).await?;
     for (state, plan) in states.iter().zip(&plans) {
         for (view, ranges) in &plan.views {
-            let runs: Vec<Run> =
-                ranges.iter().map(|range| Run::new(*range, folded.take(plan.partition, *view, *range))).collect();
+            let runs: Vec<Run> = ranges
+                .iter()
+                .map(|range| Run::new(*range, folded.take(plan.partition, *view, *range)))
+                .collect();
             install(state, *view, ranges, runs).await;
         }
     }
@@ -99,7 +109,11 @@ async fn attempt(layer: &Arc<SourceLayer>, states: &[Arc<PartitionState>]) -> Re
 pub(crate) fn ranges(from: Offset, through: Offset, split_at: &BTreeSet<Offset>) -> Vec<OffsetRange> {
     let mut ranges = Vec::new();
     let mut start = from;
-    for at in split_at.iter().filter(|at| from < **at && **at < through).chain([&through]) {
+    for at in split_at
+        .iter()
+        .filter(|at| from < **at && **at < through)
+        .chain([&through])
+    {
         if start < *at {
             ranges.push(OffsetRange::new(start, *at));
         }
@@ -112,7 +126,14 @@ async fn files_beyond(layer: &SourceLayer, now: &Snapshot, base: Option<u64>) ->
     let before: BTreeSet<_> = match base {
         None => BTreeSet::new(),
         Some(version) if version == now.version => return Ok(Vec::new()),
-        Some(version) => layer.dataset.snapshot(Some(version)).await?.files.into_iter().map(|file| file.path).collect(),
+        Some(version) => layer
+            .dataset
+            .snapshot(Some(version))
+            .await?
+            .files
+            .into_iter()
+            .map(|file| file.path)
+            .collect(),
     };
     let beyond = |file: &&DataFile| !file.dead && !before.contains(&file.path);
     Ok(now.files.iter().filter(beyond).cloned().collect())
@@ -122,7 +143,12 @@ async fn files_beyond(layer: &SourceLayer, now: &Snapshot, base: Option<u64>) ->
 async fn fold_files(layer: &Arc<SourceLayer>, plans: Vec<Plan>, files: Vec<DataFile>) -> Result<Folded, Error> {
     let (plans, files, next) = (Arc::new(plans), Arc::new(files), Arc::new(AtomicUsize::new(0)));
     let worker = || {
-        let (layer, plans, files, next) = (Arc::clone(layer), Arc::clone(&plans), Arc::clone(&files), Arc::clone(&next));
+        let (layer, plans, files, next) = (
+            Arc::clone(layer),
+            Arc::clone(&plans),
+            Arc::clone(&files),
+            Arc::clone(&next),
+        );
         async move {
             let mut folder = Folder::new(&layer, plans);
             while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -130,7 +156,10 @@ async fn fold_files(layer: &Arc<SourceLayer>, plans: Vec<Plan>, files: Vec<DataF
                     return Err(Error::Stopping);
                 }
                 let read = async { layer.store.objects().get(&file.path).await?.bytes().await }.await;
-                let bytes = read.map_err(|source| Error::Store { path: file.path.to_string(), source })?;
+                let bytes = read.map_err(|source| Error::Store {
+                    path: file.path.to_string(),
+                    source,
+                })?;
                 folder = blocking(move || folder.fold(bytes)).await?;
             }
             blocking(move || folder.emit()).await
@@ -142,11 +171,17 @@ async fn fold_files(layer: &Arc<SourceLayer>, plans: Vec<Plan>, files: Vec<DataF
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Task(format!("rebuilding: {error}")))?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::Task(format!("rebuilding: {error}")))?
 }
 
 async fn install(state: &PartitionState, view: usize, ranges: &[OffsetRange], runs: Vec<Run>) {
-    let Some((from, through)) = ranges.first().zip(ranges.last()).map(|(first, last)| (first.start, last.end)) else {
+    let Some((from, through)) = ranges
+        .first()
+        .zip(ranges.last())
+        .map(|(first, last)| (first.start, last.end))
+    else {
         // Nothing lies between the cut and what is recorded: an empty base at the place where reading began.
         let at = state.held_boundary();
         install_at(state, view, (at, at), runs).await;

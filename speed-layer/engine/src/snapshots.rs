@@ -40,13 +40,22 @@ struct FrozenView {
 
 impl Snapshots {
     pub(crate) fn new(layers: Vec<Arc<SourceLayer>>, worker_id: String) -> Self {
-        Self { layers, worker_id, next_id: AtomicU64::new(1), kept: Mutex::default() }
+        Self {
+            layers,
+            worker_id,
+            next_id: AtomicU64::new(1),
+            kept: Mutex::default(),
+        }
     }
 
     /// Freezes what the request asks for. A view this worker does not run under that hash is left out of the reply.
     pub(crate) fn freeze(&self, request: &SnapshotRequest, now: Instant) -> SnapshotReply {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let mut reply = SnapshotReply { id, worker: self.worker_id.clone(), views: BTreeMap::new() };
+        let mut reply = SnapshotReply {
+            id,
+            worker: self.worker_id.clone(),
+            views: BTreeMap::new(),
+        };
         let mut frozen_views = BTreeMap::new();
         for layer in &self.layers {
             let asked: Vec<_> = request
@@ -60,14 +69,23 @@ impl Snapshots {
             for (index, asked) in &asked {
                 reply.views.insert(asked.view.clone(), ViewPieces::default());
                 let view = layer.views[*index].clone();
-                frozen_views.insert(asked.view.clone(), FrozenView { view, partitions: BTreeMap::new() });
+                frozen_views.insert(
+                    asked.view.clone(),
+                    FrozenView {
+                        view,
+                        partitions: BTreeMap::new(),
+                    },
+                );
             }
             if asked.is_empty() {
                 continue;
             }
             let mut straddled = Vec::new();
             for state in layer.partitions() {
-                let cuts: Vec<_> = asked.iter().map(|(index, asked)| (*index, asked.cut.get(state.partition))).collect();
+                let cuts: Vec<_> = asked
+                    .iter()
+                    .map(|(index, asked)| (*index, asked.cut.get(state.partition)))
+                    .collect();
                 for ((index, asked), frozen) in asked.iter().zip(state.freeze(&cuts)) {
                     if frozen.straddled && state.begin_rebuild(*index) {
                         straddled.push(Arc::clone(&state));
@@ -82,10 +100,20 @@ impl Snapshots {
             }
             if !straddled.is_empty() {
                 let layer = Arc::clone(layer);
-                layer.runtime.clone().spawn(async move { rebuild::run(&layer, straddled).await });
+                layer
+                    .runtime
+                    .clone()
+                    .spawn(async move { rebuild::run(&layer, straddled).await });
             }
         }
-        self.keep(id, Snapshot { expires: now + Duration::from_secs(SNAPSHOT_TTL_SECONDS), views: frozen_views }, now);
+        self.keep(
+            id,
+            Snapshot {
+                expires: now + Duration::from_secs(SNAPSHOT_TTL_SECONDS),
+                views: frozen_views,
+            },
+            now,
+        );
         reply
     }
 
@@ -108,11 +136,27 @@ impl Snapshots {
     /// # Errors
     /// When the snapshot has expired, the view is not in it, or the filter is wrong.
     pub(crate) fn read(&self, ticket: &StateTicket) -> Result<(View, Vec<RecordBatch>), Error> {
-        let snapshot = self.kept.lock().get(&ticket.snapshot).cloned().ok_or(Error::UnknownSnapshot(ticket.snapshot))?;
-        let frozen = snapshot.views.get(&ticket.view).ok_or_else(|| Error::UnknownView(ticket.view.clone()))?;
-        let filter = ticket.filter.as_deref().map(|sql| frozen.view.key_filter(sql)).transpose()?;
+        let snapshot = self
+            .kept
+            .lock()
+            .get(&ticket.snapshot)
+            .cloned()
+            .ok_or(Error::UnknownSnapshot(ticket.snapshot))?;
+        let frozen = snapshot
+            .views
+            .get(&ticket.view)
+            .ok_or_else(|| Error::UnknownView(ticket.view.clone()))?;
+        let filter = ticket
+            .filter
+            .as_deref()
+            .map(|sql| frozen.view.key_filter(sql))
+            .transpose()?;
         let wanted = |partition: &PartitionId| ticket.partitions.is_empty() || ticket.partitions.contains(partition);
-        let runs = frozen.partitions.iter().filter(|(partition, _)| wanted(partition)).flat_map(|(_, runs)| runs);
+        let runs = frozen
+            .partitions
+            .iter()
+            .filter(|(partition, _)| wanted(partition))
+            .flat_map(|(_, runs)| runs);
         let mut batches = Vec::new();
         for state in runs.filter_map(|run| run.state.as_ref()) {
             let state = match &filter {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anabranch_catalog::Source;
 use anabranch_dataset::{MasterDataset, Store};
@@ -56,7 +56,6 @@ pub(crate) struct Facts {
     pub(crate) landings: AtomicU64,
     pub(crate) refused: Mutex<VecDeque<Refused>>,
     pub(crate) refusals: AtomicU64,
-    pub(crate) unlanded_bytes: AtomicUsize,
     pub(crate) rebuilds: AtomicU64,
 }
 
@@ -136,10 +135,6 @@ impl SourceLayer {
         &self.source.name
     }
 
-    pub(crate) fn partition(&self, partition: PartitionId) -> Option<Arc<PartitionState>> {
-        self.partitions.read().get(&partition).cloned()
-    }
-
     pub(crate) fn partitions(&self) -> Vec<Arc<PartitionState>> {
         self.partitions.read().values().cloned().collect()
     }
@@ -156,7 +151,10 @@ impl SourceLayer {
     pub(crate) fn remove_partition(&self, state: &Arc<PartitionState>) {
         state.end();
         let mut partitions = self.partitions.write();
-        if partitions.get(&state.partition).is_some_and(|current| Arc::ptr_eq(current, state)) {
+        if partitions
+            .get(&state.partition)
+            .is_some_and(|current| Arc::ptr_eq(current, state))
+        {
             partitions.remove(&state.partition);
         }
     }
@@ -180,7 +178,11 @@ impl SourceLayer {
         self.facts.refusals.fetch_add(1, Ordering::Relaxed);
         metrics::counter!("anabranch_landing_refused_total", "table" => self.source.name.clone()).increment(1);
         let mut refused = self.facts.refused.lock();
-        refused.push_front(Refused { partition: partition.0, at: now_rfc3339(), reason });
+        refused.push_front(Refused {
+            partition: partition.0,
+            at: now_rfc3339(),
+            reason,
+        });
         refused.truncate(REFUSALS);
     }
 

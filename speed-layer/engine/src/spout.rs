@@ -24,6 +24,8 @@ const HELD_WAIT: Duration = Duration::from_millis(1);
 const PAUSE_AFTER: Duration = Duration::from_secs(1);
 /// Wait after the log did not answer.
 const RETRY_WAIT: Duration = Duration::from_millis(500);
+/// How often the log is told how far events are landed.
+const TELL_LANDED_EVERY: Duration = Duration::from_secs(1);
 /// Messages that may wait for their landing.
 const MAX_PENDING: usize = 50_000;
 
@@ -42,6 +44,8 @@ pub(crate) struct LogSpout {
     held_since: Option<Instant>,
     paused: bool,
     said_over_budget: bool,
+    /// When the log was last told how far events are landed.
+    told_landed: Instant,
 }
 
 struct Reading {
@@ -77,6 +81,7 @@ impl LogSpout {
             held_since: None,
             paused: false,
             said_over_budget: false,
+            told_landed: Instant::now(),
         }
     }
 
@@ -95,7 +100,15 @@ impl LogSpout {
             if self.paused {
                 self.subscription.pause(partition)?;
             }
-            self.reading.insert(partition, Reading { state, next, pending: 0, draining: false });
+            self.reading.insert(
+                partition,
+                Reading {
+                    state,
+                    next,
+                    pending: 0,
+                    draining: false,
+                },
+            );
         }
         Ok(())
     }
@@ -106,7 +119,12 @@ impl LogSpout {
         self.layer.runtime.spawn(claim);
     }
 
-    fn revoked(&mut self, partitions: Vec<PartitionId>, lost: bool, out: &mut SpoutOutput<Message>) -> Result<(), BoxError> {
+    fn revoked(
+        &mut self,
+        partitions: Vec<PartitionId>,
+        lost: bool,
+        out: &mut SpoutOutput<Message>,
+    ) -> Result<(), BoxError> {
         tracing::info!(table = self.layer.name(), ?partitions, lost, "partitions revoked");
         let mut idle = Vec::new();
         for partition in partitions {
@@ -156,14 +174,21 @@ impl LogSpout {
         self.next_message += 1;
         self.pending.insert(message, Arc::clone(&reading.state));
         self.layer.facts.events.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        let raw = Raw { state: Arc::clone(&reading.state), batch, consumed_at: Instant::now() };
+        let raw = Raw {
+            state: Arc::clone(&reading.state),
+            batch,
+            consumed_at: Instant::now(),
+        };
         Ok(out.emit(message, Message::Raw(raw))?)
     }
 
     /// Takes a message off the books. Returns its state, and whether that is still what the partition is read into.
     fn ended(&mut self, message: MessageId) -> Option<(Arc<PartitionState>, bool)> {
         let state = self.pending.remove(&message)?;
-        let reading = self.reading.get_mut(&state.partition).filter(|reading| Arc::ptr_eq(&reading.state, &state));
+        let reading = self
+            .reading
+            .get_mut(&state.partition)
+            .filter(|reading| Arc::ptr_eq(&reading.state, &state));
         let current = reading.is_some();
         if let Some(reading) = reading {
             reading.pending -= 1;
@@ -177,14 +202,28 @@ impl LogSpout {
         Some((state, current))
     }
 
-    /// Why nothing may be emitted now.
+    /// Tells the log how far events are landed, for those who watch lag there.
+    fn tell_landed(&mut self) {
+        self.told_landed = Instant::now();
+        let landed = self
+            .reading
+            .values()
+            .map(|reading| (reading.state.partition, reading.state.landed()))
+            .collect();
+        self.subscription.landed(&landed);
+    }
+
+    /// Whether nothing may be emitted now.
     fn held(&mut self, out: &SpoutOutput<Message>) -> bool {
         let over_budget = self.layer.paused.load(Ordering::Relaxed);
         if over_budget != self.said_over_budget {
             self.said_over_budget = over_budget;
             let table = self.layer.name();
             if over_budget {
-                tracing::warn!(table, "realtime state is at twice its budget: reading pauses until a batch run is published");
+                tracing::warn!(
+                    table,
+                    "realtime state is at twice its budget: reading pauses until a batch run is published"
+                );
             } else {
                 tracing::info!(table, "realtime state is below twice its budget: reading goes on");
             }
@@ -214,6 +253,9 @@ impl Spout<Message> for LogSpout {
             return Ok(Activity::Done);
         }
         self.apply_commands()?;
+        if self.told_landed.elapsed() >= TELL_LANDED_EVERY {
+            self.tell_landed();
+        }
         if self.held(out) {
             if self.held_since.get_or_insert_with(Instant::now).elapsed() < PAUSE_AFTER {
                 return Ok(Activity::Idle(HELD_WAIT));
@@ -252,7 +294,9 @@ impl Spout<Message> for LogSpout {
 
     /// Never replays: the partition's unlanded state is discarded as a whole, and reading resumes at what is recorded.
     fn fail(&mut self, message: MessageId) -> Result<(), BoxError> {
-        let Some((state, current)) = self.ended(message) else { return Ok(()) };
+        let Some((state, current)) = self.ended(message) else {
+            return Ok(());
+        };
         if !current {
             return Ok(());
         }
@@ -267,13 +311,19 @@ impl Spout<Message> for LogSpout {
                 tracing::warn!(table = self.layer.name(), %partition, "a tuple failed: reading resumes at the recorded next offset");
                 self.claiming.insert(partition);
                 let epoch = state.epoch;
-                self.layer.runtime.spawn(ownership::resume(Arc::clone(&self.layer), partition, epoch, self.answers.clone()));
+                self.layer.runtime.spawn(ownership::resume(
+                    Arc::clone(&self.layer),
+                    partition,
+                    epoch,
+                    self.answers.clone(),
+                ));
             }
         }
         Ok(())
     }
 
     fn close(&mut self) {
+        self.tell_landed();
         let partitions: Vec<_> = self.reading.keys().copied().collect();
         for partition in &partitions {
             self.forget(*partition);

@@ -94,8 +94,14 @@ pub(crate) fn source_status(layer: &SourceLayer, topology: Vec<ComponentStats>) 
     }
     let by_view: Vec<_> = states.iter().map(|state| (state.partition.0, state.views())).collect();
     let view_status = |(index, view): (usize, &anabranch_view::View)| {
-        let held = by_view.iter().filter_map(|(partition, views)| Some((*partition, *views.get(index)?)));
-        let rebuilding = held.clone().filter(|(_, (_, phase))| *phase == ViewPhase::Rebuilding).map(|(p, _)| p).collect();
+        let held = by_view
+            .iter()
+            .filter_map(|(partition, views)| Some((*partition, *views.get(index)?)));
+        let rebuilding = held
+            .clone()
+            .filter(|(_, (_, phase))| *phase == ViewPhase::Rebuilding)
+            .map(|(p, _)| p)
+            .collect();
         let status = ViewStatus {
             hash: view.hash().clone(),
             nulled_values: view.nulled_values(),
@@ -140,7 +146,8 @@ pub(crate) fn record_gauges(layer: &SourceLayer, topology: &[ComponentStats]) {
         metrics::gauge!("anabranch_sealed_segments", &labels).set(segments.sealed as f64);
     }
     for view in layer.views.iter() {
-        metrics::counter!("anabranch_nulled_values_total", "view" => view.name().to_owned()).absolute(view.nulled_values());
+        metrics::counter!("anabranch_nulled_values_total", "view" => view.name().to_owned())
+            .absolute(view.nulled_values());
     }
     for stats in topology {
         let labels = [("table", table()), ("component", stats.component.clone())];

@@ -21,7 +21,12 @@ pub(crate) struct ViewBolt {
 impl ViewBolt {
     pub(crate) fn new(layer: Arc<SourceLayer>, instance: usize) -> Self {
         let visible = metrics::histogram!("anabranch_visible_seconds", "table" => layer.source.name.clone());
-        Self { layer, instance, aggregators: Vec::new(), visible }
+        Self {
+            layer,
+            instance,
+            aggregators: Vec::new(),
+            visible,
+        }
     }
 
     fn merge(&mut self, state: &PartitionState) -> Result<(), BoxError> {
@@ -30,7 +35,11 @@ impl ViewBolt {
             for batch in job.runs.iter().filter_map(|run| run.state.as_ref()) {
                 aggregator.merge(batch)?;
             }
-            let merged = if aggregator.groups() == 0 { None } else { Some(aggregator.emit()?) };
+            let merged = if aggregator.groups() == 0 {
+                None
+            } else {
+                Some(aggregator.emit()?)
+            };
             state.replace(self.instance, &job, merged);
         }
         Ok(())
@@ -39,7 +48,12 @@ impl ViewBolt {
 
 impl Bolt<Message> for ViewBolt {
     fn prepare(&mut self, _context: &anabranch_topology::TaskContext) -> Result<(), BoxError> {
-        self.aggregators = self.layer.views.iter().map(View::aggregator).collect::<Result<_, _>>()?;
+        self.aggregators = self
+            .layer
+            .views
+            .iter()
+            .map(View::aggregator)
+            .collect::<Result<_, _>>()?;
         Ok(())
     }
 
@@ -63,12 +77,14 @@ impl Bolt<Message> for ViewBolt {
             });
         }
         let range = prepared.range;
-        state.publish(self.instance, range, runs).map_err(|expected| Error::StateGap {
-            table: self.layer.source.name.clone(),
-            partition: state.partition,
-            got: range.start,
-            expected,
-        })?;
+        state
+            .publish(self.instance, range, runs)
+            .map_err(|expected| Error::StateGap {
+                table: self.layer.source.name.clone(),
+                partition: state.partition,
+                got: range.start,
+                expected,
+            })?;
         self.visible.record(prepared.consumed_at.elapsed().as_secs_f64());
         anchor.ack();
         self.merge(state)

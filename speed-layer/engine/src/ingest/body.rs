@@ -17,13 +17,19 @@ pub(super) enum Encoding {
 
 impl Encoding {
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
-        match headers.get(CONTENT_ENCODING).map(|value| value.as_bytes().to_ascii_lowercase()).as_deref() {
+        match headers
+            .get(CONTENT_ENCODING)
+            .map(|value| value.as_bytes().to_ascii_lowercase())
+            .as_deref()
+        {
             None | Some(b"" | b"identity") => Ok(Self::Identity),
             Some(b"gzip" | b"x-gzip") => Ok(Self::Gzip),
             Some(b"zstd") => Ok(Self::Zstd),
             Some(other) => {
                 let message = format!("Content-Encoding {} is not supported", String::from_utf8_lossy(other));
-                Err(ApiError::new(ErrorKind::Invalid, message).with_hint("use gzip, zstd or none").with_status(415))
+                Err(ApiError::new(ErrorKind::Invalid, message)
+                    .with_hint("use gzip, zstd or none")
+                    .with_status(415))
             }
         }
     }
@@ -34,7 +40,11 @@ pub(super) async fn read_all(body: Body, encoding: Encoding, max_bytes: usize) -
     let raw = axum::body::to_bytes(body, max_bytes).await.map_err(|error| {
         // axum tells the limit from a broken connection only by the source's message.
         let too_large = std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("limit"));
-        if too_large { too_large_error(max_bytes) } else { ApiError::new(ErrorKind::Invalid, format!("the body broke off: {error}")) }
+        if too_large {
+            too_large_error(max_bytes)
+        } else {
+            ApiError::new(ErrorKind::Invalid, format!("the body broke off: {error}"))
+        }
     })?;
     if encoding == Encoding::Identity {
         return Ok(raw);
@@ -44,14 +54,19 @@ pub(super) async fn read_all(body: Body, encoding: Encoding, max_bytes: usize) -
 }
 
 fn decompress(raw: &[u8], encoding: Encoding, max_bytes: usize) -> Result<Bytes, ApiError> {
-    let invalid = |error: std::io::Error| ApiError::new(ErrorKind::Invalid, format!("the body cannot be decompressed: {error}"));
+    let invalid =
+        |error: std::io::Error| ApiError::new(ErrorKind::Invalid, format!("the body cannot be decompressed: {error}"));
     let mut reader: Box<dyn Read + '_> = match encoding {
         Encoding::Identity => Box::new(raw),
         Encoding::Gzip => Box::new(flate2::read::MultiGzDecoder::new(raw)),
         Encoding::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(raw).map_err(invalid)?),
     };
     let mut plain = Vec::new();
-    reader.by_ref().take(max_bytes as u64 + 1).read_to_end(&mut plain).map_err(invalid)?;
+    reader
+        .by_ref()
+        .take(max_bytes as u64 + 1)
+        .read_to_end(&mut plain)
+        .map_err(invalid)?;
     if plain.len() > max_bytes {
         return Err(too_large_error(max_bytes));
     }

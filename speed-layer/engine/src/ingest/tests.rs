@@ -23,7 +23,11 @@ fn a_key_is_a_value_without_its_quotes() {
     assert_eq!(key_of(line, "o").unwrap(), br#"{"s": "inner"}"#);
     assert_eq!(key_of(line, "z"), None);
     assert_eq!(key_of(line, "absent"), None);
-    assert_eq!(key_of(b"{\"s\": ", "s"), None, "a bad line has no key; the decoder says why it is bad");
+    assert_eq!(
+        key_of(b"{\"s\": ", "s"),
+        None,
+        "a bad line has no key; the decoder says why it is bad"
+    );
 }
 
 #[tokio::test]
@@ -33,7 +37,11 @@ async fn compressed_bodies_are_limited_by_their_plain_size() {
     gzip.write_all(&plain).unwrap();
     let gzip = gzip.finish().unwrap();
     let zstd = zstd::encode_all(&plain[..], 1).unwrap();
-    for (encoding, body) in [(Encoding::Gzip, gzip), (Encoding::Zstd, zstd), (Encoding::Identity, plain.clone())] {
+    for (encoding, body) in [
+        (Encoding::Gzip, gzip),
+        (Encoding::Zstd, zstd),
+        (Encoding::Identity, plain.clone()),
+    ] {
         let read = read_all(Body::from(body.clone()), encoding, 10_000).await.unwrap();
         assert_eq!(read, plain);
         let refused = read_all(Body::from(body), encoding, 9_999).await.unwrap_err();

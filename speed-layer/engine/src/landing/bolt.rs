@@ -54,7 +54,14 @@ impl LandBolt {
 
     fn close_if_due(&mut self, now: Instant) -> Result<(), BoxError> {
         let age = self.open_since.map(|since| now.saturating_duration_since(since));
-        let close = decide(Open { age, bytes: self.open_bytes, flush: self.flush }, self.limits);
+        let close = decide(
+            Open {
+                age,
+                bytes: self.open_bytes,
+                flush: self.flush,
+            },
+            self.limits,
+        );
         self.retry_at = None;
         match close {
             Close::No => {
@@ -68,9 +75,16 @@ impl LandBolt {
     }
 
     fn close(&mut self, wait: bool, now: Instant) -> Result<(), BoxError> {
-        let jobs = self.pipeline.as_ref().map(Pipeline::jobs).ok_or("the landing pipeline has ended")?;
+        let jobs = self
+            .pipeline
+            .as_ref()
+            .map(Pipeline::jobs)
+            .ok_or("the landing pipeline has ended")?;
         let permit = if wait {
-            self.layer.runtime.block_on(jobs.reserve()).map_err(|_| "the landing pipeline has ended")?
+            self.layer
+                .runtime
+                .block_on(jobs.reserve())
+                .map_err(|_| "the landing pipeline has ended")?
         } else {
             match jobs.try_reserve() {
                 Ok(permit) => permit,
@@ -86,7 +100,10 @@ impl LandBolt {
         for entry in last_of_each(&entries) {
             entry.state.seal(entry.range.end, now);
         }
-        permit.send(Job { entries, closed_at: now });
+        permit.send(Job {
+            entries,
+            closed_at: now,
+        });
         self.open_bytes = 0;
         self.open_since = None;
         self.flush = false;
@@ -122,7 +139,8 @@ impl Bolt<Message> for LandBolt {
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        self.retry_at.or_else(|| self.open_since.map(|since| since + self.limits.max_age))
+        self.retry_at
+            .or_else(|| self.open_since.map(|since| since + self.limits.max_age))
     }
 
     fn wake(&mut self, _out: &mut Output<Message>) -> Result<(), BoxError> {

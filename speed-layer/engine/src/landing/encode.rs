@@ -60,5 +60,8 @@ fn fit(schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch, Error> {
         let found = batch.column_by_name(field.name()).cloned();
         found.unwrap_or_else(|| new_null_array(field.data_type(), batch.num_rows()))
     };
-    Ok(RecordBatch::try_new(SchemaRef::clone(schema), schema.fields().iter().map(column).collect())?)
+    Ok(RecordBatch::try_new(
+        SchemaRef::clone(schema),
+        schema.fields().iter().map(column).collect(),
+    )?)
 }

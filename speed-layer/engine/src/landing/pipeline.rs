@@ -35,8 +35,21 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn new(decoded: DecodedRange, anchor: Anchor) -> Self {
-        let DecodedRange { state, range, events, dead, bytes } = decoded;
-        Self { state, range, bytes, events, dead, anchor }
+        let DecodedRange {
+            state,
+            range,
+            events,
+            dead,
+            bytes,
+        } = decoded;
+        Self {
+            state,
+            range,
+            bytes,
+            events,
+            dead,
+            anchor,
+        }
     }
 }
 
@@ -84,11 +97,17 @@ impl Pipeline {
                 }
             }
         }));
-        Self { jobs: Some(jobs), commit: Some(commit), abort }
+        Self {
+            jobs: Some(jobs),
+            commit: Some(commit),
+            abort,
+        }
     }
 
     pub(crate) fn jobs(&self) -> &mpsc::Sender<Job> {
-        self.jobs.as_ref().expect("the sender is only taken by finish, which consumes the pipeline")
+        self.jobs
+            .as_ref()
+            .expect("the sender is only taken by finish, which consumes the pipeline")
     }
 
     /// Takes no more jobs and waits until those it has are done.
@@ -124,11 +143,17 @@ fn leave_out_ended(job: &mut Job) -> bool {
 /// Encodes the landing's events and dead letters, in order of partition and offset, and uploads the files.
 async fn upload(layer: &Arc<SourceLayer>, job: &mut Job) -> Result<Vec<DataFile>, Error> {
     leave_out_ended(job);
-    job.entries.sort_by_key(|entry| (entry.state.partition, entry.range.start));
+    job.entries
+        .sort_by_key(|entry| (entry.state.partition, entry.range.start));
     let mut files = Vec::new();
     for dead in [false, true] {
         let rows = |entry: &Entry| if dead { entry.dead.clone() } else { entry.events.clone() };
-        let batches: Vec<_> = job.entries.iter().map(rows).filter(|batch| batch.num_rows() > 0).collect();
+        let batches: Vec<_> = job
+            .entries
+            .iter()
+            .map(rows)
+            .filter(|batch| batch.num_rows() > 0)
+            .collect();
         if batches.is_empty() {
             continue;
         }
@@ -147,10 +172,18 @@ async fn put(layer: &SourceLayer, bytes: Bytes, rows: u64, dead: bool) -> Result
     let (target, content) = (&path, &bytes);
     let attempt = || async move {
         let put = layer.store.objects().put(target, content.clone().into()).await;
-        put.map_err(|source| Error::Store { path: target.to_string(), source })
+        put.map_err(|source| Error::Store {
+            path: target.to_string(),
+            source,
+        })
     };
     retry_landing(layer, "uploading a landing", attempt).await?;
-    Ok(DataFile { path, bytes: size, rows, dead })
+    Ok(DataFile {
+        path,
+        bytes: size,
+        rows,
+        dead,
+    })
 }
 
 /// As [`retry`], but also while the source is stopping: what was consumed is landed before it ends.
@@ -176,8 +209,15 @@ async fn commit(layer: &Arc<SourceLayer>, uploaded: Uploaded) -> Result<(), Erro
         if partitions.is_empty() {
             return Ok(());
         }
-        let landing = Landing { commit_id: Uuid::new_v4(), files: files.clone(), partitions };
-        let outcome = retry_landing(layer, "committing a landing", || async { Ok(layer.dataset.land(&landing).await?) }).await?;
+        let landing = Landing {
+            commit_id: Uuid::new_v4(),
+            files: files.clone(),
+            partitions,
+        };
+        let outcome = retry_landing(layer, "committing a landing", || async {
+            Ok(layer.dataset.land(&landing).await?)
+        })
+        .await?;
         match outcome {
             LandOutcome::Landed { version } => {
                 landed(layer, job, &files, version);
@@ -193,8 +233,14 @@ fn advances(entries: &[Entry]) -> BTreeMap<PartitionId, Advance> {
     let mut advances: BTreeMap<PartitionId, Advance> = BTreeMap::new();
     for entry in entries {
         let epoch = entry.state.epoch;
-        let advance = advances.entry(entry.state.partition).or_insert(Advance { range: entry.range, epoch });
-        debug_assert!(advance.range == entry.range || advance.range.meets(&entry.range), "a landing has no gaps");
+        let advance = advances.entry(entry.state.partition).or_insert(Advance {
+            range: entry.range,
+            epoch,
+        });
+        debug_assert!(
+            advance.range == entry.range || advance.range.meets(&entry.range),
+            "a landing has no gaps"
+        );
         advance.range.end = entry.range.end;
     }
     advances
@@ -224,7 +270,13 @@ fn refuse(layer: &SourceLayer, job: &Job, partitions: &BTreeMap<PartitionId, Ref
 
 fn landed(layer: &SourceLayer, job: Job, files: &[DataFile], version: u64) {
     let elapsed = job.closed_at.elapsed();
-    let rows = |dead: bool| files.iter().filter(|file| file.dead == dead).map(|file| file.rows).sum::<u64>();
+    let rows = |dead: bool| {
+        files
+            .iter()
+            .filter(|file| file.dead == dead)
+            .map(|file| file.rows)
+            .sum::<u64>()
+    };
     let file_bytes = files.iter().map(|file| file.bytes).sum();
     let table = layer.source.name.clone();
     metrics::counter!("anabranch_landed_events_total", "table" => table.clone()).increment(rows(false));
@@ -240,7 +292,14 @@ fn landed(layer: &SourceLayer, job: Job, files: &[DataFile], version: u64) {
         file_bytes,
         elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
     });
-    tracing::debug!(table = layer.name(), version, events = rows(false), file_bytes, ?elapsed, "landed");
+    tracing::debug!(
+        table = layer.name(),
+        version,
+        events = rows(false),
+        file_bytes,
+        ?elapsed,
+        "landed"
+    );
     for entry in job.entries {
         entry.state.set_landed(entry.range.end);
         entry.anchor.ack();

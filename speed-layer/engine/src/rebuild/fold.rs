@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use anabranch_model::{OffsetRange, PartitionId, columns};
 use anabranch_view::{Aggregator, View};
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{
+    ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, new_null_array,
+};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int32Type, Int64Type, Schema, SchemaRef};
 use bytes::Bytes;
@@ -38,10 +40,18 @@ impl Folder {
         let wanted = |name: &str| {
             name == columns::PARTITION
                 || name == columns::OFFSET
-                || layer.views.iter().any(|view| view.input_columns().iter().any(|column| column == name))
+                || layer
+                    .views
+                    .iter()
+                    .any(|view| view.input_columns().iter().any(|column| column == name))
         };
         let events = layer.source.event_schema();
-        let fields: Vec<_> = events.fields().iter().filter(|field| wanted(field.name())).cloned().collect();
+        let fields: Vec<_> = events
+            .fields()
+            .iter()
+            .filter(|field| wanted(field.name()))
+            .cloned()
+            .collect();
         Self {
             views: Arc::clone(&layer.views),
             plans,
@@ -55,7 +65,10 @@ impl Folder {
     pub(super) fn fold(mut self, file: Bytes) -> Result<Self, Error> {
         let reader = ParquetRecordBatchReaderBuilder::try_new(file)?;
         let in_file = reader.schema().fields().iter().enumerate();
-        let roots: Vec<_> = in_file.filter(|(_, f)| self.schema.field_with_name(f.name()).is_ok()).map(|(i, _)| i).collect();
+        let roots: Vec<_> = in_file
+            .filter(|(_, f)| self.schema.field_with_name(f.name()).is_ok())
+            .map(|(i, _)| i)
+            .collect();
         let mask = ProjectionMask::roots(reader.parquet_schema(), roots);
         for batch in reader.with_projection(mask).with_batch_size(BATCH_ROWS).build()? {
             let batch = self.fit(&batch?)?;
@@ -72,12 +85,18 @@ impl Folder {
         };
         let columns = self.schema.fields().iter().map(column).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        Ok(RecordBatch::try_new_with_options(SchemaRef::clone(&self.schema), columns, &options)?)
+        Ok(RecordBatch::try_new_with_options(
+            SchemaRef::clone(&self.schema),
+            columns,
+            &options,
+        )?)
     }
 
     fn fold_batch(&mut self, batch: &RecordBatch) -> Result<(), Error> {
         let place = |name: &'static str| {
-            batch.column_by_name(name).ok_or_else(|| self.error(format!("landed files lack column {name}")))
+            batch
+                .column_by_name(name)
+                .ok_or_else(|| self.error(format!("landed files lack column {name}")))
         };
         let partitions = place(columns::PARTITION)?.as_primitive_opt::<Int32Type>();
         let offsets = place(columns::OFFSET)?.as_primitive_opt::<Int64Type>();
@@ -109,12 +128,17 @@ impl Folder {
     }
 
     fn error(&self, message: String) -> Error {
-        Error::Rows { table: self.table.clone(), message }
+        Error::Rows {
+            table: self.table.clone(),
+            message,
+        }
     }
 
     pub(super) fn emit(self) -> Result<Folded, Error> {
         let emit = |(key, mut aggregator): (Key, Aggregator)| Ok((key, aggregator.emit()?));
-        Ok(Folded(self.aggregators.into_iter().map(emit).collect::<Result<_, Error>>()?))
+        Ok(Folded(
+            self.aggregators.into_iter().map(emit).collect::<Result<_, Error>>()?,
+        ))
     }
 }
 
@@ -126,8 +150,12 @@ fn select(
     range: OffsetRange,
 ) -> Result<Option<RecordBatch>, Error> {
     let inside = |(p, o): (&i32, &i64)| *p == partition.0 && (range.start.0..range.end.0).contains(o);
-    let mask: BooleanArray =
-        partitions.values().iter().zip(offsets.values().iter()).map(|row| Some(inside(row))).collect();
+    let mask: BooleanArray = partitions
+        .values()
+        .iter()
+        .zip(offsets.values().iter())
+        .map(|row| Some(inside(row)))
+        .collect();
     match mask.true_count() {
         0 => Ok(None),
         all if all == batch.num_rows() => Ok(Some(batch.clone())),

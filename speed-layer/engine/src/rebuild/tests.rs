@@ -2,7 +2,10 @@ use super::*;
 
 fn split(from: i64, through: i64, at: &[i64]) -> Vec<(i64, i64)> {
     let at = at.iter().map(|at| Offset(*at)).collect();
-    ranges(Offset(from), Offset(through), &at).iter().map(|range| (range.start.0, range.end.0)).collect()
+    ranges(Offset(from), Offset(through), &at)
+        .iter()
+        .map(|range| (range.start.0, range.end.0))
+        .collect()
 }
 
 #[test]

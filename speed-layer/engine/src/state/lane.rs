@@ -48,7 +48,10 @@ pub(crate) enum Held {
 
 impl Lane {
     pub(crate) fn new(begin: Offset) -> Self {
-        Self { begin, runs: Vec::new() }
+        Self {
+            begin,
+            runs: Vec::new(),
+        }
     }
 
     pub(crate) fn begin(&self) -> Offset {
@@ -86,13 +89,19 @@ impl Lane {
         }
         let first = self.runs.partition_point(|run| run.range.start < cut);
         let at = self.runs.get(first).map_or(self.end(), |run| run.range.start);
-        if at == cut { Held::From { first } } else { Held::Straddles }
+        if at == cut {
+            Held::From { first }
+        } else {
+            Held::Straddles
+        }
     }
 
     /// The largest boundary of this lane that is not behind `limit`.
     fn boundary_at_or_before(&self, limit: Offset) -> Offset {
         let whole = self.runs.partition_point(|run| run.range.end <= limit);
-        whole.checked_sub(1).map_or(self.begin, |last| self.runs[last].range.end)
+        whole
+            .checked_sub(1)
+            .map_or(self.begin, |last| self.runs[last].range.end)
     }
 
     /// The runs of `[cut, end)`; `None` when either is no boundary.
@@ -106,8 +115,11 @@ impl Lane {
     /// Replaces adjacent runs by their merge. Leaves the lane alone, and returns false, when they are no longer all there.
     pub(crate) fn replace(&mut self, old: &[Arc<Run>], merged: Run) -> bool {
         let Some(first) = old.first() else { return false };
-        let Some(at) = self.runs.iter().position(|run| Arc::ptr_eq(run, first)) else { return false };
-        let there = self.runs.len() >= at + old.len() && self.runs[at..].iter().zip(old).all(|(a, b)| Arc::ptr_eq(a, b));
+        let Some(at) = self.runs.iter().position(|run| Arc::ptr_eq(run, first)) else {
+            return false;
+        };
+        let there =
+            self.runs.len() >= at + old.len() && self.runs[at..].iter().zip(old).all(|(a, b)| Arc::ptr_eq(a, b));
         if there {
             self.runs.splice(at..at + old.len(), [Arc::new(merged)]);
         }

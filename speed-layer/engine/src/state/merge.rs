@@ -13,7 +13,11 @@ const SMALLEST_TIER_ROWS: usize = 512;
 ///
 /// Only runs that end at or before `limit` are considered, and no merge reaches across an offset for which `is_barrier`
 /// holds.
-pub(crate) fn plan(runs: &[(OffsetRange, usize)], limit: Offset, is_barrier: impl Fn(Offset) -> bool) -> Option<Range<usize>> {
+pub(crate) fn plan(
+    runs: &[(OffsetRange, usize)],
+    limit: Offset,
+    is_barrier: impl Fn(Offset) -> bool,
+) -> Option<Range<usize>> {
     let end = runs.partition_point(|(range, _)| range.end <= limit);
     let mut group_end = end;
     while group_end > 0 {

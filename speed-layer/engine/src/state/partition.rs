@@ -81,7 +81,8 @@ impl Boundaries {
     /// Forgets boundaries that no cut can lie on any more.
     fn forget_old(&mut self, now: Instant) {
         let old = |superseded: &Instant| now.saturating_duration_since(*superseded) >= BOUNDARY_AGE;
-        self.landings.retain(|_, superseded| !superseded.as_ref().is_some_and(old));
+        self.landings
+            .retain(|_, superseded| !superseded.as_ref().is_some_and(old));
     }
 }
 
@@ -141,7 +142,12 @@ impl PartitionState {
         instances: usize,
     ) -> Arc<Self> {
         let lanes = || (0..instances).map(|_| Lane::new(from)).collect();
-        let views = (0..views).map(|_| ViewState { phase: ViewPhase::Rebuilding, lanes: lanes() }).collect();
+        let views = (0..views)
+            .map(|_| ViewState {
+                phase: ViewPhase::Rebuilding,
+                lanes: lanes(),
+            })
+            .collect();
         let mut boundaries = Boundaries::default();
         boundaries.landings.insert(from, None);
         Arc::new(Self {
@@ -153,7 +159,11 @@ impl PartitionState {
             given_up: AtomicBool::new(false),
             consumed: AtomicI64::new(from.0),
             landed: AtomicI64::new(from.0),
-            inner: Mutex::new(Inner { views, gathered: from, boundaries }),
+            inner: Mutex::new(Inner {
+                views,
+                gathered: from,
+                boundaries,
+            }),
         })
     }
 
@@ -199,11 +209,20 @@ impl PartitionState {
     ///
     /// # Errors
     /// Returns the lane's end when the range does not begin there.
-    pub(crate) fn publish(&self, instance: usize, range: OffsetRange, states: Vec<Option<RecordBatch>>) -> Result<(), Offset> {
+    pub(crate) fn publish(
+        &self,
+        instance: usize,
+        range: OffsetRange,
+        states: Vec<Option<RecordBatch>>,
+    ) -> Result<(), Offset> {
         // Sizes are computed before the lock is taken.
         let runs: Vec<Run> = states.into_iter().map(|state| Run::new(range, state)).collect();
         let mut inner = self.inner.lock();
-        inner.views.iter_mut().zip(runs).try_for_each(|(view, run)| view.lanes[instance].push(run))
+        inner
+            .views
+            .iter_mut()
+            .zip(runs)
+            .try_for_each(|(view, run)| view.lanes[instance].push(run))
     }
 
     /// The open landing has taken everything before `end`.
@@ -227,13 +246,18 @@ impl PartitionState {
     /// What could be merged in one instance's lanes now.
     pub(crate) fn merge_jobs(&self, instance: usize) -> Vec<MergeJob> {
         let inner = self.inner.lock();
-        let Some(limit) = inner.common_end().map(|end| end.min(inner.gathered)) else { return Vec::new() };
+        let Some(limit) = inner.common_end().map(|end| end.min(inner.gathered)) else {
+            return Vec::new();
+        };
         let mut jobs = Vec::new();
         for (view, state) in inner.views.iter().enumerate() {
             let runs = state.lanes[instance].runs();
             let sizes: Vec<_> = runs.iter().map(|run| (run.range, run.rows())).collect();
             if let Some(range) = merge::plan(&sizes, limit, |offset| inner.boundaries.is_barrier(offset)) {
-                jobs.push(MergeJob { view, runs: runs[range].to_vec() });
+                jobs.push(MergeJob {
+                    view,
+                    runs: runs[range].to_vec(),
+                });
             }
         }
         jobs
@@ -241,22 +265,31 @@ impl PartitionState {
 
     /// Puts a merged run in the place of its parts, if they are all still there.
     pub(crate) fn replace(&self, instance: usize, job: &MergeJob, state: Option<RecordBatch>) -> bool {
-        let (Some(first), Some(last)) = (job.runs.first(), job.runs.last()) else { return false };
+        let (Some(first), Some(last)) = (job.runs.first(), job.runs.last()) else {
+            return false;
+        };
         let range = OffsetRange::new(first.range.start, last.range.end);
         let run = Run::new(range, state);
         let mut inner = self.inner.lock();
         // A cut may have come to lie inside while the merge ran.
-        if job.runs[1..].iter().any(|run| inner.boundaries.is_barrier(run.range.start)) {
+        if job.runs[1..]
+            .iter()
+            .any(|run| inner.boundaries.is_barrier(run.range.start))
+        {
             return false;
         }
-        let Some(view) = inner.views.get_mut(job.view) else { return false };
+        let Some(view) = inner.views.get_mut(job.view) else {
+            return false;
+        };
         view.lanes[instance].replace(&job.runs, run)
     }
 
     /// Freezes one prefix for several views, each from its own cut (`None`: from the partition's start).
     pub(crate) fn freeze(&self, views: &[(usize, Option<Offset>)]) -> Vec<Frozen> {
         let inner = self.inner.lock();
-        let Some(end) = inner.common_end() else { return Vec::new() };
+        let Some(end) = inner.common_end() else {
+            return Vec::new();
+        };
         let epoch = self.epoch;
         let mut frozen = Vec::with_capacity(views.len());
         for (view, cut) in views {
@@ -270,9 +303,22 @@ impl PartitionState {
                 Piece::CutTooOld { epoch, held_from }
             } else if cut > end {
                 Piece::CutAhead { epoch, through: end }
-            } else if let Some(parts) = view.lanes.iter().map(|lane| lane.between(cut, end)).collect::<Option<Vec<_>>>() {
-                runs = parts.into_iter().flatten().filter(|run| run.state.is_some()).cloned().collect();
-                Piece::Ready { epoch, range: OffsetRange::new(cut, end) }
+            } else if let Some(parts) = view
+                .lanes
+                .iter()
+                .map(|lane| lane.between(cut, end))
+                .collect::<Option<Vec<_>>>()
+            {
+                runs = parts
+                    .into_iter()
+                    .flatten()
+                    .filter(|run| run.state.is_some())
+                    .cloned()
+                    .collect();
+                Piece::Ready {
+                    epoch,
+                    range: OffsetRange::new(cut, end),
+                }
             } else {
                 straddled = true;
                 Piece::Rebuilding { epoch, through: end }
@@ -285,7 +331,9 @@ impl PartitionState {
     /// Decides what `cut` means for a view; `may_drop` says that nobody reads an older cut any more.
     pub(crate) fn adopt(&self, view: usize, cut: Offset, may_drop: bool) -> Adoption {
         let inner = self.inner.lock();
-        let Some(view) = inner.views.get(view) else { return Adoption::Keep };
+        let Some(view) = inner.views.get(view) else {
+            return Adoption::Keep;
+        };
         if view.phase == ViewPhase::Rebuilding {
             return Adoption::Keep;
         }
@@ -302,14 +350,18 @@ impl PartitionState {
     /// Drops what lies before the cut; returns the number of runs.
     pub(crate) fn drop_below(&self, view: usize, cut: Offset) -> usize {
         let mut inner = self.inner.lock();
-        let Some(view) = inner.views.get_mut(view) else { return 0 };
+        let Some(view) = inner.views.get_mut(view) else {
+            return 0;
+        };
         view.lanes.iter_mut().map(|lane| lane.drop_below(cut)).sum()
     }
 
     /// Marks a view as rebuilding; false when it already is.
     pub(crate) fn begin_rebuild(&self, view: usize) -> bool {
         let mut inner = self.inner.lock();
-        let Some(view) = inner.views.get_mut(view) else { return false };
+        let Some(view) = inner.views.get_mut(view) else {
+            return false;
+        };
         std::mem::replace(&mut view.phase, ViewPhase::Rebuilding) == ViewPhase::Ready
     }
 
@@ -331,9 +383,16 @@ impl PartitionState {
 
     /// Puts rebuilt runs, which cover `[from, through)` without gaps, in the place of what lies before `through`. Takes
     /// `base` only when it is done.
-    pub(crate) fn install(&self, view: usize, (from, through): (Offset, Offset), base: &mut Option<Vec<Run>>) -> Install {
+    pub(crate) fn install(
+        &self,
+        view: usize,
+        (from, through): (Offset, Offset),
+        base: &mut Option<Vec<Run>>,
+    ) -> Install {
         let mut inner = self.inner.lock();
-        let Some(view) = inner.views.get_mut(view) else { return Install::Outdated };
+        let Some(view) = inner.views.get_mut(view) else {
+            return Install::Outdated;
+        };
         for lane in &view.lanes {
             match lane.locate(through) {
                 Held::From { .. } => {}
@@ -355,7 +414,13 @@ impl PartitionState {
     pub(crate) fn segments(&self) -> SegmentCounts {
         let inner = self.inner.lock();
         let lanes = || inner.views.iter().flat_map(|view| &view.lanes);
-        let last_boundary = inner.boundaries.landings.keys().next_back().copied().unwrap_or(self.from);
+        let last_boundary = inner
+            .boundaries
+            .landings
+            .keys()
+            .next_back()
+            .copied()
+            .unwrap_or(self.from);
         SegmentCounts {
             open: usize::from(self.consumed() > last_boundary),
             sealed: inner.boundaries.landings.len().saturating_sub(1),
@@ -366,7 +431,12 @@ impl PartitionState {
 
     /// Where each view's state begins, and its phase.
     pub(crate) fn views(&self) -> Vec<(Offset, ViewPhase)> {
-        self.inner.lock().views.iter().map(|view| (view.held_from(), view.phase)).collect()
+        self.inner
+            .lock()
+            .views
+            .iter()
+            .map(|view| (view.held_from(), view.phase))
+            .collect()
     }
 }
 

@@ -45,7 +45,11 @@ fn the_common_end_is_a_boundary_of_every_lane() {
     let (a, b, c) = (lane(0, &[10, 20, 30]), lane(0, &[10, 30]), lane(0, &[10, 20]));
     assert_eq!(common_end([&a, &b].into_iter()), Some(Offset(30)));
     assert_eq!(common_end([&a, &c].into_iter()), Some(Offset(20)));
-    assert_eq!(common_end([&a, &b, &c].into_iter()), Some(Offset(10)), "20 lies inside a run of b");
+    assert_eq!(
+        common_end([&a, &b, &c].into_iter()),
+        Some(Offset(10)),
+        "20 lies inside a run of b"
+    );
     assert_eq!(common_end([].into_iter()), None);
 }
 

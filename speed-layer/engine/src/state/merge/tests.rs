@@ -20,14 +20,22 @@ fn small_runs_are_merged_when_there_are_enough() {
 fn a_large_run_is_left_alone_until_it_has_peers() {
     assert_eq!(planned(&[100_000, 1, 1, 1, 1, 1, 1], 1000, &[]), Some(1..7));
     assert_eq!(planned(&[100_000, 1, 1, 1], 1000, &[]), None);
-    assert_eq!(planned(&[2000, 2000, 3, 2000, 2000, 2000], 1000, &[]), Some(0..6), "smaller runs between peers go along");
+    assert_eq!(
+        planned(&[2000, 2000, 3, 2000, 2000, 2000], 1000, &[]),
+        Some(0..6),
+        "smaller runs between peers go along"
+    );
 }
 
 #[test]
 fn nothing_behind_the_limit_is_touched() {
     assert_eq!(planned(&[1; 8], 50, &[]), None);
     assert_eq!(planned(&[1; 8], 60, &[]), Some(0..6));
-    assert_eq!(planned(&[1; 8], 69, &[]), Some(0..6), "the seventh run is not whole at 69");
+    assert_eq!(
+        planned(&[1; 8], 69, &[]),
+        Some(0..6),
+        "the seventh run is not whole at 69"
+    );
 }
 
 #[test]
@@ -35,7 +43,11 @@ fn no_merge_reaches_across_a_barrier() {
     assert_eq!(planned(&[1; 8], 1000, &[30]), None, "3 runs before, 5 behind");
     assert_eq!(planned(&[1; 8], 1000, &[20]), Some(2..8));
     assert_eq!(planned(&[1; 14], 1000, &[70, 140]), Some(7..14));
-    assert_eq!(planned(&[1; 9], 1000, &[60]), Some(0..6), "an older group is merged when the newest needs nothing");
+    assert_eq!(
+        planned(&[1; 9], 1000, &[60]),
+        Some(0..6),
+        "an older group is merged when the newest needs nothing"
+    );
 }
 
 #[test]
@@ -50,6 +62,10 @@ fn a_row_is_rewritten_a_logarithmic_number_of_times() {
             lane.splice(range, [merged]);
         }
     }
-    assert!(rewritten <= 5 * batches * rows, "{rewritten} rows rewritten for {} rows", batches * rows);
+    assert!(
+        rewritten <= 5 * batches * rows,
+        "{rewritten} rows rewritten for {} rows",
+        batches * rows
+    );
     assert!(lane.len() <= 5 * FAN_IN, "{} runs for a query to read", lane.len());
 }

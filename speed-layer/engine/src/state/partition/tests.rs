@@ -14,7 +14,10 @@ fn range(start: i64, end: i64) -> OffsetRange {
 fn partition(instances: usize) -> Arc<PartitionState> {
     let state = PartitionState::new((PartitionId(0), 3), (Offset(0), Offset(100)), 1, instances);
     let base = vec![Run::new(range(0, 100), batch(-1))];
-    assert_eq!(state.install(0, (Offset(0), Offset(100)), &mut Some(base)), Install::Done);
+    assert_eq!(
+        state.install(0, (Offset(0), Offset(100)), &mut Some(base)),
+        Install::Done
+    );
     state
 }
 
@@ -36,11 +39,23 @@ fn values(frozen: &Frozen) -> Vec<i64> {
 fn a_query_sees_the_prefix_that_every_instance_has() {
     let state = partition(2);
     state.publish(0, range(100, 110), vec![batch(1)]).unwrap();
-    assert_eq!(piece(&state, 0), Piece::Ready { epoch: 3, range: range(0, 100) });
+    assert_eq!(
+        piece(&state, 0),
+        Piece::Ready {
+            epoch: 3,
+            range: range(0, 100)
+        }
+    );
     state.publish(0, range(110, 120), vec![batch(2)]).unwrap();
     state.publish(1, range(100, 110), vec![None]).unwrap();
     let frozen = state.freeze(&[(0, None)]).remove(0);
-    assert_eq!(frozen.piece, Piece::Ready { epoch: 3, range: range(0, 110) });
+    assert_eq!(
+        frozen.piece,
+        Piece::Ready {
+            epoch: 3,
+            range: range(0, 110)
+        }
+    );
     assert_eq!(values(&frozen), [-1, 1], "instance 0 runs ahead, but nobody sees it");
 }
 
@@ -49,22 +64,61 @@ fn a_cut_that_cannot_be_served_is_answered_with_the_reason() {
     let state = partition(1);
     state.publish(0, range(100, 110), vec![batch(1)]).unwrap();
     assert_eq!(state.drop_below(0, Offset(100)), 1);
-    assert_eq!(piece(&state, 50), Piece::CutTooOld { epoch: 3, held_from: Offset(100) });
-    assert_eq!(piece(&state, 111), Piece::CutAhead { epoch: 3, through: Offset(110) });
-    assert_eq!(piece(&state, 110), Piece::Ready { epoch: 3, range: range(110, 110) });
+    assert_eq!(
+        piece(&state, 50),
+        Piece::CutTooOld {
+            epoch: 3,
+            held_from: Offset(100)
+        }
+    );
+    assert_eq!(
+        piece(&state, 111),
+        Piece::CutAhead {
+            epoch: 3,
+            through: Offset(110)
+        }
+    );
+    assert_eq!(
+        piece(&state, 110),
+        Piece::Ready {
+            epoch: 3,
+            range: range(110, 110)
+        }
+    );
     let inside = state.freeze(&[(0, Some(Offset(105)))]).remove(0);
     assert!(inside.straddled);
-    assert_eq!(inside.piece, Piece::Rebuilding { epoch: 3, through: Offset(110) });
+    assert_eq!(
+        inside.piece,
+        Piece::Rebuilding {
+            epoch: 3,
+            through: Offset(110)
+        }
+    );
 }
 
 #[test]
 fn a_view_without_its_base_is_rebuilding_however_much_it_has_consumed() {
     let state = PartitionState::new((PartitionId(0), 1), (Offset(0), Offset(100)), 1, 1);
     state.publish(0, range(100, 110), vec![batch(1)]).unwrap();
-    assert_eq!(piece(&state, 0), Piece::Rebuilding { epoch: 1, through: Offset(110) });
+    assert_eq!(
+        piece(&state, 0),
+        Piece::Rebuilding {
+            epoch: 1,
+            through: Offset(110)
+        }
+    );
     let base = vec![Run::new(range(0, 40), batch(5)), Run::new(range(40, 100), batch(6))];
-    assert_eq!(state.install(0, (Offset(0), Offset(100)), &mut Some(base)), Install::Done);
-    assert_eq!(piece(&state, 40), Piece::Ready { epoch: 1, range: range(40, 110) });
+    assert_eq!(
+        state.install(0, (Offset(0), Offset(100)), &mut Some(base)),
+        Install::Done
+    );
+    assert_eq!(
+        piece(&state, 40),
+        Piece::Ready {
+            epoch: 1,
+            range: range(40, 110)
+        }
+    );
 }
 
 #[test]
@@ -74,38 +128,71 @@ fn a_base_waits_for_instances_that_lag_behind_it() {
     assert!(state.begin_rebuild(0));
     assert!(!state.begin_rebuild(0), "one rebuild at a time");
     let base = || Some(vec![Run::new(range(50, 110), batch(9))]);
-    assert_eq!(state.install(0, (Offset(50), Offset(110)), &mut base()), Install::NotYet);
+    assert_eq!(
+        state.install(0, (Offset(50), Offset(110)), &mut base()),
+        Install::NotYet
+    );
     state.publish(1, range(100, 120), vec![None]).unwrap();
-    assert_eq!(state.install(0, (Offset(50), Offset(110)), &mut base()), Install::Outdated, "110 lies inside a run now");
+    assert_eq!(
+        state.install(0, (Offset(50), Offset(110)), &mut base()),
+        Install::Outdated,
+        "110 lies inside a run now"
+    );
     let base = vec![Run::new(range(50, 100), batch(9))];
-    assert_eq!(state.install(0, (Offset(50), Offset(100)), &mut Some(base)), Install::Done);
-    assert_eq!(piece(&state, 50), Piece::Ready { epoch: 3, range: range(50, 100) });
+    assert_eq!(
+        state.install(0, (Offset(50), Offset(100)), &mut Some(base)),
+        Install::Done
+    );
+    assert_eq!(
+        piece(&state, 50),
+        Piece::Ready {
+            epoch: 3,
+            range: range(50, 100)
+        }
+    );
 }
 
 #[test]
 fn runs_are_merged_only_within_what_is_gathered_and_within_one_landing() {
     let state = partition(1);
     for i in 0..12 {
-        state.publish(0, range(100 + i * 10, 110 + i * 10), vec![batch(i)]).unwrap();
+        state
+            .publish(0, range(100 + i * 10, 110 + i * 10), vec![batch(i)])
+            .unwrap();
     }
-    assert!(state.merge_jobs(0).is_empty(), "no landing has taken them, so a boundary may still come to lie anywhere");
+    assert!(
+        state.merge_jobs(0).is_empty(),
+        "no landing has taken them, so a boundary may still come to lie anywhere"
+    );
     state.gather(Offset(160));
     state.seal(Offset(160), Instant::now());
     state.gather(Offset(220));
     let jobs = state.merge_jobs(0);
-    assert_eq!(jobs[0].runs.iter().map(|run| run.range.start.0).collect::<Vec<_>>(), [160, 170, 180, 190, 200, 210]);
+    assert_eq!(
+        jobs[0].runs.iter().map(|run| run.range.start.0).collect::<Vec<_>>(),
+        [160, 170, 180, 190, 200, 210]
+    );
     assert!(state.replace(0, &jobs[0], batch(100)));
     let jobs = state.merge_jobs(0);
     assert_eq!(jobs[0].runs[0].range.start, Offset(100));
     assert!(state.replace(0, &jobs[0], batch(200)));
-    assert_eq!(piece(&state, 160), Piece::Ready { epoch: 3, range: range(160, 220) }, "the landing is still a boundary");
+    assert_eq!(
+        piece(&state, 160),
+        Piece::Ready {
+            epoch: 3,
+            range: range(160, 220)
+        },
+        "the landing is still a boundary"
+    );
 }
 
 #[test]
 fn a_merge_is_dropped_when_a_cut_has_come_to_lie_inside() {
     let state = partition(1);
     for i in 0..6 {
-        state.publish(0, range(100 + i * 10, 110 + i * 10), vec![batch(i)]).unwrap();
+        state
+            .publish(0, range(100 + i * 10, 110 + i * 10), vec![batch(i)])
+            .unwrap();
     }
     state.gather(Offset(160));
     let jobs = state.merge_jobs(0);
@@ -119,16 +206,24 @@ fn landings_grow_together_when_no_cut_can_lie_between_them() {
     let state = partition(1);
     let start = Instant::now();
     for i in 0..6 {
-        state.publish(0, range(100 + i * 10, 110 + i * 10), vec![batch(i)]).unwrap();
+        state
+            .publish(0, range(100 + i * 10, 110 + i * 10), vec![batch(i)])
+            .unwrap();
         state.gather(Offset(110 + i * 10));
-        state.seal(Offset(110 + i * 10), start + Duration::from_secs(u64::try_from(i).unwrap()));
+        state.seal(
+            Offset(110 + i * 10),
+            start + Duration::from_secs(u64::try_from(i).unwrap()),
+        );
     }
     let served = || BTreeSet::from([Offset(100)]);
     state.keep_cuts(served(), start + Duration::from_secs(59));
     assert!(state.merge_jobs(0).is_empty());
     state.keep_cuts(served(), start + Duration::from_secs(70));
     assert_eq!(state.merge_jobs(0)[0].runs.len(), 6);
-    state.keep_cuts(BTreeSet::from([Offset(100), Offset(120)]), start + Duration::from_secs(70));
+    state.keep_cuts(
+        BTreeSet::from([Offset(100), Offset(120)]),
+        start + Duration::from_secs(70),
+    );
     assert!(state.merge_jobs(0).is_empty(), "a batch run will publish 120");
 }
 
@@ -138,7 +233,11 @@ fn a_publication_drops_what_it_covers_once_nobody_reads_older_ones() {
     state.publish(0, range(100, 110), vec![batch(1)]).unwrap();
     assert_eq!(state.adopt(0, Offset(100), false), Adoption::Keep);
     assert_eq!(state.adopt(0, Offset(100), true), Adoption::Drop);
-    assert_eq!(state.adopt(0, Offset(105), true), Adoption::Rebuild, "the cut straddles a run");
+    assert_eq!(
+        state.adopt(0, Offset(105), true),
+        Adoption::Rebuild,
+        "the cut straddles a run"
+    );
     assert_eq!(state.adopt(0, Offset(120), true), Adoption::Keep, "not consumed yet");
     state.drop_below(0, Offset(100));
     assert_eq!(state.adopt(0, Offset(100), true), Adoption::Keep, "dropped already");
@@ -152,5 +251,8 @@ fn an_ended_state_takes_and_gives_nothing() {
     state.publish(0, range(500, 510), vec![batch(1)]).unwrap();
     assert!(!state.is_live());
     assert!(state.freeze(&[(0, None)]).is_empty());
-    assert_eq!(state.install(0, (Offset(0), Offset(100)), &mut Some(Vec::new())), Install::Outdated);
+    assert_eq!(
+        state.install(0, (Offset(0), Offset(100)), &mut Some(Vec::new())),
+        Install::Outdated
+    );
 }

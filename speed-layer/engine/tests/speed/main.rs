@@ -1,0 +1,8 @@
+//! The whole speed layer on the embedded log and a local store, against a naive count of the same events.
+
+mod end_to_end;
+mod faults;
+mod harness;
+mod http;
+mod outage;
+mod publications;

@@ -1,0 +1,108 @@
+//! A store that does not answer for a while: everything waits, nothing is lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use anabranch_dataset::Store;
+use anabranch_model::OffsetVector;
+use futures::stream::BoxStream;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, Result,
+};
+
+use crate::harness::*;
+
+/// Refuses writes while it is down.
+#[derive(Debug)]
+struct Flaky {
+    inner: Arc<dyn ObjectStore>,
+    down: Arc<AtomicBool>,
+    refused: Arc<AtomicU64>,
+}
+
+impl std::fmt::Display for Flaky {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "flaky {}", self.inner)
+    }
+}
+
+impl Flaky {
+    fn answer(&self) -> Result<()> {
+        if self.down.load(Ordering::SeqCst) {
+            self.refused.fetch_add(1, Ordering::SeqCst);
+            return Err(object_store::Error::Generic {
+                store: "flaky",
+                source: "it is down".into(),
+            });
+        }
+        Ok(())
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Flaky {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        self.answer()?;
+        self.inner.put_opts(location, payload, opts).await
+    }
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.answer()?;
+        self.inner.put_multipart_opts(location, opts).await
+    }
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.inner.get_opts(location, options).await
+    }
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(locations)
+    }
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.answer()?;
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_store_is_down_state_stays_visible_and_nothing_is_lost() {
+    let mut world = World::new();
+    let (down, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let inner = Arc::clone(world.store.objects());
+    let flaky = Flaky {
+        inner,
+        down: Arc::clone(&down),
+        refused: Arc::clone(&refused),
+    };
+    world.store = Store::with_objects(world.store.url(), Arc::new(flaky));
+    let all = events(0..9_000);
+    let worker = world.start("a").await;
+    world.append(&all[..3_000]).await;
+    world.landed().await;
+
+    down.store(true, Ordering::SeqCst);
+    let through = world.append(&all[3_000..6_000]).await;
+    let mut reader = worker.reader().await;
+    assert_eq!(
+        reader.answers(&OffsetVector::new(), &through).await,
+        truth(&all[..6_000]),
+        "visible although not landed"
+    );
+    eventually("uploads were tried again", async || {
+        (refused.load(Ordering::SeqCst) >= 3).then_some(())
+    })
+    .await;
+    assert_eq!(world.landed_rows().await.len(), 3_000);
+
+    down.store(false, Ordering::SeqCst);
+    let through = world.append(&all[6_000..]).await;
+    world.landed().await;
+    assert_eq!(reader.answers(&OffsetVector::new(), &through).await, truth(&all));
+    worker.stop().await.unwrap();
+    world.assert_each_offset_landed_once().await;
+}
