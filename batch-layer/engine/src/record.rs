@@ -78,10 +78,11 @@ impl LiveRun {
     }
 }
 
-/// Sorts by time of creation: `20260131T235959Z-1f3a9c`.
+/// Sorts by time of creation: `20260131T235959Z-1f3a9c44`, where the last part is milliseconds (three hex digits) and chance.
 pub(crate) fn new_run_id(now: DateTime<Utc>) -> String {
     let random = uuid::Uuid::new_v4().simple().to_string();
-    format!("{}-{}", now.format("%Y%m%dT%H%M%SZ"), &random[..6])
+    let millis = now.timestamp_subsec_millis().min(999);
+    format!("{}-{millis:03x}{}", now.format("%Y%m%dT%H%M%SZ"), &random[..5])
 }
 
 /// Whether a path segment can be a run id; anything else is not looked up.

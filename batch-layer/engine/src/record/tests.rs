@@ -11,6 +11,8 @@ fn run_ids_sort_by_time_and_are_recognised() {
     assert!(earlier.starts_with("20260131T235959Z-"), "{earlier}");
     assert!(earlier < later);
     assert_ne!(new_run_id(at("2026-02-01T00:00:00Z")), later);
+    assert!(later < new_run_id(at("2026-02-01T00:00:00.001Z")));
+    assert!(new_run_id(at("2026-02-01T00:00:00.099Z")) < new_run_id(at("2026-02-01T00:00:00.101Z")));
     assert!(is_run_id(&earlier));
     for bad in ["", "..", "a/b", "run.json", "ä", &"x".repeat(65)] {
         assert!(!is_run_id(bad), "{bad}");
