@@ -80,7 +80,7 @@ async fn expiry_goes_by_the_stores_clock() {
     for id in ["fresh", "late", "expired"] {
         leases.renew(&lease(id)).await.unwrap();
     }
-    written(&folder, "late", 8);
+    written(&folder, "late", 6);
     written(&folder, "expired", 12);
     assert_eq!(ids(&leases).await, ["fresh", "late"]);
     // The store's clock has moved on since it was read: a lease written by it later than our reading proves that.

@@ -56,6 +56,9 @@ impl MasterDataset {
                 self.with_state(|state| (state.find_commit(id), state.version, decide(state)));
             let decision = decision?;
             if let Some(version) = found {
+                if tried.is_some() {
+                    self.after_commit(version);
+                }
                 let result = match (tried, decision) {
                     (Some(result), _) | (None, Decision::Commit(_, result) | Decision::Stop(result)) => result,
                 };

@@ -335,6 +335,21 @@ async fn every_column_type_survives_the_delta_log() {
     assert_eq!(landed_offsets(&dataset).await.len(), 3);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn odd_column_names_can_be_landed_and_checkpointed() {
+    let store = memory();
+    let odd = source(r#""user" TEXT, "a.b" BIGINT, "größe" DOUBLE, "x/y%20:@" STRUCT<"in-side" TEXT>"#);
+    let dataset = MasterDataset::open(&store, &odd, LOG).await.unwrap();
+    let epoch = epoch_of(&dataset, 0, "a").await;
+    landed_version(&dataset, &landing(&dataset, 0, 0..3, epoch).await).await;
+    kernel::checkpoint(&store, "clicks", &dataset.inner.root, 2)
+        .await
+        .unwrap();
+    let reopened = MasterDataset::open(&store, &odd, LOG).await.unwrap();
+    assert_eq!(landed_offsets(&reopened).await.len(), 3);
+    assert_eq!(reopened.snapshot(None).await.unwrap().version, 2);
+}
+
 #[tokio::test]
 async fn an_unclear_commit_is_found_and_not_repeated() {
     for fault in [Fault::DoneButUnclear, Fault::Repeated, Fault::Lost, Fault::Late] {
