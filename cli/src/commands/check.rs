@@ -1,8 +1,9 @@
 use std::process::ExitCode;
 
+use anabranch_catalog::{Connector, Source};
 use anabranch_runtime::Settings;
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::args::Check;
 use crate::output;
@@ -16,7 +17,7 @@ pub fn run(args: &Check) -> Result<ExitCode> {
     let sql = std::fs::read_to_string(&path).with_context(|| format!("{}: cannot read", path.display()))?;
     match platform::compile(&sql) {
         Ok((catalog, views)) if args.json => {
-            let sources: Vec<_> = catalog.sources.values().map(|source| source.describe()).collect();
+            let sources: Vec<_> = catalog.sources.values().map(|source| describe(source)).collect();
             let views: Vec<_> = views.iter().map(anabranch_view::View::describe).collect();
             println!("{}", serde_json::to_string_pretty(&json!({"sources": sources, "views": views}))?);
             Ok(ExitCode::SUCCESS)
@@ -43,4 +44,24 @@ pub fn run(args: &Check) -> Result<ExitCode> {
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+fn describe(source: &Source) -> Value {
+    let columns = source.columns.iter().map(|column| {
+        json!({
+            "name": column.name,
+            "json_key": column.json_key,
+            "type": column.arrow_type().to_string(),
+            "not_null": column.not_null,
+        })
+    });
+    json!({
+        "name": source.name,
+        "connector": if source.connector == Connector::Kafka { "kafka" } else { "log" },
+        "topic": source.topic,
+        "partitions": source.partitions,
+        "event_time": source.event_time,
+        "keep_raw": source.keep_raw,
+        "columns": columns.collect::<Vec<_>>(),
+    })
 }

@@ -39,6 +39,20 @@ pub(crate) struct Demand {
     pub(crate) at_least: TopicOffsets,
     /// How long to wait for the two above.
     pub(crate) timeout: Duration,
+    /// Which part of the merge to show.
+    pub(crate) arm: Arm,
+}
+
+/// The arms of the river: the answer is both of them together, but each can be looked at alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Arm {
+    /// Batch view up to the cut, realtime state from there on.
+    #[default]
+    Merged,
+    /// The batch view alone.
+    Batch,
+    /// Realtime state from the cut on alone.
+    Realtime,
 }
 
 /// Freezes one consistent state of several views.
@@ -53,6 +67,7 @@ pub(crate) struct Consistency {
 pub(crate) struct Frozen {
     published: Arc<Published>,
     views: BTreeMap<String, FrozenView>,
+    arm: Arm,
 }
 
 struct FrozenView {
@@ -72,7 +87,7 @@ impl Consistency {
         let deadline = started + demand.timeout;
         let mut pause = FIRST_PAUSE;
         loop {
-            let frozen = self.settle(views).await?;
+            let frozen = self.settle(views, demand.arm).await?;
             let Some(shortfall) = frozen.shortfall(demand) else {
                 return Ok(frozen);
             };
@@ -106,7 +121,7 @@ impl Consistency {
     }
 
     /// One attempt after the other until the facts make a decision, or what is unsettled is declared missing.
-    async fn settle(&self, views: &[View]) -> Result<Frozen, Error> {
+    async fn settle(&self, views: &[View], arm: Arm) -> Result<Frozen, Error> {
         let mut pause = FIRST_PAUSE;
         for attempt in 1.. {
             let patience = if attempt < ATTEMPTS {
@@ -116,7 +131,7 @@ impl Consistency {
             };
             let gathered = self.gather(views).await;
             match decide(&gathered.facts, &gathered.replies, patience)? {
-                Decision::Read(plan) => return Ok(gathered.freeze(views, plan)),
+                Decision::Read(plan) => return Ok(gathered.freeze(views, plan, arm)),
                 Decision::Retry(reason) => {
                     tracing::debug!(%reason, attempt, "asking the speed workers again");
                     metrics::counter!("anabranch_serving_snapshot_retries_total").increment(1);
@@ -245,7 +260,7 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn freeze(self, views: &[View], plan: Plan) -> Frozen {
+    fn freeze(self, views: &[View], plan: Plan, arm: Arm) -> Frozen {
         let views = views
             .iter()
             .zip(plan.views)
@@ -268,16 +283,22 @@ impl Gathered {
         Frozen {
             published: self.published,
             views,
+            arm,
         }
     }
 }
 
 impl Frozen {
-    /// Coverage of each view.
+    /// Coverage of each view. One arm alone is never exact: it leaves out what the other holds.
     pub(crate) fn coverage(&self) -> CoverageMap {
+        let coverage = |frozen: &FrozenView| {
+            let mut coverage = frozen.plan.coverage.clone();
+            coverage.exact &= self.arm == Arm::Merged;
+            coverage
+        };
         self.views
             .iter()
-            .map(|(name, frozen)| (name.clone(), frozen.plan.coverage.clone()))
+            .map(|(name, frozen)| (name.clone(), coverage(frozen)))
             .collect()
     }
 
@@ -333,7 +354,12 @@ impl Frozen {
     /// `WorkerFailed` when a worker's state could not be read: freeze again.
     pub(crate) async fn read(&self, view: &str, pushdown: &Pushdown) -> Result<Vec<RecordBatch>, Error> {
         let frozen = self.views.get(view).expect("only views of the request are read");
-        let reads = frozen.plan.reads.iter().map(|read| {
+        let wanted = if self.arm == Arm::Batch {
+            &[]
+        } else {
+            frozen.plan.reads.as_slice()
+        };
+        let reads = wanted.iter().map(|read| {
             let ticket = StateTicket {
                 snapshot: read.snapshot,
                 view: view.to_owned(),
@@ -345,6 +371,7 @@ impl Frozen {
         });
         let realtime: Vec<RecordBatch> = try_join_all(reads).await?.into_iter().flatten().collect();
         let batch = self.published.views.get(view).map(|batch| Arc::clone(&batch.state));
+        let batch = batch.filter(|_| self.arm != Arm::Realtime);
         let started = Instant::now();
         let rows =
             batch.as_ref().map_or(0, |batch| batch.rows()) + realtime.iter().map(RecordBatch::num_rows).sum::<usize>();

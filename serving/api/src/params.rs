@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::Error;
-use crate::consistency::Demand;
+use crate::consistency::{Arm, Demand};
 
 /// How long `require` and `at_least` wait unless the request says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,13 +22,15 @@ pub(crate) struct SqlRequest {
     at_least: Option<Value>,
     #[serde(default)]
     timeout: Option<Value>,
+    #[serde(default)]
+    layer: Option<String>,
 }
 
 impl SqlRequest {
     pub(crate) fn parse(body: &[u8]) -> Result<Self, Error> {
         serde_json::from_slice(body).map_err(|error| Error::Request {
             message: format!("the body is not a query: {error}"),
-            hint: Some(r#"send {"sql": "SELECT …"}, and if need be "require", "at_least", "timeout""#.into()),
+            hint: Some(r#"send {"sql": "SELECT …"}, and if need be "require", "at_least", "timeout", "layer""#.into()),
         })
     }
 
@@ -39,12 +41,22 @@ impl SqlRequest {
             Some(other) => Some(other.to_string()),
         };
         let at_least = self.at_least.clone().filter(|value| !value.is_null());
-        demand(self.require.as_deref(), at_least, timeout.as_deref())
+        demand(
+            self.require.as_deref(),
+            at_least,
+            timeout.as_deref(),
+            self.layer.as_deref(),
+        )
     }
 }
 
-/// Reads the three parameters that say what an answer must cover.
-pub(crate) fn demand(require: Option<&str>, at_least: Option<Value>, timeout: Option<&str>) -> Result<Demand, Error> {
+/// Reads the parameters that say what an answer must cover, and which arm of the river it shows.
+pub(crate) fn demand(
+    require: Option<&str>,
+    at_least: Option<Value>,
+    timeout: Option<&str>,
+    layer: Option<&str>,
+) -> Result<Demand, Error> {
     let exact = match require {
         None | Some("") => false,
         Some("exact") => true,
@@ -57,10 +69,28 @@ pub(crate) fn demand(require: Option<&str>, at_least: Option<Value>, timeout: Op
     };
     let at_least = at_least.map(offsets).transpose()?.unwrap_or_default();
     let timeout = timeout.map(duration).transpose()?.unwrap_or(DEFAULT_TIMEOUT);
+    let arm = match layer {
+        None | Some("" | "merged") => Arm::Merged,
+        Some("batch") => Arm::Batch,
+        Some("realtime") => Arm::Realtime,
+        Some(other) => {
+            return Err(Error::Request {
+                message: format!("layer is {other:?}"),
+                hint: Some("write merged (the default), batch or realtime".into()),
+            });
+        }
+    };
+    if arm != Arm::Merged && (exact || !at_least.is_empty()) {
+        return Err(Error::Request {
+            message: "one layer alone cannot meet require or at_least".into(),
+            hint: Some("leave layer out, or leave out require and at_least".into()),
+        });
+    }
     Ok(Demand {
         exact,
         at_least,
         timeout,
+        arm,
     })
 }
 

@@ -47,7 +47,7 @@ impl RowsRequest {
         let schema = view.output_schema();
         let (mut filters, mut order, mut columns) = (Vec::new(), None, None);
         let (mut limit, mut offset) = (None, 0);
-        let (mut require, mut at_least, mut timeout) = (None, None, None);
+        let (mut require, mut at_least, mut timeout, mut layer) = (None, None, None, None);
         for (key, value) in pairs {
             match key.as_str() {
                 "order" => order = Some(parse_order(view, &schema, value)?),
@@ -64,6 +64,7 @@ impl RowsRequest {
                 "require" => require = Some(value.as_str()),
                 "at_least" => at_least = Some(params::at_least_text(value)?),
                 "timeout" => timeout = Some(value.as_str()),
+                "layer" => layer = Some(value.as_str()),
                 _ => filters.push(parse_filter(view, &schema, key, value)?),
             }
         }
@@ -76,7 +77,7 @@ impl RowsRequest {
             limit,
             offset,
             columns,
-            demand: params::demand(require, at_least, timeout)?,
+            demand: params::demand(require, at_least, timeout, layer)?,
         })
     }
 
@@ -216,7 +217,9 @@ fn parse_filter(view: &View, schema: &SchemaRef, key: &str, value: &str) -> Resu
         (Err(_), None) => {
             // Says what it is not: a column, nor one of the parameters.
             let known = schema.fields().iter().map(|field| field.name().as_str());
-            let known = known.chain(["order", "limit", "offset", "columns", "require", "at_least", "timeout"]);
+            let known = known.chain([
+                "order", "limit", "offset", "columns", "require", "at_least", "timeout", "layer",
+            ]);
             let hint = did_you_mean(key, known);
             return Err(Error::UnknownColumn {
                 view: view.name().to_owned(),

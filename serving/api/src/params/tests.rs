@@ -27,6 +27,7 @@ fn demands_are_read_from_json_in_both_spellings() {
         exact: true,
         at_least: [("clicks/0".to_owned(), 7)].into(),
         timeout: Duration::from_millis(250),
+        ..Demand::default()
     };
     assert_eq!(SqlRequest::parse(body).unwrap().demand().unwrap(), expected);
 
@@ -36,7 +37,7 @@ fn demands_are_read_from_json_in_both_spellings() {
         ..Demand::default()
     };
     assert_eq!(SqlRequest::parse(body).unwrap().demand().unwrap(), expected);
-    assert_eq!(demand(None, None, None).unwrap().timeout, DEFAULT_TIMEOUT);
+    assert_eq!(demand(None, None, None, None).unwrap().timeout, DEFAULT_TIMEOUT);
 }
 
 #[test]
@@ -47,8 +48,20 @@ fn what_cannot_be_meant_is_refused_with_a_hint() {
             Err(Error::Request { hint: Some(_), .. })
         ));
     }
-    assert!(demand(Some("approximate"), None, None).is_err());
-    assert!(demand(None, Some(json!({"clicks/0": "seven"})), None).is_err());
-    assert!(demand(None, Some(json!([1])), None).is_err());
+    assert!(demand(Some("approximate"), None, None, None).is_err());
+    assert!(demand(None, Some(json!({"clicks/0": "seven"})), None, None).is_err());
+    assert!(demand(None, Some(json!([1])), None, None).is_err());
     assert!(at_least_text("clicks/0=7").is_err());
+}
+
+#[test]
+fn one_layer_alone_makes_no_promises() {
+    assert_eq!(demand(None, None, None, Some("batch")).unwrap().arm, Arm::Batch);
+    assert_eq!(
+        demand(Some("exact"), None, None, Some("merged")).unwrap().arm,
+        Arm::Merged
+    );
+    assert!(demand(Some("exact"), None, None, Some("realtime")).is_err());
+    assert!(demand(None, Some(json!({"clicks/0": 7})), None, Some("batch")).is_err());
+    assert!(demand(None, None, None, Some("speed")).is_err());
 }
