@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use anabranch_runtime::http::ApiError;
 use anabranch_runtime::Settings;
+use anabranch_runtime::http::ApiError;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
@@ -31,8 +31,15 @@ impl Client {
     /// A client of the serving layer at `base`, such as `http://127.0.0.1:8080`.
     pub fn at(base: &str) -> Self {
         let base = base.trim_end_matches('/');
-        let base = if base.contains("://") { base.into() } else { format!("http://{base}") };
-        Self { http: reqwest::Client::new(), base }
+        let base = if base.contains("://") {
+            base.into()
+        } else {
+            format!("http://{base}")
+        };
+        Self {
+            http: reqwest::Client::new(),
+            base,
+        }
     }
 
     pub fn base(&self) -> &str {
@@ -46,12 +53,17 @@ impl Client {
 
     /// POSTs JSON and reads the JSON answer.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
-        self.json(self.http.post(format!("{}{path}", self.base)).json(body)).await
+        self.json(self.http.post(format!("{}{path}", self.base)).json(body))
+            .await
     }
 
     /// Asks a SQL question; `accept` is the media type of the answer.
     pub async fn sql(&self, body: &Value, accept: &str) -> Result<String> {
-        let request = self.http.post(format!("{}/v1/sql", self.base)).json(body).header("accept", accept);
+        let request = self
+            .http
+            .post(format!("{}/v1/sql", self.base))
+            .json(body)
+            .header("accept", accept);
         Ok(String::from_utf8_lossy(&self.send(request).await?).into_owned())
     }
 
@@ -62,7 +74,11 @@ impl Client {
             url.push_str("&key=");
             url.push_str(key);
         }
-        let request = self.http.post(url).header("content-type", "application/x-ndjson").body(lines);
+        let request = self
+            .http
+            .post(url)
+            .header("content-type", "application/x-ndjson")
+            .body(lines);
         self.json(request.timeout(Duration::from_secs(300))).await
     }
 
@@ -73,7 +89,10 @@ impl Client {
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Vec<u8>> {
         let response = request.send().await.with_context(|| {
-            format!("nothing answers at {}; is `anabranch dev` or `anabranch serve` running? (--url names another)", self.base)
+            format!(
+                "nothing answers at {}; is `anabranch dev` or `anabranch serve` running? (--url names another)",
+                self.base
+            )
         })?;
         let status = response.status();
         let body = response.bytes().await?;

@@ -42,7 +42,10 @@ fn dispatch(args: Args) -> Result<ExitCode> {
 }
 
 fn on_runtime(command: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
     let result = runtime.block_on(command);
     // Blocking tasks that nobody waits for, such as a read of standard input, must not hold the process back.
     runtime.shutdown_background();

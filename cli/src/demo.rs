@@ -50,11 +50,22 @@ pub async fn run(args: Demo) -> Result<ExitCode> {
     let client = Client::at(&reachable(&layers.address().to_string()));
     let log = Arc::clone(layers.logs.get(TABLE).context("the demo's table has a log")?);
 
-    println!("anabranch demo: speed, batch and serving layer in this process; data in {}", dir.display());
+    println!(
+        "anabranch demo: speed, batch and serving layer in this process; data in {}",
+        dir.display()
+    );
     println!("  API   {}", client.base());
-    println!("  try   curl -s '{}/v1/views/pages/rows?order=-clicks&limit=5'", client.base());
-    println!("  or    anabranch query --url {} 'SELECT page, clicks, visitors FROM pages ORDER BY clicks DESC LIMIT 5'", client.base());
-    println!("  every {CHECK_EVERY:?} each group of each view is compared with the generator's own truth; Ctrl-C ends\n");
+    println!(
+        "  try   curl -s '{}/v1/views/pages/rows?order=-clicks&limit=5'",
+        client.base()
+    );
+    println!(
+        "  or    anabranch query --url {} 'SELECT page, clicks, visitors FROM pages ORDER BY clicks DESC LIMIT 5'",
+        client.base()
+    );
+    println!(
+        "  every {CHECK_EVERY:?} each group of each view is compared with the generator's own truth; Ctrl-C ends\n"
+    );
 
     let mut session = Session::new(&args, client, log);
     let outcome = tokio::select! {
@@ -78,7 +89,10 @@ fn folder(args: &Demo) -> Result<(PathBuf, Option<tempfile::TempDir>)> {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         return Ok((dir.clone(), None));
     }
-    let temporary = tempfile::Builder::new().prefix("anabranch-demo-").tempdir().context("cannot create a folder")?;
+    let temporary = tempfile::Builder::new()
+        .prefix("anabranch-demo-")
+        .tempdir()
+        .context("cannot create a folder")?;
     Ok((temporary.path().to_path_buf(), Some(temporary)))
 }
 
@@ -138,14 +152,19 @@ impl Session {
     /// Produces what is due by now.
     async fn produce(&mut self) -> Result<()> {
         let due = (self.began.elapsed().as_secs_f64() * f64::from(self.rate)) as u64;
-        let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis() as i64;
+        let now_ms = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)?
+            .as_millis() as i64;
         // After a pause, catch up in pieces.
         let count = (due - self.produced).min(50_000);
         let records = (0..count)
             .map(|_| {
                 let mut line = Vec::with_capacity(192);
                 self.clicks.write(now_ms, &mut line);
-                RawRecord { payload: Some(line), ..RawRecord::default() }
+                RawRecord {
+                    payload: Some(line),
+                    ..RawRecord::default()
+                }
             })
             .collect::<Vec<_>>();
         if records.is_empty() {
@@ -161,8 +180,11 @@ impl Session {
     /// Asks for answers that cover everything produced, and compares them with the truth.
     async fn compare(&mut self) -> Result<Checked> {
         let topic = self.log.topic();
-        let at_least: serde_json::Map<String, Value> =
-            self.through.iter().map(|(p, next)| (topic_partition(topic, p), next.0.into())).collect();
+        let at_least: serde_json::Map<String, Value> = self
+            .through
+            .iter()
+            .map(|(p, next)| (topic_partition(topic, p), next.0.into()))
+            .collect();
         let checked = check(&self.client, self.clicks.truth(), &at_least).await?;
         self.checks += 1;
         self.wrong += u64::from(!checked.differences.is_empty());
@@ -176,14 +198,19 @@ impl Session {
     async fn finish(&mut self) -> Result<bool> {
         let before = self.compare().await?;
         let run = self.client.post("/v1/batch/runs", &json!({})).await?;
-        let path = format!("/v1/batch/runs/{}", run["run_id"].as_str().context("the answer names no run")?);
+        let path = format!(
+            "/v1/batch/runs/{}",
+            run["run_id"].as_str().context("the answer names no run")?
+        );
         let deadline = Instant::now() + Duration::from_secs(120);
         loop {
             let run = self.client.get(&path).await?;
+            let served = self.client.get("/v1/status").await?["publication"]["number"].as_u64();
             match run["state"].as_str() {
-                Some("published") => break,
+                // Published, and adopted by the serving layer.
+                Some("published") if served >= run["publication"].as_u64() => break,
                 Some("failed") => bail!("the last batch run failed: {}", run["error"]),
-                _ if Instant::now() > deadline => bail!("the last batch run did not end within two minutes"),
+                _ if Instant::now() > deadline => bail!("the last batch run was not served within two minutes"),
                 _ => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
@@ -194,12 +221,24 @@ impl Session {
         if equal {
             println!(
                 "all {} groups of {} views equal the generator's truth: {} events, {} late, {} malformed kept as dead letters; {} comparisons, none wrong",
-                thousands(groups), after.views.len(), thousands(self.produced), thousands(self.clicks.truth().late),
-                thousands(self.clicks.truth().malformed), self.checks
+                thousands(groups),
+                after.views.len(),
+                thousands(self.produced),
+                thousands(self.clicks.truth().late),
+                thousands(self.clicks.truth().malformed),
+                self.checks
             );
         } else {
-            println!("{} of {} comparisons found answers that differ from the truth:", self.wrong, self.checks);
-            before.differences.iter().chain(&after.differences).take(20).for_each(|difference| println!("  {difference}"));
+            println!(
+                "{} of {} comparisons found answers that differ from the truth:",
+                self.wrong, self.checks
+            );
+            before
+                .differences
+                .iter()
+                .chain(&after.differences)
+                .take(20)
+                .for_each(|difference| println!("  {difference}"));
         }
         Ok(equal)
     }
@@ -208,8 +247,16 @@ impl Session {
         let totals = &checked.views[0];
         format!(
             "{:>4} s  batch {:>11} + realtime {:>9} = merged {:>11}, truth {:>11}  {}",
-            self.began.elapsed().as_secs(), thousands(totals.batch), thousands(totals.realtime), thousands(totals.merged),
-            thousands(totals.truth), if checked.differences.is_empty() { "equal" } else { "DIFFERENT" }
+            self.began.elapsed().as_secs(),
+            thousands(totals.batch),
+            thousands(totals.realtime),
+            thousands(totals.merged),
+            thousands(totals.truth),
+            if checked.differences.is_empty() {
+                "equal"
+            } else {
+                "DIFFERENT"
+            }
         )
     }
 
@@ -236,7 +283,9 @@ impl Session {
             Ok(answer) => match &answer["runs"][0] {
                 Value::Null => "no batch run yet; the first starts within 15 s".into(),
                 run => format!(
-                    "last batch run {}: {}, {} rows", run["run_id"].as_str().unwrap_or("?"), run["state"].as_str().unwrap_or("?"),
+                    "last batch run {}: {}, {} rows",
+                    run["run_id"].as_str().unwrap_or("?"),
+                    run["state"].as_str().unwrap_or("?"),
                     thousands(run["rows"].as_u64().unwrap_or_default())
                 ),
             },
@@ -244,12 +293,22 @@ impl Session {
         };
         let text = format!(
             "{}\n{:>4} s   {} events, {} late, {} malformed kept as dead letters   {}\n         {} comparisons of every group with the truth, {} wrong",
-            self.table(checked), self.began.elapsed().as_secs(), thousands(self.produced), thousands(truth.late),
-            thousands(truth.malformed), run, self.checks, self.wrong
+            self.table(checked),
+            self.began.elapsed().as_secs(),
+            thousands(self.produced),
+            thousands(truth.late),
+            thousands(truth.malformed),
+            run,
+            self.checks,
+            self.wrong
         );
         let mut out = std::io::stdout().lock();
         // Up to where the last table began, then clear to the end of the screen. A closed terminal ends the demo elsewhere.
-        let up = if self.lines_drawn > 0 { format!("\x1b[{}A\r\x1b[J", self.lines_drawn) } else { String::new() };
+        let up = if self.lines_drawn > 0 {
+            format!("\x1b[{}A\r\x1b[J", self.lines_drawn)
+        } else {
+            String::new()
+        };
         let _ = writeln!(out, "{up}{text}");
         self.lines_drawn = text.lines().count();
     }

@@ -13,7 +13,11 @@ pub fn table<'a>(header: impl IntoIterator<Item = &'a str>) -> Table {
         .load_preset(UTF8_FULL_CONDENSED)
         .apply_modifier(UTF8_ROUND_CORNERS)
         .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(header.into_iter().map(|name| Cell::new(name).add_attribute(Attribute::Bold)));
+        .set_header(
+            header
+                .into_iter()
+                .map(|name| Cell::new(name).add_attribute(Attribute::Bold)),
+        );
     table
 }
 
@@ -47,14 +51,22 @@ pub fn thousands(count: u64) -> String {
 
 /// A `/v1/sql` answer as a table, with a line that says what it covers.
 pub fn answer(answer: &Value) -> String {
-    let names = answer["columns"].as_array().into_iter().flatten().filter_map(|c| c["name"].as_str());
+    let names = answer["columns"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|c| c["name"].as_str());
     let mut table = table(names);
     for row in answer["rows"].as_array().into_iter().flatten() {
         table.add_row(row.as_array().into_iter().flatten().map(cell));
     }
     let rows = answer["row_count"].as_u64().unwrap_or_default();
     let elapsed = answer["elapsed_ms"].as_f64().unwrap_or_default();
-    let mut out = format!("{table}\n{} row{} in {elapsed:.1} ms", thousands(rows), if rows == 1 { "" } else { "s" });
+    let mut out = format!(
+        "{table}\n{} row{} in {elapsed:.1} ms",
+        thousands(rows),
+        if rows == 1 { "" } else { "s" }
+    );
     for (view, coverage) in answer["coverage"].as_object().into_iter().flatten() {
         out.push_str(&format!("\n{view}: {}", coverage_line(coverage)));
     }
@@ -64,18 +76,38 @@ pub fn answer(answer: &Value) -> String {
 /// One line about one view's coverage.
 pub fn coverage_line(coverage: &Value) -> String {
     let sum = |key: &str| -> u64 {
-        coverage[key].as_object().into_iter().flatten().filter_map(|(_, next)| next.as_u64()).sum()
+        coverage[key]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter_map(|(_, next)| next.as_u64())
+            .sum()
     };
     let (cut, through) = (sum("batch_cut"), sum("served_through"));
     let publication = match coverage["publication"].as_u64() {
         Some(number) => format!("publication {number} up to offset sum {}", thousands(cut)),
         None => "no batch view yet".into(),
     };
-    let exact = if coverage["exact"].as_bool() == Some(true) { "exact" } else { "NOT exact" };
-    let missing: Vec<&str> = coverage["missing"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let missing =
-        if missing.is_empty() { String::new() } else { format!(", missing {}", missing.join(" ")) };
-    format!("{exact}; {publication}, realtime from there to {}{missing}", thousands(through))
+    let exact = if coverage["exact"].as_bool() == Some(true) {
+        "exact"
+    } else {
+        "NOT exact"
+    };
+    let missing: Vec<&str> = coverage["missing"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let missing = if missing.is_empty() {
+        String::new()
+    } else {
+        format!(", missing {}", missing.join(" "))
+    };
+    format!(
+        "{exact}; {publication}, realtime from there to {}{missing}",
+        thousands(through)
+    )
 }
 
 /// A progress bar on a terminal; hidden elsewhere. `bytes` shows sizes instead of counts.

@@ -42,7 +42,10 @@ impl Platform {
         let settings = Settings::load(dir)?;
         let path = dir.join(VIEWS_FILE);
         let sql = std::fs::read_to_string(&path).with_context(|| {
-            format!("{}: cannot read the tables and views; write them there, or name another folder with --config", path.display())
+            format!(
+                "{}: cannot read the tables and views; write them there, or name another folder with --config",
+                path.display()
+            )
         })?;
         Self::new(settings, &sql, &path.display().to_string())
     }
@@ -53,7 +56,11 @@ impl Platform {
     /// Every diagnostic, as `check` prints it.
     pub fn new(settings: Settings, sql: &str, file: &str) -> Result<Self> {
         let (catalog, views) = compile(sql).map_err(|found| anyhow!("{}", render(&found, sql, file)))?;
-        Ok(Self { settings: Arc::new(settings), catalog: Arc::new(catalog), views: Arc::new(views) })
+        Ok(Self {
+            settings: Arc::new(settings),
+            catalog: Arc::new(catalog),
+            views: Arc::new(views),
+        })
     }
 
     /// Opens the object store.
@@ -63,7 +70,10 @@ impl Platform {
     pub async fn store(&self) -> Result<Store> {
         let url = &self.settings.storage.url;
         let store = Store::open(url, &self.settings.storage.options).with_context(|| format!("storage.url = {url}"))?;
-        store.prove_create_if_absent().await.with_context(|| format!("storage.url = {url}"))?;
+        store
+            .prove_create_if_absent()
+            .await
+            .with_context(|| format!("storage.url = {url}"))?;
         Ok(store)
     }
 
@@ -72,7 +82,12 @@ impl Platform {
     /// # Errors
     /// When the embedded log is held by another process, or Kafka cannot be reached.
     pub async fn logs(&self) -> Result<Logs> {
-        let embedded = if self.catalog.sources.values().any(|source| source.connector == Connector::Log) {
+        let embedded = if self
+            .catalog
+            .sources
+            .values()
+            .any(|source| source.connector == Connector::Log)
+        {
             Some(self.open_ingest_log()?)
         } else {
             None
@@ -89,8 +104,18 @@ impl Platform {
     /// # Errors
     /// When there is none; names those that there are.
     pub fn source(&self, name: &str) -> Result<&Arc<Source>> {
-        let names = || self.catalog.sources.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-        self.catalog.sources.get(name).with_context(|| format!("there is no table `{name}`; views.sql declares {}", names()))
+        let names = || {
+            self.catalog
+                .sources
+                .keys()
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        self.catalog
+            .sources
+            .get(name)
+            .with_context(|| format!("there is no table `{name}`; views.sql declares {}", names()))
     }
 
     /// Opens the embedded log's folder, which one process at a time may hold.
@@ -105,11 +130,21 @@ impl Platform {
             Connector::Log => {
                 let log = embedded.ok_or_else(|| anyhow!("the embedded log is not open"))?;
                 let partitions = source.partitions.unwrap_or(DEFAULT_PARTITIONS);
-                log.topic(&source.topic, partitions, Retention { bytes: source.retention.bytes, age: source.retention.age })?
+                log.topic(
+                    &source.topic,
+                    partitions,
+                    Retention {
+                        bytes: source.retention.bytes,
+                        age: source.retention.age,
+                    },
+                )?
             }
             Connector::Kafka => {
                 if !self.settings.kafka.contains_key("bootstrap.servers") {
-                    bail!("table `{}` reads Kafka, but [kafka] \"bootstrap.servers\" is not set in anabranch.toml", source.name);
+                    bail!(
+                        "table `{}` reads Kafka, but [kafka] \"bootstrap.servers\" is not set in anabranch.toml",
+                        source.name
+                    );
                 }
                 Arc::new(KafkaLog::connect(&self.settings.kafka, &source.topic, source.partitions).await?)
             }
@@ -117,7 +152,13 @@ impl Platform {
     }
 
     /// Starts the speed layer on a bound listener.
-    pub async fn speed(&self, store: &Store, logs: Logs, listener: TcpListener, shutdown: &Shutdown) -> Result<SpeedHandle> {
+    pub async fn speed(
+        &self,
+        store: &Store,
+        logs: Logs,
+        listener: TcpListener,
+        shutdown: &Shutdown,
+    ) -> Result<SpeedHandle> {
         let options = SpeedOptions {
             settings: Arc::clone(&self.settings),
             catalog: Arc::clone(&self.catalog),
@@ -191,7 +232,15 @@ impl AllLayers {
         let speed = platform.speed(&store, logs.clone(), listeners.0, &back).await?;
         let batch = platform.batch(&store, listeners.1, &back).await?;
         let serving = platform.serving(&store, listeners.2, &front).await?;
-        Ok(Self { speed, batch, serving, logs, store, front, back })
+        Ok(Self {
+            speed,
+            batch,
+            serving,
+            logs,
+            store,
+            front,
+            back,
+        })
     }
 
     /// Address of the HTTP API.
@@ -204,7 +253,14 @@ impl AllLayers {
     /// # Errors
     /// The first failure.
     pub async fn stopped(self) -> Result<()> {
-        let Self { speed, batch, serving, front, back, .. } = self;
+        let Self {
+            speed,
+            batch,
+            serving,
+            front,
+            back,
+            ..
+        } = self;
         let mut layers = JoinSet::new();
         layers.spawn(async { serving.stopped().await.context("serving layer") });
         layers.spawn(async { speed.stopped().await.context("speed layer") });
@@ -243,7 +299,11 @@ pub fn compile(sql: &str) -> Result<(Catalog, Vec<View>), Vec<Diagnostic>> {
 
 /// Diagnostics as `check` prints them.
 pub fn render(found: &[Diagnostic], sql: &str, file: &str) -> String {
-    found.iter().map(|diagnostic| diagnostic.render(file, sql)).collect::<Vec<_>>().join("\n")
+    found
+        .iter()
+        .map(|diagnostic| diagnostic.render(file, sql))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Binds a listener; `key` names the setting to change when the address is taken.

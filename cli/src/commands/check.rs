@@ -19,7 +19,10 @@ pub fn run(args: &Check) -> Result<ExitCode> {
         Ok((catalog, views)) if args.json => {
             let sources: Vec<_> = catalog.sources.values().map(|source| describe(source)).collect();
             let views: Vec<_> = views.iter().map(anabranch_view::View::describe).collect();
-            println!("{}", serde_json::to_string_pretty(&json!({"sources": sources, "views": views}))?);
+            println!(
+                "{}",
+                serde_json::to_string_pretty(&json!({"sources": sources, "views": views}))?
+            );
             Ok(ExitCode::SUCCESS)
         }
         Ok((catalog, views)) => {
@@ -28,10 +31,21 @@ pub fn run(args: &Check) -> Result<ExitCode> {
                 let schema = view.output_schema();
                 let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
                 let keys: Vec<&str> = view.output_keys().iter().map(|(name, _)| name.as_str()).collect();
-                table.add_row([view.name(), &view.source().name, &keys.join(", "), &columns.join(", "), &view.hash()[..12]]);
+                table.add_row([
+                    view.name(),
+                    &view.source().name,
+                    &keys.join(", "),
+                    &columns.join(", "),
+                    &view.hash()[..12],
+                ]);
             }
             println!("{table}");
-            println!("{}: {} tables and {} views are in order", path.display(), catalog.sources.len(), views.len());
+            println!(
+                "{}: {} tables and {} views are in order",
+                path.display(),
+                catalog.sources.len(),
+                views.len()
+            );
             Ok(ExitCode::SUCCESS)
         }
         Err(found) if args.json => {
@@ -40,7 +54,11 @@ pub fn run(args: &Check) -> Result<ExitCode> {
         }
         Err(found) => {
             eprintln!("{}", platform::render(&found, &sql, &path.display().to_string()));
-            eprintln!("{} problem{} found", found.len(), if found.len() == 1 { "" } else { "s" });
+            eprintln!(
+                "{} problem{} found",
+                found.len(),
+                if found.len() == 1 { "" } else { "s" }
+            );
             Ok(ExitCode::FAILURE)
         }
     }

@@ -58,7 +58,9 @@ struct Sent {
 }
 
 async fn send_all(args: &Ingest, sink: &Sink, mut input: Input, bar: &ProgressBar, sent: &mut Sent) -> Result<()> {
-    let most_lines = args.rate.map_or(CHUNK_LINES, |rate| (rate as usize / 10).clamp(1, CHUNK_LINES));
+    let most_lines = args
+        .rate
+        .map_or(CHUNK_LINES, |rate| (rate as usize / 10).clamp(1, CHUNK_LINES));
     let began = Instant::now();
     loop {
         let (read, chunk) = {
@@ -90,16 +92,27 @@ async fn send_all(args: &Ingest, sink: &Sink, mut input: Input, bar: &ProgressBa
 /// Where events go.
 enum Sink {
     /// Through the HTTP API of a running platform.
-    Http { client: Client, table: String, key: Option<String> },
+    Http {
+        client: Client,
+        table: String,
+        key: Option<String>,
+    },
     /// Straight into the log.
-    Log { log: Arc<dyn PartitionedLog>, key: Option<String> },
+    Log {
+        log: Arc<dyn PartitionedLog>,
+        key: Option<String>,
+    },
 }
 
 impl Sink {
     /// Without `--config`, and wherever another process holds the embedded log, events go over HTTP.
     async fn open(args: &Ingest) -> Result<Self> {
         let over_http = |remote: &Remote| -> Result<Self> {
-            Ok(Self::Http { client: Client::new(remote)?, table: args.table.clone(), key: args.key.clone() })
+            Ok(Self::Http {
+                client: Client::new(remote)?,
+                table: args.table.clone(),
+                key: args.key.clone(),
+            })
         };
         let (Some(dir), None) = (&args.remote.config, &args.remote.url) else {
             return over_http(&args.remote);
@@ -118,7 +131,10 @@ impl Sink {
                 Err(error) => return Err(error.into()),
             },
         };
-        Ok(Self::Log { log: platform.open_log(source, embedded.as_ref()).await?, key })
+        Ok(Self::Log {
+            log: platform.open_log(source, embedded.as_ref()).await?,
+            key,
+        })
     }
 
     /// Sends whole lines; returns once they are acknowledged.
@@ -129,12 +145,16 @@ impl Sink {
         match self {
             Self::Http { client, table, key } => {
                 let answer = client.ingest(table, key.as_deref(), lines).await?;
-                let accepted = answer["accepted"].as_u64().context("the answer does not say how many were accepted")?;
+                let accepted = answer["accepted"]
+                    .as_u64()
+                    .context("the answer does not say how many were accepted")?;
                 if accepted != events as u64 {
                     bail!("{events} events were sent, but {accepted} accepted");
                 }
                 let through = answer["through"].as_object().into_iter().flatten();
-                Ok(through.filter_map(|(p, next)| Some((p.clone(), next.as_i64()?))).collect())
+                Ok(through
+                    .filter_map(|(p, next)| Some((p.clone(), next.as_i64()?)))
+                    .collect())
             }
             Self::Log { log, key } => {
                 let records = split(&lines)
@@ -145,7 +165,10 @@ impl Sink {
                     })
                     .collect();
                 let through = log.append(records).await?;
-                Ok(through.iter().map(|(p, next)| (anabranch_model::topic_partition(log.topic(), p), next.0)).collect())
+                Ok(through
+                    .iter()
+                    .map(|(p, next)| (anabranch_model::topic_partition(log.topic(), p), next.0))
+                    .collect())
             }
         }
     }
@@ -153,11 +176,25 @@ impl Sink {
 
 /// The JSON key of a column, by its SQL name.
 fn json_key(source: &Source, name: &str) -> Result<String> {
-    let column = source.columns.iter().find(|column| column.name == name || column.json_key == name);
-    let names = || source.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
-    column
-        .map(|column| column.json_key.clone())
-        .with_context(|| format!("table `{}` has no column `{name}`; its columns are {}", source.name, names()))
+    let column = source
+        .columns
+        .iter()
+        .find(|column| column.name == name || column.json_key == name);
+    let names = || {
+        source
+            .columns
+            .iter()
+            .map(|column| column.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    column.map(|column| column.json_key.clone()).with_context(|| {
+        format!(
+            "table `{}` has no column `{name}`; its columns are {}",
+            source.name,
+            names()
+        )
+    })
 }
 
 /// The key of one event: a text's characters, any other value's JSON; `None` for null, absent, or an undecodable line.
@@ -173,7 +210,10 @@ fn key_of(line: &[u8], key: &str) -> Option<Vec<u8>> {
 
 /// Non-empty lines, without their line ends.
 fn split(lines: &[u8]) -> impl Iterator<Item = &[u8]> {
-    lines.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line)).filter(|line| !line.is_empty())
+    lines
+        .split(|byte| *byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+        .filter(|line| !line.is_empty())
 }
 
 /// A file of lines, decompressed as it is read.
@@ -204,7 +244,9 @@ impl Input {
         // Counts compressed bytes, so that the progress of the file is known.
         let bar = ProgressBar::hidden();
         let mut counted = BufReader::with_capacity(1 << 20, bar.wrap_read(raw));
-        let magic = counted.fill_buf().with_context(|| format!("cannot read {}", path.display()))?;
+        let magic = counted
+            .fill_buf()
+            .with_context(|| format!("cannot read {}", path.display()))?;
         let lines: Box<dyn Read + Send> = if magic.starts_with(&[0x1f, 0x8b]) {
             Box::new(flate2::bufread::MultiGzDecoder::new(counted))
         } else if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
@@ -212,7 +254,11 @@ impl Input {
         } else {
             Box::new(counted)
         };
-        Ok(Self { lines: BufReader::with_capacity(1 << 20, lines), bar, total_bytes })
+        Ok(Self {
+            lines: BufReader::with_capacity(1 << 20, lines),
+            bar,
+            total_bytes,
+        })
     }
 
     /// Bytes of the file read so far, as they lie on disk.
@@ -222,7 +268,11 @@ impl Input {
 
     /// The next whole lines: at most `most_lines`, and about `most_bytes`.
     fn next_chunk(&mut self, most_lines: usize, most_bytes: usize) -> std::io::Result<Chunk> {
-        let mut chunk = Chunk { bytes: Vec::with_capacity(most_bytes.min(8 << 20)), lines: 0, events: 0 };
+        let mut chunk = Chunk {
+            bytes: Vec::with_capacity(most_bytes.min(8 << 20)),
+            lines: 0,
+            events: 0,
+        };
         while (chunk.lines as usize) < most_lines && chunk.bytes.len() < most_bytes {
             let start = chunk.bytes.len();
             if self.lines.read_until(b'\n', &mut chunk.bytes)? == 0 {

@@ -46,7 +46,11 @@ async fn start(client: &Client, detach: bool) -> Result<ExitCode> {
     };
     bar.finish_and_clear();
     print_run(&run);
-    Ok(if run["state"] == "published" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if run["state"] == "published" {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 async fn list(client: &Client, limit: usize) -> Result<ExitCode> {
@@ -58,7 +62,9 @@ async fn list(client: &Client, limit: usize) -> Result<ExitCode> {
             output::cell(&run["state"]),
             output::cell(&run["trigger"]),
             output::cell(&run["started_at"]),
-            run["rows"].as_u64().map_or_else(|| output::cell(&Value::Null), output::count_cell),
+            run["rows"]
+                .as_u64()
+                .map_or_else(|| output::cell(&Value::Null), output::count_cell),
             output::cell(&run["publication"]),
             output::cell(&took(run)),
         ]);
@@ -74,12 +80,25 @@ async fn show(client: &Client, id: &str) -> Result<ExitCode> {
 }
 
 fn took(run: &Value) -> Value {
-    run["timings_ms"]["total"].as_f64().map_or(Value::Null, |ms| format!("{:.2} s", ms / 1000.0).into())
+    run["timings_ms"]["total"]
+        .as_f64()
+        .map_or(Value::Null, |ms| format!("{:.2} s", ms / 1000.0).into())
 }
 
 fn print_run(run: &Value) {
     let mut table = output::table(["", "run"]);
-    for key in ["run_id", "state", "trigger", "created_at", "started_at", "finished_at", "rows", "groups", "publication", "error"] {
+    for key in [
+        "run_id",
+        "state",
+        "trigger",
+        "created_at",
+        "started_at",
+        "finished_at",
+        "rows",
+        "groups",
+        "publication",
+        "error",
+    ] {
         if !run[key].is_null() {
             table.add_row(vec![comfy_table::Cell::new(key), output::cell(&run[key])]);
         }

@@ -25,7 +25,11 @@ pub async fn dev(args: Config) -> Result<ExitCode> {
         println!("  table {} on {connector} `{}`", source.name, source.topic);
     }
     for view in platform.views.iter() {
-        println!("  view  {} : curl '{url}/v1/views/{}/rows?limit=5'", view.name(), view.name());
+        println!(
+            "  view  {} : curl '{url}/v1/views/{}/rows?limit=5'",
+            view.name(),
+            view.name()
+        );
     }
     println!("Ctrl-C stops it; what was acknowledged stays.");
     layers.stopped().await?;

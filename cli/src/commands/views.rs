@@ -13,7 +13,13 @@ pub async fn run(args: Remote) -> Result<ExitCode> {
     for view in answer["views"].as_array().into_iter().flatten() {
         let columns = view["columns"].as_array().into_iter().flatten();
         let columns: Vec<String> = columns
-            .map(|c| format!("{} {}", c["name"].as_str().unwrap_or("?"), c["type"].as_str().unwrap_or("?")))
+            .map(|c| {
+                format!(
+                    "{} {}",
+                    c["name"].as_str().unwrap_or("?"),
+                    c["type"].as_str().unwrap_or("?")
+                )
+            })
             .collect();
         let hash = view["hash"].as_str().unwrap_or_default();
         table.add_row(vec![

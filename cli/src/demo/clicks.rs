@@ -58,7 +58,13 @@ pub struct Clicks {
 impl Clicks {
     pub fn new(seed: u64) -> Self {
         let pages = Zipf::new(PAGES as f64, 1.1).expect("the parameters are positive constants");
-        Self { random: StdRng::seed_from_u64(seed), pages, sessions: Vec::new(), next_session: 0, truth: Truth::default() }
+        Self {
+            random: StdRng::seed_from_u64(seed),
+            pages,
+            sessions: Vec::new(),
+            next_session: 0,
+            truth: Truth::default(),
+        }
     }
 
     /// The truth about everything generated so far.
@@ -117,7 +123,11 @@ impl Clicks {
             self.next_session += 1;
             let user = self.random.random_range(0..USERS);
             let clicks_left = self.random.random_range(1..40);
-            self.sessions.push(Session { id: self.next_session, user, clicks_left });
+            self.sessions.push(Session {
+                id: self.next_session,
+                user,
+                clicks_left,
+            });
         }
         let at = self.random.random_range(0..self.sessions.len());
         let session = &mut self.sessions[at];
@@ -155,5 +165,7 @@ impl Clicks {
 
 /// RFC 3339 with milliseconds, UTC.
 fn rfc3339(ms: i64) -> impl std::fmt::Display {
-    chrono::DateTime::from_timestamp_millis(ms).unwrap_or_default().format("%Y-%m-%dT%H:%M:%S%.3fZ")
+    chrono::DateTime::from_timestamp_millis(ms)
+        .unwrap_or_default()
+        .format("%Y-%m-%dT%H:%M:%S%.3fZ")
 }
