@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anabranch_compute::{Plan, ViewState};
-use anabranch_dataset::{BatchView, DataFile, Manifest, MasterDataset, Publication, RunState};
+use anabranch_dataset::{BatchView, DataFile, Manifest, Publication, RunState};
 use anabranch_model::{Cut, CutMap, ErrorKind};
 use anabranch_view::View;
 use chrono::Utc;
@@ -42,6 +42,7 @@ pub(crate) async fn execute(shared: &Shared, run: &Arc<LiveRun>) {
         Ok(publication) => {
             let record = run.update(|record| {
                 record.state = RunState::Published;
+                record.finished_at = Some(rfc3339(Utc::now()));
                 record.publication = Some(publication.number);
             });
             tracing::info!(
@@ -63,10 +64,10 @@ pub(crate) async fn execute(shared: &Shared, run: &Arc<LiveRun>) {
             run.update(|record| {
                 record.state = RunState::Failed;
                 record.error = Some(message);
+                record.finished_at = Some(rfc3339(Utc::now()));
             })
         }
     };
-    run.update(|record| record.finished_at = Some(rfc3339(Utc::now())));
     let state = if record.state == RunState::Published {
         "published"
     } else {
@@ -134,7 +135,7 @@ async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(u64, Manifest),
         for state in fold(shared, run, source_views, input).await? {
             let began = Instant::now();
             let name = state.view().name().to_owned();
-            let written = write::write_view(&shared.store, &run.run_id, state).await?;
+            let written = write::write_view(&shared.store, &run.run_id, state, write::PART_GROUPS).await?;
             run.timed("write", began.elapsed());
             views.insert(name, written);
         }
@@ -158,7 +159,7 @@ async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(u64, Manifest),
 
 /// The newest state of a view's source; nothing, and the empty cut, when nothing was ever landed.
 async fn snapshot(shared: &Shared, view: &View) -> Result<(Cut, SourceInput), Error> {
-    let Some(dataset) = MasterDataset::open_existing(&shared.store, view.source()).await? else {
+    let Some(dataset) = shared.dataset(view.source()).await? else {
         return Ok((
             Cut::default(),
             SourceInput {

@@ -1,9 +1,10 @@
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use anabranch_catalog::Catalog;
+use anabranch_catalog::{Catalog, Source};
 use anabranch_compute::{Kernel, Options};
-use anabranch_dataset::{Leases, Publications, RunRecord, RunState, Runs, Store};
+use anabranch_dataset::{Leases, MasterDataset, Publications, RunRecord, RunState, Runs, Store};
 use anabranch_runtime::{OnError, Settings, Shutdown, Tasks};
 use anabranch_view::View;
 use chrono::{DateTime, Utc};
@@ -79,6 +80,7 @@ impl BatchLayer {
             schedule,
             board: Mutex::new(Board::default()),
             requesting: Mutex::new(()),
+            datasets: Mutex::default(),
             wake: Notify::new(),
             stopped: Shutdown::new(),
             shutdown: shutdown.clone(),
@@ -140,6 +142,7 @@ pub(crate) struct Shared {
     pub(crate) schedule: Option<Schedule>,
     pub(crate) board: Mutex<Board>,
     requesting: Mutex<()>,
+    datasets: Mutex<BTreeMap<String, MasterDataset>>,
     wake: Notify,
     pub(crate) shutdown: Shutdown,
     /// Given when the last run has ended after a shutdown: HTTP and the lease outlive the run.
@@ -263,6 +266,17 @@ impl Shared {
     /// When the schedule fires next.
     pub(crate) fn next_scheduled(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.schedule.as_ref()?.next_after(now)
+    }
+
+    /// A source's master dataset, if anything was ever landed. Kept open, so that each run reads only what is new in its log.
+    pub(crate) async fn dataset(&self, source: &Arc<Source>) -> Result<Option<MasterDataset>, Error> {
+        let mut datasets = self.datasets.lock().await;
+        if !datasets.contains_key(&source.name)
+            && let Some(opened) = MasterDataset::open_existing(&self.store, source).await?
+        {
+            datasets.insert(source.name.clone(), opened);
+        }
+        Ok(datasets.get(&source.name).cloned())
     }
 
     /// Writes a run's record. The run itself matters more than its record, so a failure is only logged.

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::Error;
 
 /// Groups per state file: large enough to compress well, small enough to be skipped or fetched on its own.
-const PART_GROUPS: u64 = 1 << 20;
+pub(crate) const PART_GROUPS: u64 = 1 << 20;
 /// Batches between the merging thread and the writer.
 const CHANNEL_BATCHES: usize = 4;
 
@@ -18,8 +18,13 @@ pub(crate) fn part_path(run_id: &str, view: &str, part: usize) -> Path {
     Runs::folder(run_id).join(view).join(format!("part-{part:05}.parquet"))
 }
 
-/// Drains a view's sorted state into `runs/<run id>/<view>/part-….parquet`.
-pub(crate) async fn write_view(store: &Store, run_id: &str, state: ViewState) -> Result<BatchView, Error> {
+/// Drains a view's sorted state into `runs/<run id>/<view>/part-….parquet`, a new part after every `part_groups` groups.
+pub(crate) async fn write_view(
+    store: &Store,
+    run_id: &str,
+    state: ViewState,
+    part_groups: u64,
+) -> Result<BatchView, Error> {
     let view = state.view().clone();
     let (rows, groups) = (state.rows(), state.groups());
     let (sender, mut receiver) = mpsc::channel::<Result<RecordBatch, Error>>(CHANNEL_BATCHES);
@@ -39,7 +44,7 @@ pub(crate) async fn write_view(store: &Store, run_id: &str, state: ViewState) ->
     let schema = batch_view_schema(&view);
     let mut files: Vec<StateFile> = Vec::new();
     let mut writer: Option<StateFileWriter> = None;
-    let mut part_groups = 0;
+    let mut written_groups = 0;
     while let Some(batch) = receiver.recv().await {
         let batch = batch?;
         if writer.is_none() {
@@ -47,14 +52,14 @@ pub(crate) async fn write_view(store: &Store, run_id: &str, state: ViewState) ->
             writer = Some(StateFileWriter::new(store, &path, &schema)?);
         }
         if let Some(writer) = &mut writer {
-            part_groups += batch.num_rows() as u64;
+            written_groups += batch.num_rows() as u64;
             writer.write(batch).await?;
         }
-        if part_groups >= PART_GROUPS
+        if written_groups >= part_groups
             && let Some(writer) = writer.take()
         {
             files.push(writer.finish().await?);
-            part_groups = 0;
+            written_groups = 0;
         }
     }
     merging
@@ -71,3 +76,6 @@ pub(crate) async fn write_view(store: &Store, run_id: &str, state: ViewState) ->
         rows,
     })
 }
+
+#[cfg(test)]
+mod tests;
