@@ -96,3 +96,6 @@ fn reads_as_column(word: &str) -> bool {
     matches!(select.projection.first(), Some(SelectItem::UnnamedExpr(Expr::Identifier(ident))) if ident.value == word)
         && select.projection.len() == 3
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anabranch_catalog::{Catalog, Source};
 use anabranch_decode::Decoder;
 use anabranch_model::{Offset, OffsetRange, PartitionId, RawBatch, RawBatchBuilder};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::json::ReaderBuilder;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
@@ -21,7 +22,7 @@ fn clicks() -> Arc<Source> {
     Arc::clone(&Catalog::parse(sql).expect("valid").sources["clicks"])
 }
 
-/// Events of 113 bytes on average. `pick` decides what a record looks like beside its number.
+/// Payloads made by `click` from a number and a time.
 fn payloads(click: impl Fn(usize, &str) -> String) -> Vec<String> {
     (0..EVENTS)
         .map(|n| {
@@ -33,11 +34,12 @@ fn payloads(click: impl Fn(usize, &str) -> String) -> Vec<String> {
         .collect()
 }
 
+/// A web-shop click of 113 bytes.
 fn click(n: usize, ts: &str) -> String {
-    let (user, page, session) = (n * 7919 % 90_000 + 10_000, n * 31 % 900 + 100, n % 9_000 + 1_000);
+    let (user, page, session) = (n * 7919 % 90_000 + 10_000, n * 31 % 900 + 100, n % 90 + 10);
     let (duration, bytes) = (n * 13 % 900 + 100, n * 17 % 9_000 + 1_000);
     format!(
-        r#"{{"ts":"{ts}","user":"u{user}","page":"/product/{page}","session":"s-{session}","duration_ms":{duration},"bytes":{bytes}}}"#
+        r#"{{"ts":"{ts}","user":"u{user}","page":"/p/{page}","session":"s-{session}","duration_ms":{duration},"bytes":{bytes}}}"#
     )
 }
 
@@ -51,7 +53,7 @@ fn undeclared(n: usize, ts: &str) -> String {
     let mut text = click(n, ts);
     text.pop();
     let text = if n.is_multiple_of(3) {
-        text.replace(&format!("\"session\":\"s-{}\",", n % 9_000 + 1_000), "")
+        text.replace(&format!("\"session\":\"s-{}\",", n % 90 + 10), "")
     } else {
         text
     };
@@ -60,6 +62,22 @@ fn undeclared(n: usize, ts: &str) -> String {
         n % 8,
         n % 100
     )
+}
+
+/// What arrow-json reads the columns as. It knows UTC only as an offset.
+fn arrow_json_schema(source: &Source) -> SchemaRef {
+    let fields = source
+        .declared_schema()
+        .fields()
+        .iter()
+        .map(|field| match field.data_type() {
+            DataType::Timestamp(unit, _) => {
+                Field::new(field.name(), DataType::Timestamp(*unit, Some("+00:00".into())), true)
+            }
+            _ => field.as_ref().clone(),
+        })
+        .collect::<Vec<_>>();
+    Arc::new(Schema::new(fields))
 }
 
 fn raw(payloads: &[String]) -> RawBatch {
@@ -91,7 +109,7 @@ fn decode(criterion: &mut Criterion) {
             });
         });
         group.bench_function(format!("arrow-json/{name}"), |bencher| {
-            let mut decoder = ReaderBuilder::new(source.declared_schema())
+            let mut decoder = ReaderBuilder::new(arrow_json_schema(&source))
                 .with_batch_size(EVENTS)
                 .build_decoder()
                 .expect("a supported schema");

@@ -154,6 +154,8 @@ pub(crate) struct Bytes {
     /// Ends of the rows, after a leading 0.
     offsets: Vec<i32>,
     pub validity: Validity,
+    /// Bytes per row of the batch before, rounded up: the next batch is probably like it.
+    average: usize,
 }
 
 impl Default for Bytes {
@@ -162,6 +164,7 @@ impl Default for Bytes {
             values: Vec::new(),
             offsets: vec![0],
             validity: Validity::default(),
+            average: 0,
         }
     }
 }
@@ -186,8 +189,10 @@ impl Bytes {
         i32::try_from(self.values.len()).expect("decoded text is no longer than the payloads of its batch")
     }
 
-    pub fn reserve(&mut self, rows: usize) {
+    /// Makes room for `rows` more rows out of `bytes` bytes of JSON.
+    pub fn reserve(&mut self, rows: usize, bytes: usize) {
         self.offsets.reserve(rows);
+        self.values.reserve(rows.saturating_mul(self.average).min(bytes));
     }
 
     /// Keeps `rows` rows, and nothing of a row that was begun.
@@ -199,9 +204,10 @@ impl Bytes {
     }
 
     fn parts(&mut self) -> (OffsetBuffer<i32>, Buffer, Option<NullBuffer>) {
-        // The next batch is probably like this one.
-        let capacity = self.values.len();
-        let values = std::mem::replace(&mut self.values, Vec::with_capacity(capacity));
+        if let Some(average) = self.values.len().checked_div(self.validity.len()) {
+            self.average = average + 1;
+        }
+        let values = std::mem::take(&mut self.values);
         let offsets = std::mem::replace(&mut self.offsets, vec![0]);
         (
             OffsetBuffer::new(ScalarBuffer::from(offsets)),

@@ -157,19 +157,19 @@ impl ColumnReader {
         }
     }
 
-    /// Makes room for `rows` more rows.
-    pub fn reserve(&mut self, rows: usize) {
+    /// Makes room for `rows` more rows out of `bytes` bytes of JSON.
+    pub fn reserve(&mut self, rows: usize, bytes: usize) {
         match self {
             Self::Boolean(_) => {}
             Self::Int(builder) => builder.reserve(rows),
             Self::BigInt(builder) => builder.reserve(rows),
             Self::Double(builder) => builder.reserve(rows),
             Self::Decimal { rows: builder, .. } => builder.reserve(rows),
-            Self::Text(builder) | Self::Bytes { rows: builder, .. } => builder.reserve(rows),
+            Self::Text(builder) | Self::Bytes { rows: builder, .. } => builder.reserve(rows, bytes),
             Self::Date { rows: builder, .. } => builder.reserve(rows),
             Self::Timestamp { rows: builder, .. } => builder.reserve(rows),
             Self::List(list) => list.reserve(rows),
-            Self::Struct(fields) => fields.reserve(rows),
+            Self::Struct(fields) => fields.reserve(rows, bytes),
         }
     }
 

@@ -81,7 +81,7 @@ impl Decoder {
         // One pass over the whole buffer is far cheaper than one per record; only if it fails, each record is asked.
         let all_utf8 = simdutf8::basic::from_utf8(&bytes[at(0)..]).is_ok();
 
-        self.row.object.reserve(batch.len());
+        self.row.object.reserve(batch.len(), batch.payload_bytes());
         let mut dead: Vec<(usize, Fault)> = Vec::new();
         for row in 0..batch.len() {
             let decoded = if payloads.is_null(row) {

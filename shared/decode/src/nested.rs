@@ -134,8 +134,8 @@ impl StructReader {
         self.validity.truncate(len);
     }
 
-    pub fn reserve(&mut self, rows: usize) {
-        self.object.reserve(rows);
+    pub fn reserve(&mut self, rows: usize, bytes: usize) {
+        self.object.reserve(rows, bytes);
     }
 
     pub fn finish(&mut self) -> ArrayRef {

@@ -73,8 +73,9 @@ impl Object {
         self.columns.iter_mut().for_each(|column| column.truncate(rows));
     }
 
-    pub fn reserve(&mut self, rows: usize) {
-        self.columns.iter_mut().for_each(|column| column.reserve(rows));
+    /// Makes room for `rows` more rows out of `bytes` bytes of JSON.
+    pub fn reserve(&mut self, rows: usize, bytes: usize) {
+        self.columns.iter_mut().for_each(|column| column.reserve(rows, bytes));
     }
 
     pub fn finish(&mut self) -> Vec<ArrayRef> {

@@ -1,7 +1,8 @@
 //! What the decoder accepts, refuses and says, over its public face; and against serde_json.
 
-mod examples;
 mod oracle;
+mod records;
+mod values;
 
 use std::sync::Arc;
 
@@ -122,4 +123,12 @@ fn reason(source: &Source, payload: impl AsRef<[u8]>) -> String {
         "check and decode agree"
     );
     reason
+}
+
+/// The one event of one payload, which must decode.
+fn one(columns: &str, with: &str, payload: &str) -> Value {
+    let source = source(columns, with);
+    let decoded = decode(&source, &[payload]);
+    assert_eq!(dead(&decoded), [], "{payload}");
+    events(&source, &decoded).remove(0)
 }

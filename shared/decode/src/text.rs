@@ -47,12 +47,19 @@ fn append_text_slowly(input: &mut Input<'_>, out: &mut Vec<u8>) -> Result<(), Fa
 const LONE_SURROGATE: &str = "half of a surrogate pair cannot stand alone in text";
 
 /// The text of a literal; `scratch` holds it if it had escapes.
+#[inline(always)]
 pub(crate) fn unescaped<'s>(quoted: Quoted<'s>, scratch: &'s mut Vec<u8>) -> Result<&'s [u8], Fault> {
-    if !quoted.escaped {
-        return Ok(quoted.bytes);
+    if quoted.escaped {
+        unescaped_into(quoted.bytes, scratch)
+    } else {
+        Ok(quoted.bytes)
     }
+}
+
+#[cold]
+fn unescaped_into<'s>(literal: &[u8], scratch: &'s mut Vec<u8>) -> Result<&'s [u8], Fault> {
     scratch.clear();
-    unescape(quoted.bytes, scratch).map_err(|_| Reason::other(LONE_SURROGATE))?;
+    unescape(literal, scratch).map_err(|_| Reason::other(LONE_SURROGATE))?;
     Ok(scratch)
 }
 

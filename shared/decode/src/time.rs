@@ -11,14 +11,17 @@ pub(crate) const MAX_MICROS: i64 = 2_932_897 * MICROS_PER_DAY - 1;
 /// Reads dates, and remembers the last: most events are of the same day as the one before.
 #[derive(Debug)]
 pub(crate) struct Dates {
-    text: [u8; 10],
+    /// `YYYY-MM-` and `DD`: compared as words, which is cheaper than a call for ten bytes.
+    month: [u8; 8],
+    day: [u8; 2],
     days: i32,
 }
 
 impl Default for Dates {
     fn default() -> Self {
         Self {
-            text: *b"1970-01-01",
+            month: *b"1970-01-",
+            day: *b"01",
             days: 0,
         }
     }
@@ -28,9 +31,11 @@ impl Dates {
     /// `YYYY-MM-DD` as days since the epoch.
     #[inline(always)]
     pub fn read(&mut self, text: &[u8; 10]) -> Option<i32> {
-        if *text != self.text {
+        let [y1, y2, y3, y4, dash, m1, m2, dash2, d1, d2] = *text;
+        let (month, day) = ([y1, y2, y3, y4, dash, m1, m2, dash2], [d1, d2]);
+        if month != self.month || day != self.day {
             self.days = date(text)?;
-            self.text = *text;
+            (self.month, self.day) = (month, day);
         }
         Some(self.days)
     }
