@@ -123,9 +123,23 @@ impl Process {
 
     /// SIGTERM, and waits for the end.
     pub fn terminate(&mut self) -> ExitStatus {
-        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "SIGTERM could not be sent to `{}`", self.name);
+        self.signal("TERM");
         self.wait(STOP)
+    }
+
+    /// SIGSTOP: the process stands still, and everybody else goes on.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// SIGCONT: it goes on as if nothing had happened.
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "SIG{name} could not be sent to `{}`", self.name);
     }
 
     /// Everything it wrote to standard error, over all its restarts.

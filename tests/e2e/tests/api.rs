@@ -299,30 +299,44 @@ fn a_command_without_a_platform_says_what_to_start() {
     assert!(output.stderr.contains("anabranch dev"), "{}", output.stderr);
 }
 
-const BROKEN: &str = "CREATE TABLE t (
+const BROKEN_TABLES: &str = "CREATE TABLE t (
   ts TIMESTAMP NOT NULL, added BIGNIT, name TEXT
 ) WITH (connector = 'log', event_time = 'ts');
 
-CREATE TABLE u (ts TIMESTAMP NOT NULL, n BIGINT) WITH (event_time = 'tz', retain = '1');
+CREATE TABLE u (ts TIMESTAMP NOT NULL, n BIGINT) WITH (event_time = 'tz');
 
-CREATE MATERIALIZED VIEW medians AS SELECT median(n) AS m FROM u;
-CREATE MATERIALIZED VIEW nows AS SELECT count(*) AS n FROM u WHERE ts < now();
+CREATE TABLE v (ts TIMESTAMP NOT NULL, n BIGINT, N BIGINT) WITH (event_time = 'ts', retain = '1');
+
+CREATE MATERIALIZED VIEW w AS SELECT count(*) AS n FROM nowhere;
 ";
 
-/// What `check` prints for [`BROKEN`], with `{file}` for the path.
-const GOLDEN: &str = include_str!("golden/check.txt");
+const BROKEN_VIEWS: &str = "CREATE TABLE u (ts TIMESTAMP NOT NULL, n BIGINT, name TEXT) WITH (event_time = 'ts');
+
+CREATE MATERIALIZED VIEW medians AS SELECT median(n) AS m FROM u;
+CREATE MATERIALIZED VIEW nows AS SELECT count(*) AS c FROM u WHERE ts < now();
+CREATE MATERIALIZED VIEW names AS
+SELECT nam, count(*) AS c FROM u GROUP BY nam;
+CREATE MATERIALIZED VIEW months AS
+SELECT tumble(ts, INTERVAL '1 month') AS month, count(*) AS c FROM u GROUP BY month;
+CREATE MATERIALIZED VIEW lists AS SELECT name, array_agg(n) AS ns FROM u GROUP BY name;
+";
 
 #[test]
 fn check_points_at_every_problem() {
-    let site = Site::new(BROKEN, "");
-    let output = site.cli(&["check", "--config", site.config()]).refused();
-    let file = site.file("views.sql").display().to_string();
-    assert_eq!(output.stderr.replace(&file, "{file}"), GOLDEN);
-    let json = site.cli(&["check", "--json", "--config", site.config()]).refused();
-    let errors: Value = serde_json::from_str(&json.stdout).expect("it is JSON");
-    let errors = errors["errors"].as_array().expect("errors are listed");
-    assert_eq!(errors.len(), GOLDEN.matches("error: ").count());
-    assert!(errors.iter().all(|error| error["place"]["line"].as_u64() > Some(0) && error["message"].is_string()), "{errors:?}");
+    for (sql, golden) in [
+        (BROKEN_TABLES, include_str!("golden/check_tables.txt")),
+        (BROKEN_VIEWS, include_str!("golden/check_views.txt")),
+    ] {
+        let site = Site::new(sql, "");
+        let output = site.cli(&["check", "--config", site.config()]).refused();
+        let file = site.file("views.sql").display().to_string();
+        assert_eq!(output.stderr.replace(&file, "{file}"), golden);
+        let json = site.cli(&["check", "--json", "--config", site.config()]).refused();
+        let errors: Value = serde_json::from_str(&json.stdout).expect("it is JSON");
+        let errors = errors["errors"].as_array().expect("errors are listed");
+        assert_eq!(errors.len(), golden.matches("error: ").count());
+        assert!(errors.iter().all(|error| error["place"]["line"].as_u64() > Some(0) && error["message"].is_string()), "{errors:?}");
+    }
 }
 
 #[test]

@@ -9,7 +9,9 @@ mod edits;
 mod examples;
 mod exclusive;
 mod flights;
+mod kafka;
 mod layers;
+mod s3;
 mod wikipedia;
 
 /// Plays the `anabranch` command in a child process; by itself it tests nothing.
