@@ -12,6 +12,8 @@ use std::process::Command;
 mod kafka;
 mod process;
 mod s3;
+#[cfg(test)]
+mod tests;
 
 pub use kafka::{KafkaServer, kafka};
 pub use s3::{S3Server, s3};

@@ -100,6 +100,12 @@ pub(crate) fn client_config(properties: &BTreeMap<String, String>, role: Role<'_
                 .set("fetch.error.backoff.ms", "100");
         }
     }
+    if role == Role::Reader {
+        config
+            // A reader that is kept waits in a fetch, and is free for another position only when that ends.
+            .set("fetch.wait.max.ms", "100")
+            .set("queued.max.messages.kbytes", "16384");
+    }
     for (name, value) in properties {
         if applies(name, role) {
             config.set(name, value);

@@ -15,7 +15,7 @@ use super::{Inner, message, subscription};
 use crate::{Error, ReadLimits};
 
 /// Readers that are kept for the next read.
-const KEPT: usize = 8;
+const KEPT: usize = 4;
 /// How long one poll of the client may take.
 const STEP: Duration = Duration::from_millis(100);
 
