@@ -169,15 +169,16 @@ impl Column {
     /// The type of the column in batches and files: [`Column::data_type`] without the decoder's metadata, so that schemas
     /// compare equal after a round trip through Parquet and Delta.
     pub fn arrow_type(&self) -> DataType {
-        without_metadata(&self.data_type)
+        without_json_keys(&self.data_type)
     }
 }
 
-fn without_metadata(data_type: &DataType) -> DataType {
+/// A type of [`Column::data_type`] without the JSON keys that its nested fields carry for the decoder.
+pub fn without_json_keys(data_type: &DataType) -> DataType {
     let strip = |field: &FieldRef| {
         Arc::new(Field::new(
             field.name(),
-            without_metadata(field.data_type()),
+            without_json_keys(field.data_type()),
             field.is_nullable(),
         ))
     };

@@ -30,6 +30,7 @@ mod view;
 
 pub use definition::{
     Catalog, Column, Connector, JSON_KEY, Retention, Source, Start, TimestampFormat, ViewDefinition, json_key,
+    without_json_keys,
 };
 pub use diagnostic::{Diagnostic, Place};
 pub use name::fold_identifier;

@@ -19,7 +19,10 @@ use crate::object::Object;
 /// Word loads at the end of a record may look this far into the next one.
 const LOOK_AHEAD_BYTES: usize = 32;
 
-/// Decodes the records of one source. Holds what it learned about the order of keys, and buffers; use one per thread.
+/// Decodes the records of one source, one JSON object per payload.
+///
+/// Undeclared fields are ignored, but must be JSON; an absent field is null; of a key that comes twice the last value counts,
+/// though each must fit its column. Holds what it learned about the order of keys, and buffers; use one per thread.
 #[derive(Debug)]
 pub struct Decoder {
     schema: SchemaRef,

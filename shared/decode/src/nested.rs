@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use anabranch_catalog::{Column, TimestampFormat, json_key};
+use anabranch_catalog::{TimestampFormat, json_key, without_json_keys};
 use arrow::array::{ArrayRef, ListArray, StructArray};
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use arrow::datatypes::{Field, FieldRef, Fields};
 
 use crate::builder::Validity;
 use crate::column::ColumnReader;
@@ -146,13 +146,5 @@ impl StructReader {
 
 /// The field as batches carry it: without the JSON keys that the catalog keeps in the metadata.
 fn clean(field: &Field) -> FieldRef {
-    let column = Column {
-        name: field.name().clone(),
-        json_key: field.name().clone(),
-        data_type: field.data_type().clone(),
-        not_null: false,
-        timestamp_format: TimestampFormat::default(),
-    };
-    let data_type: DataType = column.arrow_type();
-    Arc::new(Field::new(field.name(), data_type, true))
+    Arc::new(Field::new(field.name(), without_json_keys(field.data_type()), true))
 }
