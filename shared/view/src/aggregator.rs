@@ -23,7 +23,9 @@ pub struct Aggregator {
 
 enum Groups {
     /// No GROUP BY: one group, as soon as a row has come.
-    Global { seen: bool },
+    Global {
+        seen: bool,
+    },
     Keyed(Box<dyn GroupValues>),
 }
 
@@ -56,9 +58,18 @@ impl Aggregator {
             let keys = Schema::new(plan.state_schema.fields()[..plan.key_count].to_vec());
             Groups::Keyed(new_group_values(Arc::new(keys), &GroupOrdering::None).during(&plan.name, "grouping")?)
         };
-        let accumulators =
-            plan.slots.iter().map(super::aggregate::Slot::accumulator).collect::<Result<_>>().during(&plan.name, "aggregates")?;
-        Ok(Self { plan, groups, accumulators, ids: vec![] })
+        let accumulators = plan
+            .slots
+            .iter()
+            .map(super::aggregate::Slot::accumulator)
+            .collect::<Result<_>>()
+            .during(&plan.name, "aggregates")?;
+        Ok(Self {
+            plan,
+            groups,
+            accumulators,
+            ids: vec![],
+        })
     }
 
     /// Folds prepared rows.
@@ -70,14 +81,18 @@ impl Aggregator {
             return Ok(());
         }
         let name = Arc::clone(&self.plan.name);
-        self.groups.assign(&prepared.keys, prepared.rows, &mut self.ids).during(&name, "grouping")?;
+        self.groups
+            .assign(&prepared.keys, prepared.rows, &mut self.ids)
+            .during(&name, "grouping")?;
         let total = self.groups.len();
         let mut values = Vec::new();
         for (slot, accumulator) in self.plan.slots.iter().zip(&mut self.accumulators) {
             values.clear();
             values.extend(slot.args.iter().map(|&arg| Arc::clone(&prepared.inputs[arg])));
             let filter = slot.filter.map(|filter| prepared.inputs[filter].as_boolean());
-            accumulator.update_batch(&values, &self.ids, filter, total).during(&name, "fold")?;
+            accumulator
+                .update_batch(&values, &self.ids, filter, total)
+                .during(&name, "fold")?;
         }
         Ok(())
     }
@@ -93,10 +108,14 @@ impl Aggregator {
             return Ok(());
         }
         let keys = &columns[..plan.key_count];
-        self.groups.assign(keys, state.num_rows(), &mut self.ids).during(&plan.name, "grouping")?;
+        self.groups
+            .assign(keys, state.num_rows(), &mut self.ids)
+            .during(&plan.name, "grouping")?;
         let total = self.groups.len();
         for (range, accumulator) in plan.slot_columns.iter().zip(&mut self.accumulators) {
-            accumulator.merge_batch(&columns[range.clone()], &self.ids, total).during(&plan.name, "merge")?;
+            accumulator
+                .merge_batch(&columns[range.clone()], &self.ids, total)
+                .during(&plan.name, "merge")?;
         }
         Ok(())
     }
@@ -170,16 +189,24 @@ impl Plan {
     /// The columns of a batch that should be state of this view; columns beyond it are left out.
     pub(crate) fn state_columns<'b>(&self, state: &'b RecordBatch) -> Result<std::borrow::Cow<'b, [ArrayRef]>, Error> {
         let fields = self.state_schema.fields();
-        let wrong = |reason: String| Error::State { view: Arc::clone(&self.name), reason };
+        let wrong = |reason: String| Error::State {
+            view: Arc::clone(&self.name),
+            reason,
+        };
         if state.num_columns() < fields.len() {
-            return Err(wrong(format!("{} columns instead of {}", state.num_columns(), fields.len())));
+            return Err(wrong(format!(
+                "{} columns instead of {}",
+                state.num_columns(),
+                fields.len()
+            )));
         }
         let columns = &state.columns()[..fields.len()];
         let mut recast: Option<Vec<ArrayRef>> = None;
         for (i, (column, field)) in columns.iter().zip(fields).enumerate() {
             if column.data_type() != field.data_type() {
                 // A file may give back names and nullability of list items differently.
-                let column = cast(column, field.data_type()).map_err(|e| wrong(format!("column {}: {e}", field.name())))?;
+                let column =
+                    cast(column, field.data_type()).map_err(|e| wrong(format!("column {}: {e}", field.name())))?;
                 recast.get_or_insert_with(|| columns.to_vec())[i] = column;
             }
         }

@@ -10,7 +10,7 @@ use datafusion::logical_expr::Expr;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::aggregate::{Class, Slot};
+use crate::aggregate::{Answer, Class, Slot};
 use crate::plan::Texts;
 use crate::sql::Logical;
 use crate::window::Windows;
@@ -20,8 +20,18 @@ const ALGEBRA_VERSION: u32 = 1;
 
 /// SHA-256 over plan, state schema, and the versions of what computes them. Neither the view's name nor the spelling of its
 /// text goes into it.
-pub(crate) fn hash(source: &Source, texts: &Texts, slots: &[Slot], state: &Schema, finalise: &str) -> String {
-    let mut text = format!("algebra {ALGEBRA_VERSION}\ndatafusion {}\n", datafusion::DATAFUSION_VERSION);
+pub(crate) fn hash(
+    source: &Source,
+    texts: &Texts,
+    slots: &[Slot],
+    answers: &[Answer],
+    state: &Schema,
+    finalise: &str,
+) -> String {
+    let mut text = format!(
+        "algebra {ALGEBRA_VERSION}\ndatafusion {}\n",
+        datafusion::DATAFUSION_VERSION
+    );
     // Writing to a String cannot fail.
     let _ = writeln!(text, "source {:?}", source.name);
     for filter in &texts.filter {
@@ -39,11 +49,16 @@ pub(crate) fn hash(source: &Source, texts: &Texts, slots: &[Slot], state: &Schem
     for field in state.fields() {
         let _ = writeln!(text, "state {:?} {}", field.name(), field.data_type());
     }
+    for answer in answers {
+        let _ = writeln!(text, "answer {}", answer.text());
+    }
     let _ = writeln!(text, "finalise {finalise}");
-    Sha256::digest(text.as_bytes()).iter().fold(String::with_capacity(64), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    Sha256::digest(text.as_bytes())
+        .iter()
+        .fold(String::with_capacity(64), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
 }
 
 pub(crate) struct Description<'a> {
@@ -70,7 +85,12 @@ pub(crate) fn describe(d: &Description<'_>) -> Value {
         .zip(d.key_types)
         .map(|(expr, data_type)| json!({ "expression": show(expr), "type": data_type.to_string() }))
         .collect();
-    let state: Vec<Value> = d.state_schema.fields().iter().map(|f| field(f.name(), f.data_type())).collect();
+    let state: Vec<Value> = d
+        .state_schema
+        .fields()
+        .iter()
+        .map(|f| field(f.name(), f.data_type()))
+        .collect();
     let columns: Vec<Value> = d
         .logical
         .outputs
@@ -108,5 +128,5 @@ fn show(expr: &Expr) -> String {
             other => Transformed::no(other),
         })
     });
-    bare.map_or_else(|_| expr.to_string(), |t| t.data.to_string())
+    bare.map_or_else(|_| expr.to_string(), |t| t.data.human_display().to_string())
 }

@@ -11,7 +11,11 @@ pub enum Error {
     Filter { view: Arc<str>, message: String },
     /// A batch of events lacks a column that the view reads, or has it in a type that cannot be read.
     #[error("view `{view}`: events have no usable column `{column}`: {reason}")]
-    Events { view: Arc<str>, column: String, reason: String },
+    Events {
+        view: Arc<str>,
+        column: String,
+        reason: String,
+    },
     /// A batch that claims to be the view's state has another schema.
     #[error("view `{view}`: not a state of this view: {reason}")]
     State { view: Arc<str>, reason: String },
@@ -43,6 +47,10 @@ pub(crate) trait During<T> {
 
 impl<T, E: Into<DataFusionError>> During<T> for Result<T, E> {
     fn during(self, view: &Arc<str>, doing: &'static str) -> Result<T, Error> {
-        self.map_err(|e| Error::Engine { view: Arc::clone(view), doing, source: Box::new(e.into()) })
+        self.map_err(|e| Error::Engine {
+            view: Arc::clone(view),
+            doing,
+            source: Box::new(e.into()),
+        })
     }
 }

@@ -33,7 +33,10 @@ impl KeyFilter {
     pub fn apply(&self, state: &RecordBatch) -> Result<RecordBatch, Error> {
         if state.num_columns() < self.key_count {
             let reason = format!("{} columns, but {} keys", state.num_columns(), self.key_count);
-            return Err(Error::State { view: Arc::clone(&self.view), reason });
+            return Err(Error::State {
+                view: Arc::clone(&self.view),
+                reason,
+            });
         }
         let mask = self
             .predicate
@@ -53,7 +56,10 @@ impl KeyFilter {
 
 impl Plan {
     pub(crate) fn key_filter(&self, text: &str) -> Result<KeyFilter, Error> {
-        let refuse = |message: String| Error::Filter { view: Arc::clone(&self.name), message };
+        let refuse = |message: String| Error::Filter {
+            view: Arc::clone(&self.name),
+            message,
+        };
         let parsed = Parser::new(&PostgreSqlDialect {})
             .try_with_sql(text)
             .and_then(|mut parser| {
@@ -64,15 +70,20 @@ impl Plan {
             .map_err(|e| refuse(format!("`{text}` is not a predicate: {e}")))?;
         let predicate = self.compile_key_predicate(&parsed).map_err(|e| {
             let keys: Vec<&str> = self.output_keys.iter().map(|(name, _)| name.as_str()).collect();
-            refuse(format!("`{text}`: {}; keys are {}", e.strip_backtrace(), keys.join(", ")))
+            refuse(format!(
+                "`{text}`: {}; keys are {}",
+                e.strip_backtrace(),
+                keys.join(", ")
+            ))
         })?;
-        Ok(KeyFilter { view: Arc::clone(&self.name), predicate, key_count: self.key_count })
+        Ok(KeyFilter {
+            view: Arc::clone(&self.name),
+            predicate,
+            key_count: self.key_count,
+        })
     }
 
-    fn compile_key_predicate(
-        &self,
-        parsed: &datafusion::sql::sqlparser::ast::Expr,
-    ) -> Result<Arc<dyn PhysicalExpr>> {
+    fn compile_key_predicate(&self, parsed: &datafusion::sql::sqlparser::ast::Expr) -> Result<Arc<dyn PhysicalExpr>> {
         // First by the names of the output, each name once; then renumbered to the columns of the state.
         let fields: Vec<Field> = self
             .output_keys
@@ -112,9 +123,13 @@ fn renumber(
     use datafusion::physical_expr::expressions::Column;
     predicate
         .transform_up(|node| {
-            let Some(column) = node.downcast_ref::<Column>() else { return Ok(Transformed::no(node)) };
+            let Some(column) = node.downcast_ref::<Column>() else {
+                return Ok(Transformed::no(node));
+            };
             let key = output_keys[column.index()].1;
-            Ok(Transformed::yes(Arc::new(Column::new(state.field(key).name(), key)) as Arc<dyn PhysicalExpr>))
+            Ok(Transformed::yes(
+                Arc::new(Column::new(state.field(key).name(), key)) as Arc<dyn PhysicalExpr>
+            ))
         })
         .map(|t| t.data)
 }

@@ -19,7 +19,10 @@ impl Plan {
                 1 => {}
                 rows => {
                     let reason = format!("{rows} rows of a global aggregate; merge them first");
-                    return Err(Error::State { view: Arc::clone(&self.name), reason });
+                    return Err(Error::State {
+                        view: Arc::clone(&self.name),
+                        reason,
+                    });
                 }
             }
         }
@@ -41,7 +44,8 @@ impl Plan {
             .map(|(slot, range)| evaluate(slot, &columns[range.clone()], &groups))
             .collect::<Result<Vec<_>>>()
             .during(&self.name, "finalise")?;
-        self.outputs(&columns[..self.key_count], &results, rows).during(&self.name, "finalise")
+        self.outputs(&columns[..self.key_count], &results, rows)
+            .during(&self.name, "finalise")
     }
 
     fn outputs(&self, keys: &[ArrayRef], results: &[ArrayRef], rows: usize) -> Result<RecordBatch> {
@@ -56,8 +60,16 @@ impl Plan {
             answers = filter_record_batch(&answers, &truth(mask.as_boolean()))?;
         }
         let rows = answers.num_rows();
-        let outputs = self.outputs.iter().map(|e| e.evaluate(&answers)?.into_array(rows)).collect::<Result<Vec<_>>>()?;
+        let outputs = self
+            .outputs
+            .iter()
+            .map(|e| e.evaluate(&answers)?.into_array(rows))
+            .collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.output_schema), outputs, &options)?)
+        Ok(RecordBatch::try_new_with_options(
+            Arc::clone(&self.output_schema),
+            outputs,
+            &options,
+        )?)
     }
 }

@@ -17,9 +17,9 @@ const ROUTING_SEED: u64 = 0x616e_6162_7261_6e63;
 pub(crate) fn can_be_key(data_type: &DataType) -> bool {
     match data_type {
         DataType::List(item) => can_be_key(item.data_type()) && !holds_floats(item.data_type()),
-        DataType::Struct(fields) => {
-            fields.iter().all(|f| can_be_key(f.data_type()) && !holds_floats(f.data_type()))
-        }
+        DataType::Struct(fields) => fields
+            .iter()
+            .all(|f| can_be_key(f.data_type()) && !holds_floats(f.data_type())),
         DataType::Map(_, _) | DataType::Union(_, _) | DataType::Interval(_) => false,
         other => RowConverter::supports_fields(&[SortField::new(other.clone())]),
     }
@@ -53,7 +53,9 @@ pub(crate) fn normalise_floats(array: &ArrayRef) -> ArrayRef {
 fn route(keys: &[ArrayRef], rows: usize, parts: usize) -> Result<Vec<UInt32Array>> {
     let mut hashes = vec![0; rows];
     create_hashes(keys, &RandomState::with_seed(ROUTING_SEED), &mut hashes)?;
-    let mut routed: Vec<Vec<u32>> = (0..parts).map(|_| Vec::with_capacity(rows / parts + rows / 8)).collect();
+    let mut routed: Vec<Vec<u32>> = (0..parts)
+        .map(|_| Vec::with_capacity(rows / parts + rows / 8))
+        .collect();
     for (row, hash) in hashes.iter().enumerate() {
         // The high bits, by multiplication: the low ones choose buckets in the hash table of the part.
         let part = (u128::from(*hash) * parts as u128) >> 64;
@@ -66,7 +68,10 @@ fn route(keys: &[ArrayRef], rows: usize, parts: usize) -> Result<Vec<UInt32Array
 /// Splits columns by the hash of `keys`.
 pub(crate) fn split_arrays(keys: &[ArrayRef], columns: &[ArrayRef], parts: usize) -> Result<Vec<Vec<ArrayRef>>> {
     let rows = keys[0].len();
-    route(keys, rows, parts)?.iter().map(|rows| Ok(take_arrays(columns, rows, None)?)).collect()
+    route(keys, rows, parts)?
+        .iter()
+        .map(|rows| Ok(take_arrays(columns, rows, None)?))
+        .collect()
 }
 
 /// Splits a batch by the hash of its first `key_count` columns.

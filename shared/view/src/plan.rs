@@ -7,15 +7,15 @@ use anabranch_catalog::{Diagnostic, Source, ViewDefinition};
 use anabranch_model::columns::timestamp_type;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column as LogicalColumn, DFSchema, Result, TableReference, plan_err};
+use datafusion::common::{Column as LogicalColumn, DFSchema, DataFusionError, Result, TableReference, plan_err};
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 
-use crate::aggregate::{Answer, Class, Slot, Slots, evaluate};
+use crate::aggregate::{Answer, Class, Slot, Slots};
 use crate::describe;
-use crate::expr::{NullCounter, Scope, canonical, plain_type};
+use crate::expr::{ColumnsBy, NullCounter, Scope, canonical, plain_type};
 use crate::keys::can_be_key;
 use crate::sql::{self, Logical};
 use crate::window::{Grid, HOP, Windows};
@@ -75,10 +75,28 @@ pub(crate) struct Evaluated {
 pub(crate) fn compile(definition: &ViewDefinition) -> Result<Plan, Diagnostic> {
     sql::check(definition)?;
     let logical = sql::plan(definition)?;
-    build(definition, &logical).map_err(|e| sql::internal(definition, &e))
+    build(definition, &logical).map_err(|e| match e {
+        Refused::Aggregate(index, e) => sql::in_aggregate(definition, &logical.events, &logical.aggregates[index], &e),
+        Refused::Key(index, reason) => Diagnostic::new(sql::place_of_key(definition, index), reason)
+            .with_hint("group by a part of it, or by a text of it"),
+        Refused::Elsewhere(e) => sql::internal(definition, &e),
+    })
 }
 
-fn build(definition: &ViewDefinition, logical: &Logical) -> Result<Plan> {
+/// Why a plan cannot be compiled, and which part of it.
+enum Refused {
+    Aggregate(usize, DataFusionError),
+    Key(usize, String),
+    Elsewhere(DataFusionError),
+}
+
+impl From<DataFusionError> for Refused {
+    fn from(error: DataFusionError) -> Self {
+        Self::Elsewhere(error)
+    }
+}
+
+fn build(definition: &ViewDefinition, logical: &Logical) -> Result<Plan, Refused> {
     let source = &definition.source;
     let session = sql::session();
     let nulled = NullCounter::default();
@@ -86,24 +104,52 @@ fn build(definition: &ViewDefinition, logical: &Logical) -> Result<Plan> {
     // hop(…) becomes a column of its own.
     let mut hop = None;
     let mut without_hop = |expr: &Expr| replace_hop(expr, &mut hop);
-    let filters = logical.filters.iter().map(&mut without_hop).collect::<Result<Vec<_>>>()?;
-    let groups = logical.groups.iter().map(&mut without_hop).collect::<Result<Vec<_>>>()?;
-    let aggregates = logical.aggregates.iter().map(&mut without_hop).collect::<Result<Vec<_>>>()?;
+    let filters = logical
+        .filters
+        .iter()
+        .map(&mut without_hop)
+        .collect::<Result<Vec<_>>>()?;
+    let groups = logical
+        .groups
+        .iter()
+        .map(&mut without_hop)
+        .collect::<Result<Vec<_>>>()?;
+    let aggregates = logical
+        .aggregates
+        .iter()
+        .map(&mut without_hop)
+        .collect::<Result<Vec<_>>>()?;
     let scope = Scope::new(with_hop_column(&logical.events)?, session, nulled.clone());
     let schema = scope.arrow_schema();
 
     let mut slots = Slots::new(&scope, &source.name, source.event_time.as_deref(), nulled.clone());
-    let (answers, classes): (Vec<_>, Vec<_>) =
-        aggregates.iter().map(|a| slots.add(a)).collect::<Result<Vec<_>>>()?.into_iter().unzip();
+    let mut answers = vec![];
+    let mut classes = vec![];
+    for (index, aggregate) in aggregates.iter().enumerate() {
+        let (answer, class) = slots
+            .add_rehearsed(aggregate)
+            .map_err(|e| Refused::Aggregate(index, e))?;
+        answers.push(answer);
+        classes.push(class);
+    }
     let keys = groups.iter().map(|g| scope.compile(g)).collect::<Result<Vec<_>>>()?;
-    for (key, group) in keys.iter().zip(&logical.groups) {
+    for (index, key) in keys.iter().enumerate() {
         let data_type = key.data_type(schema)?;
         if !can_be_key(&data_type) {
-            return plan_err!("{group} is {data_type} and cannot be grouped by; group by a part of it or a text of it");
+            return Err(Refused::Key(
+                index,
+                format!("a value of type {data_type} cannot be grouped by"),
+            ));
         }
     }
     let (late, early): (Vec<Expr>, Vec<Expr>) = filters.into_iter().partition(reads_hop);
-    let conjunction = |parts: Vec<Expr>| parts.into_iter().reduce(Expr::and).map(|e| scope.compile(&e)).transpose();
+    let conjunction = |parts: Vec<Expr>| {
+        parts
+            .into_iter()
+            .reduce(Expr::and)
+            .map(|e| scope.compile(&e))
+            .transpose()
+    };
     let (early, late) = (conjunction(early)?, conjunction(late)?);
     let hop_time = match &hop {
         Some(windows) => Some((scope.compile(&windows.time)?, windows.grid)),
@@ -112,20 +158,30 @@ fn build(definition: &ViewDefinition, logical: &Logical) -> Result<Plan> {
 
     let Slots { slots, inputs, .. } = slots;
     let texts = Texts {
-        filter: early.iter().chain(&late).map(|e| canonical(e, schema)).collect::<Result<_>>()?,
+        filter: early
+            .iter()
+            .chain(&late)
+            .map(|e| canonical(e, schema, ColumnsBy::Name))
+            .collect::<Result<_>>()?,
         hop: match &hop_time {
-            Some((time, grid)) => Some(format!("{} {grid:?}", canonical(time, schema)?)),
+            Some((time, grid)) => Some(format!("{} {grid:?}", canonical(time, schema, ColumnsBy::Name)?)),
             None => None,
         },
-        keys: keys.iter().map(|e| canonical(e, schema)).collect::<Result<_>>()?,
+        keys: keys
+            .iter()
+            .map(|e| canonical(e, schema, ColumnsBy::Name))
+            .collect::<Result<_>>()?,
     };
     let key_types = keys.iter().map(|k| k.data_type(schema)).collect::<Result<Vec<_>>>()?;
     let inputs = inputs.exprs.into_iter().map(|i| (i.expr, i.predicate)).collect();
     let prepare = prepare_plan(schema, early, late, hop_time, keys, inputs)?;
     let input_columns = prepare.input_columns();
 
-    let mut fields: Vec<Field> =
-        key_types.iter().enumerate().map(|(i, t)| Field::new(format!("key{i}"), t.clone(), true)).collect();
+    let mut fields: Vec<Field> = key_types
+        .iter()
+        .enumerate()
+        .map(|(i, t)| Field::new(format!("key{i}"), t.clone(), true))
+        .collect();
     let mut slot_columns = Vec::with_capacity(slots.len());
     for (number, slot) in slots.iter().enumerate() {
         let from = fields.len();
@@ -135,7 +191,7 @@ fn build(definition: &ViewDefinition, logical: &Logical) -> Result<Plan> {
     let state_schema = Arc::new(Schema::new(fields));
 
     let finalise = finalise_plan(logical, &key_types, &classes, &nulled)?;
-    let hash = describe::hash(source, &texts, &slots, &state_schema, &finalise.text);
+    let hash = describe::hash(source, &texts, &slots, &answers, &state_schema, &finalise.text);
     let description = describe::describe(&describe::Description {
         definition,
         logical,
@@ -148,7 +204,9 @@ fn build(definition: &ViewDefinition, logical: &Logical) -> Result<Plan> {
         output_classes: &finalise.output_classes,
         hash: &hash,
     });
-    let plan = Plan {
+    // Constants that were folded may have counted values that no event has.
+    nulled.reset();
+    Ok(Plan {
         name: definition.name.as_str().into(),
         source: Arc::clone(source),
         hash,
@@ -167,25 +225,7 @@ fn build(definition: &ViewDefinition, logical: &Logical) -> Result<Plan> {
         output_keys: finalise.output_keys,
         description,
         nulled,
-    };
-    rehearse(&plan)?;
-    // Constants that were folded may have counted values that no event has.
-    plan.nulled.reset();
-    Ok(plan)
-}
-
-/// Folds nothing and answers it, since accumulators refuse some of their arguments only when they are made.
-fn rehearse(plan: &Plan) -> Result<()> {
-    for (slot, columns) in plan.slots.iter().zip(&plan.slot_columns) {
-        let state = slot.empty_group()?;
-        let types: Vec<&DataType> = state.iter().map(|c| c.data_type()).collect();
-        let fields = &plan.state_schema.fields()[columns.clone()];
-        if types != fields.iter().map(|f| f.data_type()).collect::<Vec<_>>() {
-            return plan_err!("{} keeps {types:?} but declares {fields:?}", slot.label);
-        }
-        evaluate(slot, &state, &[0])?;
-    }
-    Ok(())
+    })
 }
 
 /// The parts of a plan that its hash is made of, beside slots and schemas.
@@ -199,7 +239,9 @@ pub(crate) struct Texts {
 fn replace_hop(expr: &Expr, hop: &mut Option<Windows>) -> Result<Expr> {
     expr.clone()
         .transform_down(|node| {
-            let Expr::ScalarFunction(call) = &node else { return Ok(Transformed::no(node)) };
+            let Expr::ScalarFunction(call) = &node else {
+                return Ok(Transformed::no(node));
+            };
             if call.func.name() != HOP {
                 return Ok(Transformed::no(node));
             }
@@ -211,18 +253,24 @@ fn replace_hop(expr: &Expr, hop: &mut Option<Windows>) -> Result<Expr> {
                 return plan_err!("a view has at most one hop");
             }
             *hop = Some(windows);
-            Ok(Transformed::yes(Expr::Column(LogicalColumn::new_unqualified(HOP_COLUMN))))
+            Ok(Transformed::yes(Expr::Column(LogicalColumn::new_unqualified(
+                HOP_COLUMN,
+            ))))
         })
         .map(|t| t.data)
 }
 
 fn reads_hop(expr: &Expr) -> bool {
-    expr.column_refs().iter().any(|c| c.relation.is_none() && c.name == HOP_COLUMN)
+    expr.column_refs()
+        .iter()
+        .any(|c| c.relation.is_none() && c.name == HOP_COLUMN)
 }
 
 fn with_hop_column(events: &DFSchema) -> Result<DFSchema> {
-    let mut fields: Vec<(Option<TableReference>, Arc<Field>)> =
-        events.iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
+    let mut fields: Vec<(Option<TableReference>, Arc<Field>)> = events
+        .iter()
+        .map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)))
+        .collect();
     fields.push((None, Arc::new(Field::new(HOP_COLUMN, timestamp_type(), true))));
     DFSchema::new_with_metadata(fields, Default::default())
 }
@@ -250,9 +298,15 @@ fn prepare_plan(
         })
     };
     let keys: Vec<usize> = keys.into_iter().map(&mut add).collect();
-    let inputs: Vec<(usize, bool)> = inputs.into_iter().map(|(expr, predicate)| (add(expr), predicate)).collect();
+    let inputs: Vec<(usize, bool)> = inputs
+        .into_iter()
+        .map(|(expr, predicate)| (add(expr), predicate))
+        .collect();
 
-    let columns = project(schema, distinct.iter().chain(&late).chain(hop.as_ref().map(|(time, _)| time)));
+    let columns = project(
+        schema,
+        distinct.iter().chain(&late).chain(hop.as_ref().map(|(time, _)| time)),
+    );
     let mut fields: Vec<Arc<Field>> = columns.fields().iter().cloned().collect();
     if hop.is_some() {
         fields.push(Arc::new(Field::new(HOP_COLUMN, timestamp_type(), true)));
@@ -262,7 +316,10 @@ fn prepare_plan(
         .into_iter()
         .map(|expr| {
             let reads_hop = collect_columns(&expr).iter().any(|c| c.name() == HOP_COLUMN);
-            Ok(Evaluated { expr: reassign_expr_columns(expr, &expanded)?, expanded: reads_hop })
+            Ok(Evaluated {
+                expr: reassign_expr_columns(expr, &expanded)?,
+                expanded: reads_hop,
+            })
         })
         .collect::<Result<Vec<_>>>()?;
     let hop = match hop {
@@ -270,14 +327,28 @@ fn prepare_plan(
         None => None,
     };
     let hop_filter = late.map(|expr| reassign_expr_columns(expr, &expanded)).transpose()?;
-    Ok(PreparePlan { filter, columns, hop, expanded, hop_filter, exprs, keys, inputs })
+    Ok(PreparePlan {
+        filter,
+        columns,
+        hop,
+        expanded,
+        hop_filter,
+        exprs,
+        keys,
+        inputs,
+    })
 }
 
 /// The event columns that expressions read, in schema order.
 fn project<'e>(schema: &Schema, exprs: impl IntoIterator<Item = &'e Arc<dyn PhysicalExpr>>) -> SchemaRef {
-    let read: BTreeSet<usize> =
-        exprs.into_iter().flat_map(|e| collect_columns(e).into_iter().map(|c| c.index())).collect();
-    let fields = read.into_iter().map(|i| schema.field(i)).filter(|f| f.name() != HOP_COLUMN);
+    let read: BTreeSet<usize> = exprs
+        .into_iter()
+        .flat_map(|e| collect_columns(e).into_iter().map(|c| c.index()))
+        .collect();
+    let fields = read
+        .into_iter()
+        .map(|i| schema.field(i))
+        .filter(|f| f.name() != HOP_COLUMN);
     Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))
 }
 
@@ -316,7 +387,10 @@ fn finalise_plan(
         .iter()
         .enumerate()
         .map(|(i, (qualifier, field))| {
-            let data_type = key_types.get(i).cloned().unwrap_or_else(|| plain_type(field.data_type()));
+            let data_type = key_types
+                .get(i)
+                .cloned()
+                .unwrap_or_else(|| plain_type(field.data_type()));
             (qualifier.cloned(), Arc::new(Field::new(field.name(), data_type, true)))
         })
         .collect();
@@ -326,10 +400,14 @@ fn finalise_plan(
     let compile = |expr: &Expr| scope.compile(&sql::coerce(expr.clone(), scope.df_schema())?);
 
     let having = logical.having.iter().map(compile).collect::<Result<Vec<_>>>()?;
-    let outputs = logical.outputs.iter().map(|(_, e)| compile(e)).collect::<Result<Vec<_>>>()?;
+    let outputs = logical
+        .outputs
+        .iter()
+        .map(|(_, e)| compile(e))
+        .collect::<Result<Vec<_>>>()?;
     let mut text = String::new();
     for expr in having.iter().chain(&outputs) {
-        text.push_str(&canonical(expr, schema)?);
+        text.push_str(&canonical(expr, schema, ColumnsBy::Position)?);
         text.push('\n');
     }
     let mut output_fields: Vec<Field> = vec![];
@@ -339,7 +417,10 @@ fn finalise_plan(
         if output_fields.iter().any(|f| f.name() == name) {
             return plan_err!("two output columns are named `{name}`; give one an alias");
         }
-        debug_assert_eq!(plain_type(&logical_expr.get_type(scope.df_schema())?), expr.data_type(schema)?);
+        debug_assert_eq!(
+            plain_type(&logical_expr.get_type(scope.df_schema())?),
+            expr.data_type(schema)?
+        );
         output_fields.push(Field::new(name, expr.data_type(schema)?, true));
         output_classes.push(class_of(expr, key_types.len(), classes)?);
         if let Some(column) = expr.downcast_ref::<Column>()
@@ -348,7 +429,13 @@ fn finalise_plan(
             output_keys.push((name.clone(), column.index()));
         }
     }
-    text.push_str(&logical.outputs.iter().map(|(name, _)| format!("{name:?}\n")).collect::<String>());
+    text.push_str(
+        &logical
+            .outputs
+            .iter()
+            .map(|(name, _)| format!("{name:?}\n"))
+            .collect::<String>(),
+    );
     Ok(FinalisePlan {
         answer_schema: Arc::new(schema.clone()),
         having,

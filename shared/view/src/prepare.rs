@@ -18,7 +18,10 @@ impl Plan {
         let mask = match &plan.filter {
             Some((filter, columns)) => {
                 let batch = self.project(events, columns)?;
-                let mask = filter.evaluate(&batch).and_then(|v| v.into_array(batch.num_rows())).during(&self.name, "WHERE")?;
+                let mask = filter
+                    .evaluate(&batch)
+                    .and_then(|v| v.into_array(batch.num_rows()))
+                    .during(&self.name, "WHERE")?;
                 Some(truth(mask.as_boolean()))
             }
             None => None,
@@ -42,7 +45,9 @@ impl Plan {
         let mut columns = Vec::with_capacity(schema.fields().len());
         for field in schema.fields() {
             let name = field.name();
-            let column = events.column_by_name(name).ok_or_else(|| unusable(name, "it is not there".into()))?;
+            let column = events
+                .column_by_name(name)
+                .ok_or_else(|| unusable(name, "it is not there".into()))?;
             if column.data_type() == field.data_type() {
                 columns.push(Arc::clone(column));
             } else {
@@ -70,15 +75,23 @@ impl PreparePlan {
         let count = origins.len();
         // Only what reads the window besides other columns needs those expanded.
         let only_window = |i: usize| {
-            self.exprs[i].expr.downcast_ref::<datafusion::physical_expr::expressions::Column>().is_some()
+            self.exprs[i]
+                .expr
+                .downcast_ref::<datafusion::physical_expr::expressions::Column>()
+                .is_some()
         };
-        let expanded = if self.hop_filter.is_some() || (0..self.exprs.len()).any(|i| self.exprs[i].expanded && !only_window(i)) {
-            let mut columns = rows.columns().iter().map(|c| take(c, &origins, None)).collect::<Result<Vec<_>, _>>()?;
-            columns.push(Arc::clone(&windows));
-            Some(RecordBatch::try_new(Arc::clone(&self.expanded), columns)?)
-        } else {
-            None
-        };
+        let expanded =
+            if self.hop_filter.is_some() || (0..self.exprs.len()).any(|i| self.exprs[i].expanded && !only_window(i)) {
+                let mut columns = rows
+                    .columns()
+                    .iter()
+                    .map(|c| take(c, &origins, None))
+                    .collect::<Result<Vec<_>, _>>()?;
+                columns.push(Arc::clone(&windows));
+                Some(RecordBatch::try_new(Arc::clone(&self.expanded), columns)?)
+            } else {
+                None
+            };
         let mut evaluated = Vec::with_capacity(self.exprs.len());
         for (i, expr) in self.exprs.iter().enumerate() {
             evaluated.push(match (&expanded, expr.expanded) {
@@ -104,8 +117,16 @@ impl PreparePlan {
     fn gather(&self, evaluated: Vec<ArrayRef>, rows: usize) -> Result<Prepared> {
         let keys = self.keys.iter().map(|&i| normalise_floats(&evaluated[i])).collect();
         let inputs = self.inputs.iter().map(|&(i, predicate)| {
-            if predicate { Arc::new(truth(evaluated[i].as_boolean())) } else { Arc::clone(&evaluated[i]) }
+            if predicate {
+                Arc::new(truth(evaluated[i].as_boolean()))
+            } else {
+                Arc::clone(&evaluated[i])
+            }
         });
-        Ok(Prepared { keys, inputs: inputs.collect(), rows })
+        Ok(Prepared {
+            keys,
+            inputs: inputs.collect(),
+            rows,
+        })
     }
 }

@@ -36,7 +36,9 @@ impl View {
     /// # Errors
     /// Place, reason, and what to write instead, for whatever is unsupported.
     pub fn compile(definition: &ViewDefinition) -> Result<Self, Diagnostic> {
-        Ok(Self { plan: Arc::new(plan::compile(definition)?) })
+        Ok(Self {
+            plan: Arc::new(plan::compile(definition)?),
+        })
     }
 
     /// SQL name of the view.
@@ -191,6 +193,9 @@ impl View {
 
 impl std::fmt::Debug for View {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("View").field("name", &self.plan.name).field("hash", &self.plan.hash).finish_non_exhaustive()
+        f.debug_struct("View")
+            .field("name", &self.plan.name)
+            .field("hash", &self.plan.hash)
+            .finish_non_exhaustive()
     }
 }

@@ -29,7 +29,11 @@ impl Case {
     }
 
     fn with_oracle(keys: usize, query: &str, oracle: &str) -> Self {
-        Self { view: compile(query), oracle: oracle.into(), keys }
+        Self {
+            view: compile(query),
+            oracle: oracle.into(),
+            keys,
+        }
     }
 }
 
@@ -110,11 +114,14 @@ static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
 fn row() -> impl Strategy<Value = Row> {
     let text = || proptest::option::weighted(0.85, "[a-c]{0,2}");
     let float = || {
-        proptest::option::weighted(0.85, prop_oneof![
-            8 => (-800_i32..800).prop_map(|v| f64::from(v) / 8.0),
-            1 => Just(0.0),
-            1 => Just(-0.0),
-        ])
+        proptest::option::weighted(
+            0.85,
+            prop_oneof![
+                8 => (-800_i32..800).prop_map(|v| f64::from(v) / 8.0),
+                1 => Just(0.0),
+                1 => Just(-0.0),
+            ],
+        )
     };
     let first = (
         // Seconds around the epoch, so that windows before 1970 are met, with ties.
@@ -135,7 +142,19 @@ fn row() -> impl Strategy<Value = Row> {
         proptest::option::weighted(0.85, proptest::collection::vec("[a-b]", 0..3)),
     );
     (first, second).prop_map(|((time, g, h, i, j, x), (y, d, w, s, b, day, tags))| Row {
-        time, g, h, i, j, x, y, d, w, s, b, day, tags,
+        time,
+        g,
+        h,
+        i,
+        j,
+        x,
+        y,
+        d,
+        w,
+        s,
+        b,
+        day,
+        tags,
     })
 }
 
@@ -144,7 +163,10 @@ struct Choices(u64);
 
 impl Choices {
     fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % n.max(1)
     }
 }
@@ -164,9 +186,16 @@ fn through_parquet(batch: &RecordBatch) -> RecordBatch {
     let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
     writer.write(batch).unwrap();
     writer.close().unwrap();
-    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).unwrap().build().unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes))
+        .unwrap()
+        .build()
+        .unwrap();
     let batches: Vec<RecordBatch> = reader.map(Result::unwrap).collect();
-    if batches.is_empty() { batch.clone() } else { concat_batches(&batches[0].schema(), &batches).unwrap() }
+    if batches.is_empty() {
+        batch.clone()
+    } else {
+        concat_batches(&batches[0].schema(), &batches).unwrap()
+    }
 }
 
 /// Answers by a random route: rows into batches in any order, batches into parts, states through encodings, routed again,
@@ -246,7 +275,10 @@ fn an_empty_table_has_no_groups_and_one_global_answer() {
         let state = case.view.aggregator().unwrap().emit().unwrap();
         assert_eq!(state.num_rows(), 0);
         assert_eq!(state.schema(), case.view.state_schema());
-        assert_eq!(case.view.finalise(&state).unwrap().num_rows(), usize::from(case.view.key_count() == 0));
+        assert_eq!(
+            case.view.finalise(&state).unwrap().num_rows(),
+            usize::from(case.view.key_count() == 0)
+        );
     }
 }
 
@@ -279,8 +311,13 @@ fn the_same_rows_give_the_same_bytes() {
 
 #[test]
 fn parts_are_the_same_for_events_and_state_and_stay_so() {
-    let rows: Vec<Row> =
-        (0..1000).map(|n| Row { g: Some(format!("g{n}")), h: Some(n), ..Row::default() }).collect();
+    let rows: Vec<Row> = (0..1000)
+        .map(|n| Row {
+            g: Some(format!("g{n}")),
+            h: Some(n),
+            ..Row::default()
+        })
+        .collect();
     let batch = events(&rows);
     let view = compile("SELECT g, h, count(*) AS n FROM e GROUP BY g, h");
     let parts = view.split(view.prepare(&batch).unwrap(), 4).unwrap();
@@ -292,7 +329,11 @@ fn parts_are_the_same_for_events_and_state_and_stay_so() {
         aggregator.fold(part).unwrap();
         let folded = view.sort_state(&aggregator.emit().unwrap()).unwrap();
         assert_eq!(folded, view.sort_state(state).unwrap());
-        assert!((150..350).contains(&part.rows), "parts of {} rows are uneven", part.rows);
+        assert!(
+            (150..350).contains(&part.rows),
+            "parts of {} rows are uneven",
+            part.rows
+        );
     }
     // Spilled files outlive a process: the routing of these keys must never change.
     let sizes: Vec<usize> = parts.iter().map(|p| p.rows).collect();

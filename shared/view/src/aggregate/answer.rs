@@ -6,8 +6,7 @@ use arrow::array::{
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{
-    ArrowNativeTypeOp, ArrowPrimitiveType, DataType, Decimal128Type, Decimal256Type, Int64Type, UInt64Type,
-    i256,
+    ArrowNativeTypeOp, ArrowPrimitiveType, DataType, Decimal128Type, Decimal256Type, Int64Type, UInt64Type, i256,
 };
 use datafusion::common::{Result, exec_err, not_impl_err};
 use datafusion::logical_expr::EmitTo;
@@ -20,26 +19,65 @@ use crate::expr::NullCounter;
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
     /// The slot's state, which is its result.
-    State { slot: usize },
+    State {
+        slot: usize,
+    },
     /// The slot's result, of this type.
-    Slot { slot: usize, data_type: DataType },
+    Slot {
+        slot: usize,
+        data_type: DataType,
+    },
     /// An exact sum in the type that SQL gives it; NULL and counted where it does not fit.
-    Sum { slot: usize, to: DataType, nulled: NullCounter },
+    Sum {
+        slot: usize,
+        to: DataType,
+        nulled: NullCounter,
+    },
     /// An exact sum divided by a count.
-    Mean { sum: usize, count: usize, to: DataType, nulled: NullCounter },
-    DistinctCount { slot: usize },
+    Mean {
+        sum: usize,
+        count: usize,
+        to: DataType,
+        nulled: NullCounter,
+    },
+    DistinctCount {
+        slot: usize,
+    },
     /// An aggregation over the distinct values.
-    Distinct { slot: usize, inner: Vec<Slot>, answer: Box<Answer> },
+    Distinct {
+        slot: usize,
+        inner: Vec<Slot>,
+        answer: Box<Answer>,
+    },
 }
 
 impl Answer {
+    /// Two answers with the same text compute the same from the same slots.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::State { slot } => format!("state {slot}"),
+            Self::Slot { slot, data_type } => format!("slot {slot} as {data_type}"),
+            Self::Sum { slot, to, .. } => format!("sum {slot} as {to}"),
+            Self::Mean { sum, count, to, .. } => format!("mean {sum} / {count} as {to}"),
+            Self::DistinctCount { slot } => format!("length {slot}"),
+            Self::Distinct { slot, inner, answer } => {
+                let inner: Vec<&str> = inner.iter().map(|s| s.text.as_str()).collect();
+                format!("over {slot}: {} of {}", answer.text(), inner.join("; "))
+            }
+        }
+    }
+
     /// The values, one per group, from the result of every slot.
     pub(crate) fn compute(&self, results: &[ArrayRef]) -> Result<ArrayRef> {
         match self {
             Self::State { slot } => Ok(Arc::clone(&results[*slot])),
             Self::Slot { slot, data_type } => {
                 let result = &results[*slot];
-                if result.data_type() == data_type { Ok(Arc::clone(result)) } else { Ok(cast(result, data_type)?) }
+                if result.data_type() == data_type {
+                    Ok(Arc::clone(result))
+                } else {
+                    Ok(cast(result, data_type)?)
+                }
             }
             Self::Sum { slot, to, nulled } => narrow(&results[*slot], to, nulled),
             Self::Mean { sum, count, to, nulled } => mean(&results[*sum], &results[*count], to, nulled),
@@ -114,12 +152,18 @@ fn mean(sums: &ArrayRef, counts: &ArrayRef, to: &DataType, nulled: &NullCounter)
             let sums = sums.as_primitive::<Decimal128Type>();
             // Both are exact until here, so the quotient is the same whatever the order of merging.
             #[expect(clippy::cast_precision_loss)]
-            let means = sums.iter().zip(counts).map(|(sum, &count)| Some(sum? as f64 / count as f64));
+            let means = sums
+                .iter()
+                .zip(counts)
+                .map(|(sum, &count)| Some(sum? as f64 / count as f64));
             Ok(Arc::new(means.collect::<Float64Array>()))
         }
         (DataType::Decimal128(_, _), DataType::Duration(_)) => {
             let sums = sums.as_primitive::<Decimal128Type>();
-            let means = sums.iter().zip(counts).map(|(sum, &count)| i64::try_from(sum? / i128::from(count)).ok());
+            let means = sums
+                .iter()
+                .zip(counts)
+                .map(|(sum, &count)| i64::try_from(sum? / i128::from(count)).ok());
             Ok(cast(&(Arc::new(means.collect::<Int64Array>()) as ArrayRef), to)?)
         }
         (from, DataType::Decimal128(precision, scale)) => {
@@ -163,7 +207,10 @@ impl ScaledMean for Decimal256Array {
     fn scaled_mean(&self, counts: &[i64], more_digits: i8) -> Decimal256Array {
         let factor = i256::from_i128(10).pow_wrapping(u32::try_from(more_digits.max(0)).unwrap_or(0));
         let means = self.iter().zip(counts).map(|(sum, &count)| {
-            sum?.mul_checked(factor).ok()?.div_checked(i256::from_i128(i128::from(count))).ok()
+            sum?.mul_checked(factor)
+                .ok()?
+                .div_checked(i256::from_i128(i128::from(count)))
+                .ok()
         });
         means.collect::<Decimal256Array>()
     }

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use arrow::array::Array;
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::{Column as LogicalColumn, Result, plan_err};
@@ -12,10 +13,10 @@ use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 
 use anabranch_model::columns;
 
-use super::answer::Answer;
-use super::slot::{Slot, SlotKind, wide_sum_type};
 use super::Class;
-use crate::expr::{NullCounter, Scope, canonical};
+use super::answer::Answer;
+use super::slot::{Slot, SlotKind, evaluate, wide_sum_type};
+use crate::expr::{ColumnsBy, NullCounter, Scope, canonical};
 
 /// What the aggregates of a view read of each row, every distinct expression once.
 #[derive(Default)]
@@ -32,7 +33,10 @@ pub(crate) struct Input {
 
 impl Inputs {
     fn add(&mut self, expr: Arc<dyn PhysicalExpr>, predicate: bool) -> usize {
-        let known = self.exprs.iter().position(|i| i.predicate == predicate && i.expr.eq(&expr));
+        let known = self
+            .exprs
+            .iter()
+            .position(|i| i.predicate == predicate && i.expr.eq(&expr));
         known.unwrap_or_else(|| {
             self.exprs.push(Input { expr, predicate });
             self.exprs.len() - 1
@@ -60,7 +64,30 @@ struct Arg {
 
 impl<'a> Slots<'a> {
     pub(crate) fn new(scope: &'a Scope<'a>, table: &'a str, event_time: Option<&'a str>, nulled: NullCounter) -> Self {
-        Self { slots: vec![], inputs: Inputs::default(), scope, table, event_time, nulled }
+        Self {
+            slots: vec![],
+            inputs: Inputs::default(),
+            scope,
+            table,
+            event_time,
+            nulled,
+        }
+    }
+
+    /// [`Slots::add`], and tries out what it added: accumulators refuse some of their arguments only when they are made.
+    pub(crate) fn add_rehearsed(&mut self, call: &Expr) -> Result<(Answer, Class)> {
+        let known = self.slots.len();
+        let answer = self.add(call)?;
+        for slot in &self.slots[known..] {
+            let state = slot.empty_group()?;
+            let kept: Vec<&DataType> = state.iter().map(|column| column.data_type()).collect();
+            let fields = slot.state_fields(0)?;
+            if kept != fields.iter().map(Field::data_type).collect::<Vec<_>>() {
+                return plan_err!("{} keeps {kept:?} where it declares {fields:?}", slot.label);
+            }
+            evaluate(slot, &state, &[0])?;
+        }
+        Ok(answer)
     }
 
     /// Compiles one aggregate call over events: adds what it needs, and says how it is answered.
@@ -68,19 +95,35 @@ impl<'a> Slots<'a> {
         let Expr::AggregateFunction(AggregateFunction { func, params }) = call else {
             return plan_err!("{call} is not an aggregate");
         };
-        let AggregateFunctionParams { args, distinct, filter, order_by, null_treatment } = params;
+        let AggregateFunctionParams {
+            args,
+            distinct,
+            filter,
+            order_by,
+            null_treatment,
+        } = params;
         let filter = match filter {
             Some(filter) => Some(self.filter(filter)?),
             None => None,
         };
         let name = func.name();
         if name == "count" && !distinct && args.iter().all(is_constant) {
-            return Ok((Answer::State { slot: self.count_rows(filter) }, Class::Exact));
+            return Ok((
+                Answer::State {
+                    slot: self.count_rows(filter),
+                },
+                Class::Exact,
+            ));
         }
         let distinct = *distinct && !matches!(name, "min" | "max");
         if distinct {
-            let [arg] = args.as_slice() else { return plan_err!("{name}(DISTINCT …) takes one argument") };
+            let [arg] = args.as_slice() else {
+                return plan_err!("{name}(DISTINCT …) takes one argument");
+            };
             return self.distinct(func, arg, filter);
+        }
+        if name == "approx_distinct" && args[0].get_type(self.scope.df_schema())?.is_floating() {
+            return plan_err!("approx_distinct of floats is not supported; cast them to DECIMAL or TEXT");
         }
         match name {
             "sum" => {
@@ -92,15 +135,26 @@ impl<'a> Slots<'a> {
             "avg" => {
                 let arg = self.exact_arg(&args[0])?;
                 if wide_sum_type(&arg.data_type).is_some() {
-                    return Ok((self.mean(&arg, args[0].get_type(self.scope.df_schema())?, filter)?, Class::Float));
+                    return Ok((
+                        self.mean(&arg, args[0].get_type(self.scope.df_schema())?, filter)?,
+                        Class::Float,
+                    ));
                 }
             }
             "min" | "max" => {
                 let arg = self.arg(&args[0])?;
                 if arg.data_type.is_floating() {
                     let greatest = name == "max";
-                    let kind = SlotKind::FloatExtreme { data_type: arg.data_type.clone(), greatest };
-                    return Ok((Answer::State { slot: self.slot(name, kind, &[arg], filter) }, Class::Exact));
+                    let kind = SlotKind::FloatExtreme {
+                        data_type: arg.data_type.clone(),
+                        greatest,
+                    };
+                    return Ok((
+                        Answer::State {
+                            slot: self.slot(name, kind, &[arg], filter),
+                        },
+                        Class::Exact,
+                    ));
                 }
             }
             _ => {}
@@ -112,15 +166,19 @@ impl<'a> Slots<'a> {
 
     fn filter(&mut self, predicate: &Expr) -> Result<(usize, String)> {
         let expr = self.scope.compile(predicate)?;
-        let text = canonical(&expr, self.scope.arrow_schema())?;
+        let text = canonical(&expr, self.scope.arrow_schema(), ColumnsBy::Name)?;
         Ok((self.inputs.add(expr, true), text))
     }
 
     fn arg(&mut self, expr: &Expr) -> Result<Arg> {
         let expr = self.scope.compile(expr)?;
         let data_type = expr.data_type(self.scope.arrow_schema())?;
-        let text = canonical(&expr, self.scope.arrow_schema())?;
-        Ok(Arg { input: self.inputs.add(expr, false), data_type, text })
+        let text = canonical(&expr, self.scope.arrow_schema(), ColumnsBy::Name)?;
+        Ok(Arg {
+            input: self.inputs.add(expr, false),
+            data_type,
+            text,
+        })
     }
 
     /// An argument of sum or avg before the planner's cast to a float: integers as BIGINT, spans of time as microseconds.
@@ -128,7 +186,11 @@ impl<'a> Slots<'a> {
         let schema = self.scope.df_schema();
         let inner = match expr {
             Expr::Cast(Cast { expr: inner, field }) if field.data_type().is_floating() => {
-                if inner.get_type(schema)?.is_integer() { inner.as_ref() } else { expr }
+                if inner.get_type(schema)?.is_integer() {
+                    inner.as_ref()
+                } else {
+                    expr
+                }
             }
             _ => expr,
         };
@@ -162,7 +224,9 @@ impl<'a> Slots<'a> {
             SlotKind::Distinct(_) => "distinct values".to_string(),
             SlotKind::Function(function) => format!("datafusion {}", function.fun().name()),
         };
-        let filter_text = filter.as_ref().map_or(String::new(), |(_, text)| format!(" filter {text}"));
+        let filter_text = filter
+            .as_ref()
+            .map_or(String::new(), |(_, text)| format!(" filter {text}"));
         let text = format!("{what}({arguments}){filter_text}");
         if let Some(known) = self.slots.iter().position(|s| s.text == text) {
             return known;
@@ -170,7 +234,14 @@ impl<'a> Slots<'a> {
         let filter = filter.map(|(input, _)| input);
         let arg_types = args.iter().map(|a| a.data_type.clone()).collect();
         let args = args.iter().map(|a| a.input).collect();
-        self.slots.push(Slot { label: label.into(), kind, args, arg_types, filter, text });
+        self.slots.push(Slot {
+            label: label.into(),
+            kind,
+            args,
+            arg_types,
+            filter,
+            text,
+        });
         self.slots.len() - 1
     }
 
@@ -187,28 +258,38 @@ impl<'a> Slots<'a> {
             _ => return Ok(None),
         };
         if wide_sum_type(&arg.data_type).is_none() {
-            return plan_err!("the sum of {} could overflow; cast it to a narrower DECIMAL", arg.data_type);
+            return plan_err!(
+                "the sum of {} could overflow; cast it to a narrower DECIMAL",
+                arg.data_type
+            );
         }
         let kind = SlotKind::WideSum(arg.data_type.clone());
         let slot = self.slot("sum", kind, std::slice::from_ref(arg), filter);
-        Ok(Some(Answer::Sum { slot, to, nulled: self.nulled.clone() }))
+        Ok(Some(Answer::Sum {
+            slot,
+            to,
+            nulled: self.nulled.clone(),
+        }))
     }
 
     fn mean(&mut self, arg: &Arg, planned: DataType, filter: Option<(usize, String)>) -> Result<Answer> {
         let to = match &arg.data_type {
-            DataType::Decimal128(precision, scale) => {
-                DataType::Decimal128(38.min(precision + 4), 38.min(scale + 4))
-            }
-            DataType::Decimal256(precision, scale) => {
-                DataType::Decimal256(76.min(precision + 4), 76.min(scale + 4))
-            }
+            DataType::Decimal128(precision, scale) => DataType::Decimal128(38.min(precision + 4), 38.min(scale + 4)),
+            DataType::Decimal256(precision, scale) => DataType::Decimal256(76.min(precision + 4), 76.min(scale + 4)),
             _ if matches!(planned, DataType::Duration(_)) => planned,
             _ => DataType::Float64,
         };
         let kind = SlotKind::WideSum(arg.data_type.clone());
         let sum = self.slot("sum", kind, std::slice::from_ref(arg), filter.clone());
-        let count = self.datafusion_slot(&count_udaf(), std::slice::from_ref(arg), &[], &[], false, filter)?.0;
-        Ok(Answer::Mean { sum, count, to, nulled: self.nulled.clone() })
+        let count = self
+            .datafusion_slot(&count_udaf(), std::slice::from_ref(arg), &[], &[], false, filter)?
+            .0;
+        Ok(Answer::Mean {
+            sum,
+            count,
+            to,
+            nulled: self.nulled.clone(),
+        })
     }
 
     /// `f(DISTINCT x)` keeps the distinct values; the answer folds them into an inner aggregation.
@@ -218,7 +299,11 @@ impl<'a> Slots<'a> {
         arg: &Expr,
         filter: Option<(usize, String)>,
     ) -> Result<(Answer, Class)> {
-        let arg = if func.name() == "count" { self.arg(arg)? } else { self.exact_arg(arg)? };
+        let arg = if func.name() == "count" {
+            self.arg(arg)?
+        } else {
+            self.exact_arg(arg)?
+        };
         if !crate::keys::can_be_key(&arg.data_type) {
             return plan_err!("DISTINCT over {} is not supported", arg.data_type);
         }
@@ -227,7 +312,11 @@ impl<'a> Slots<'a> {
         if func.name() == "count" {
             return Ok((Answer::DistinctCount { slot }, Class::Exact));
         }
-        let value = Arg { input: 0, data_type: arg.data_type.clone(), text: "value".into() };
+        let value = Arg {
+            input: 0,
+            data_type: arg.data_type.clone(),
+            text: "value".into(),
+        };
         let mut inner = Slots::new(self.scope, self.table, None, self.nulled.clone());
         let (answer, class) = match (func.name(), wide_sum_type(&value.data_type)) {
             ("sum", Some(_)) => match inner.exact_sum(&value, None)? {
@@ -244,7 +333,14 @@ impl<'a> Slots<'a> {
                 (Answer::Slot { slot, data_type }, Class::Float)
             }
         };
-        Ok((Answer::Distinct { slot, inner: inner.slots, answer: Box::new(answer) }, class))
+        Ok((
+            Answer::Distinct {
+                slot,
+                inner: inner.slots,
+                answer: Box::new(answer),
+            },
+            class,
+        ))
     }
 
     /// The order of first_value and last_value: as written, else event time; then partition and offset, so that there
@@ -282,12 +378,21 @@ impl<'a> Slots<'a> {
         } else {
             args.len()
         };
-        let constants = args[parameters..].iter().map(|a| self.scope.compile(a)).collect::<Result<Vec<_>>>()?;
-        let args = args[..parameters].iter().map(|a| self.arg(a)).collect::<Result<Vec<_>>>()?;
+        let constants = args[parameters..]
+            .iter()
+            .map(|a| self.scope.compile(a))
+            .collect::<Result<Vec<_>>>()?;
+        let args = args[..parameters]
+            .iter()
+            .map(|a| self.arg(a))
+            .collect::<Result<Vec<_>>>()?;
         let mut order = Vec::with_capacity(order_by.len());
         // WITHIN GROUP (ORDER BY x) repeats the argument; its direction alone matters.
         for sort in order_by {
-            let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
+            let options = SortOptions {
+                descending: !sort.asc,
+                nulls_first: sort.nulls_first,
+            };
             order.push((self.arg(&sort.expr)?, options));
         }
         let (slot, data_type) = self.datafusion_slot(func, &args, &constants, &order, ignore_nulls, filter)?;
@@ -306,12 +411,18 @@ impl<'a> Slots<'a> {
     ) -> Result<(usize, DataType)> {
         let name = func.name();
         let read: Vec<Arg> = args.iter().chain(order.iter().map(|(arg, _)| arg)).cloned().collect();
-        let fields: Vec<Field> =
-            read.iter().enumerate().map(|(i, a)| Field::new(format!("a{i}"), a.data_type.clone(), true)).collect();
+        let fields: Vec<Field> = read
+            .iter()
+            .enumerate()
+            .map(|(i, a)| Field::new(format!("a{i}"), a.data_type.clone(), true))
+            .collect();
         let column = |i: usize| Arc::new(Column::new(&format!("a{i}"), i)) as Arc<dyn PhysicalExpr>;
         let mut parameters: Vec<Arc<dyn PhysicalExpr>> = (0..args.len()).map(column).collect();
         parameters.extend(constants.iter().cloned());
-        let sorts = order.iter().enumerate().map(|(i, (_, options))| PhysicalSortExpr::new(column(args.len() + i), *options));
+        let sorts = order
+            .iter()
+            .enumerate()
+            .map(|(i, (_, options))| PhysicalSortExpr::new(column(args.len() + i), *options));
         let function = AggregateExprBuilder::new(Arc::clone(func), parameters)
             .schema(Arc::new(Schema::new(fields)))
             .order_by(sorts.collect())
@@ -319,18 +430,31 @@ impl<'a> Slots<'a> {
             .alias(name)
             .build()?;
         let data_type = function.field().data_type().clone();
-        let constants = constants.iter().map(|c| format!("{:?}", c.downcast_ref::<Literal>().map(Literal::value)));
+        let constants = constants
+            .iter()
+            .map(|c| format!("{:?}", c.downcast_ref::<Literal>().map(Literal::value)));
         let text: Vec<String> = read
             .iter()
             .map(|a| a.text.clone())
             .chain(constants)
-            .chain(order.iter().map(|(_, o)| format!("descending {} nulls_first {}", o.descending, o.nulls_first)))
+            .chain(
+                order
+                    .iter()
+                    .map(|(_, o)| format!("descending {} nulls_first {}", o.descending, o.nulls_first)),
+            )
             .chain(ignore_nulls.then(|| "ignore nulls".to_string()))
             .collect();
         // WITHIN GROUP of a percentile is its argument again and not read a second time.
-        let read = if name.starts_with("approx_percentile") { args.to_vec() } else { read };
+        let read = if name.starts_with("approx_percentile") {
+            args.to_vec()
+        } else {
+            read
+        };
         let kind = SlotKind::Function(Box::new(function));
-        Ok((self.slot_with_text(name, kind, &read, filter, &text.join(", ")), data_type))
+        Ok((
+            self.slot_with_text(name, kind, &read, filter, &text.join(", ")),
+            data_type,
+        ))
     }
 }
 

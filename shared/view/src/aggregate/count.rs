@@ -41,7 +41,10 @@ impl GroupsAccumulator for CountRows {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        Ok(Arc::new(Int64Array::new(emit_to.take_needed(&mut self.counts).into(), None)))
+        Ok(Arc::new(Int64Array::new(
+            emit_to.take_needed(&mut self.counts).into(),
+            None,
+        )))
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {

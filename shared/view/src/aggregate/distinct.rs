@@ -1,8 +1,6 @@
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, ListArray, UInt32Array, UInt64Array, new_empty_array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, UInt32Array, UInt64Array, new_empty_array};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::{filter as keep, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, UInt64Type};
@@ -38,11 +36,17 @@ impl DistinctValues {
             Field::new("value", data_type.clone(), true),
         ]);
         let pairs = new_group_values(Arc::new(schema), &GroupOrdering::None)?;
-        Ok(Self { item: item_field(data_type), pairs, groups: 0, ids: vec![] })
+        Ok(Self {
+            item: item_field(data_type),
+            pairs,
+            groups: 0,
+            ids: vec![],
+        })
     }
 
     fn insert(&mut self, groups: UInt64Array, values: &ArrayRef) -> Result<()> {
-        self.pairs.intern(&[Arc::new(groups), normalise_floats(values)], &mut self.ids)
+        self.pairs
+            .intern(&[Arc::new(groups), normalise_floats(values)], &mut self.ids)
     }
 
     fn lists(&mut self) -> Result<ListArray> {

@@ -20,33 +20,40 @@ where
     T::Native: ArrowNativeTypeOp,
 {
     pub(crate) fn new(greatest: bool) -> Self {
-        Self { greatest, values: vec![], seen: vec![] }
+        Self {
+            greatest,
+            values: vec![],
+            seen: vec![],
+        }
     }
 
     fn take_in(&mut self, group: usize, value: T::Native) {
         // The array was normalised, so that the total order has one NaN, above all else, and one zero.
         let better = !self.seen[group]
-            || if self.greatest { value.is_gt(self.values[group]) } else { value.is_lt(self.values[group]) };
+            || if self.greatest {
+                value.is_gt(self.values[group])
+            } else {
+                value.is_lt(self.values[group])
+            };
         if better {
             self.values[group] = value;
             self.seen[group] = true;
         }
     }
 
-    fn take_all(
-        &mut self,
-        array: &ArrayRef,
-        groups: &[usize],
-        filter: Option<&BooleanArray>,
-        total_groups: usize,
-    ) {
+    fn take_all(&mut self, array: &ArrayRef, groups: &[usize], filter: Option<&BooleanArray>, total_groups: usize) {
         self.values.resize(total_groups, T::default_value());
         self.seen.resize(total_groups, false);
         let array = crate::keys::normalise_floats(array);
         let array = array.as_primitive::<T>();
         match selected(array.nulls(), filter) {
-            None => groups.iter().zip(array.values()).for_each(|(&group, &value)| self.take_in(group, value)),
-            Some(rows) => rows.valid_indices().for_each(|row| self.take_in(groups[row], array.value(row))),
+            None => groups
+                .iter()
+                .zip(array.values())
+                .for_each(|(&group, &value)| self.take_in(group, value)),
+            Some(rows) => rows
+                .valid_indices()
+                .for_each(|row| self.take_in(groups[row], array.value(row))),
         }
     }
 }
@@ -74,7 +81,10 @@ where
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
         let values = emit_to.take_needed(&mut self.values);
         let seen = emit_to.take_needed(&mut self.seen);
-        Ok(Arc::new(PrimitiveArray::<T>::new(values.into(), Some(NullBuffer::from(seen)))))
+        Ok(Arc::new(PrimitiveArray::<T>::new(
+            values.into(),
+            Some(NullBuffer::from(seen)),
+        )))
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {

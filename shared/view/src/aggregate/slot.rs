@@ -4,8 +4,8 @@ use arrow::datatypes::{
     DataType, Decimal128Type, Decimal256Type, Field, Float16Type, Float32Type, Float64Type, Int64Type, UInt64Type, i256,
 };
 use datafusion::common::{Result, not_impl_err};
-use datafusion::physical_expr::GroupsAccumulatorAdapter;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+use datafusion::physical_expr::GroupsAccumulatorAdapter;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
 use super::count::CountRows;
@@ -33,7 +33,10 @@ pub(crate) enum SlotKind {
     CountRows,
     /// Exact sum of integers or decimals of this type.
     WideSum(DataType),
-    FloatExtreme { data_type: DataType, greatest: bool },
+    FloatExtreme {
+        data_type: DataType,
+        greatest: bool,
+    },
     Distinct(DataType),
     Function(Box<AggregateFunctionExpr>),
 }
@@ -104,7 +107,10 @@ impl Slot {
                     .iter()
                     .enumerate()
                     .map(|(part, field)| {
-                        let inner = field.name().split_once('[').map(|(_, part)| part.trim_end_matches(']').to_string());
+                        let inner = field
+                            .name()
+                            .split_once('[')
+                            .map(|(_, part)| part.trim_end_matches(']').to_string());
                         let part = inner.unwrap_or_else(|| format!("order{part}"));
                         Field::new(format!("{name}[{part}]"), field.data_type().clone(), true)
                     })

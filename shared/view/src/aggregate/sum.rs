@@ -24,7 +24,12 @@ pub(crate) struct WideSum<I: ArrowPrimitiveType, S: DecimalType> {
 impl<I: ArrowPrimitiveType, S: DecimalType> WideSum<I, S> {
     pub(crate) fn new(scale: i8, widen: fn(I::Native) -> S::Native) -> Self {
         let data_type = (S::TYPE_CONSTRUCTOR)(S::MAX_PRECISION, scale);
-        Self { widen, data_type, sums: vec![], seen: vec![] }
+        Self {
+            widen,
+            data_type,
+            sums: vec![],
+            seen: vec![],
+        }
     }
 
     fn grow(&mut self, total_groups: usize) {
@@ -52,8 +57,13 @@ where
             seen[group] = true;
         };
         match selected(values.nulls(), filter) {
-            None => groups.iter().zip(values.values()).for_each(|(&group, &value)| add(group, value)),
-            Some(rows) => rows.valid_indices().for_each(|row| add(groups[row], values.values()[row])),
+            None => groups
+                .iter()
+                .zip(values.values())
+                .for_each(|(&group, &value)| add(group, value)),
+            Some(rows) => rows
+                .valid_indices()
+                .for_each(|row| add(groups[row], values.values()[row])),
         }
         Ok(())
     }
@@ -74,7 +84,9 @@ where
         let sums = emit_to.take_needed(&mut self.sums);
         let seen = emit_to.take_needed(&mut self.seen);
         let nulls = (!seen.iter().all(|&s| s)).then(|| NullBuffer::from(seen));
-        Ok(Arc::new(PrimitiveArray::<S>::new(sums.into(), nulls).with_data_type(self.data_type.clone())))
+        Ok(Arc::new(
+            PrimitiveArray::<S>::new(sums.into(), nulls).with_data_type(self.data_type.clone()),
+        ))
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {

@@ -37,7 +37,10 @@ enum Kernel {
 
 /// Whether `op` is one that [`GuardedArithmetic`] stands in for.
 pub(crate) fn is_arithmetic(op: Operator) -> bool {
-    matches!(op, Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo)
+    matches!(
+        op,
+        Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo
+    )
 }
 
 impl GuardedArithmetic {
@@ -59,12 +62,21 @@ impl GuardedArithmetic {
                 _ => numeric::rem,
             })
         } else {
-            let operands =
-                Schema::new(vec![Field::new("left", left_type, true), Field::new("right", right_type, true)]);
+            let operands = Schema::new(vec![
+                Field::new("left", left_type, true),
+                Field::new("right", right_type, true),
+            ]);
             let expr = BinaryExpr::new(Arc::new(Column::new("left", 0)), op, Arc::new(Column::new("right", 1)));
             Kernel::DataFusion(Arc::new(expr.with_fail_on_overflow(true)), Arc::new(operands))
         };
-        Ok(Self { left, right, op, data_type: expr.data_type(schema)?, kernel, nulled })
+        Ok(Self {
+            left,
+            right,
+            op,
+            data_type: expr.data_type(schema)?,
+            kernel,
+            nulled,
+        })
     }
 
     fn run(&self, left: &ColumnarValue, right: &ColumnarValue, rows: usize) -> Result<ColumnarValue> {
@@ -109,7 +121,9 @@ impl GuardedArithmetic {
 
     /// Decimal kernels only notice what leaves their 128 or 256 bits; a value of too many digits is an overflow too.
     fn within_precision(&self, value: ColumnarValue) -> Result<ColumnarValue> {
-        let ColumnarValue::Array(array) = &value else { return Ok(value) };
+        let ColumnarValue::Array(array) = &value else {
+            return Ok(value);
+        };
         let checked: ArrayRef = match array.data_type() {
             DataType::Decimal128(precision, _) => {
                 let array = array.as_primitive::<Decimal128Type>();
@@ -205,7 +219,8 @@ impl PhysicalExpr for GuardedArithmetic {
             return null_scalar(&self.data_type, rows, &self.nulled);
         }
         let value = isolate(rows, &self.data_type, &self.nulled, |range| {
-            self.run(&slice(&left, range), &slice(&right, range), range.len())?.into_array(range.len())
+            self.run(&slice(&left, range), &slice(&right, range), range.len())?
+                .into_array(range.len())
         })?;
         self.within_precision(ColumnarValue::Array(value))
     }
@@ -216,7 +231,11 @@ impl PhysicalExpr for GuardedArithmetic {
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
         let (left, right) = (Arc::clone(&children[0]), Arc::clone(&children[1]));
-        Ok(Arc::new(Self { left, right, ..self.as_ref().clone() }))
+        Ok(Arc::new(Self {
+            left,
+            right,
+            ..self.as_ref().clone()
+        }))
     }
 
     fn fmt_sql(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -234,7 +253,11 @@ pub(crate) struct GuardedNegative {
 
 impl GuardedNegative {
     pub(crate) fn new(inner: Arc<dyn PhysicalExpr>, data_type: DataType, nulled: NullCounter) -> Self {
-        Self { inner, data_type, nulled }
+        Self {
+            inner,
+            data_type,
+            nulled,
+        }
     }
 }
 
@@ -289,7 +312,10 @@ impl PhysicalExpr for GuardedNegative {
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
-        Ok(Arc::new(Self { inner: Arc::clone(&children[0]), ..self.as_ref().clone() }))
+        Ok(Arc::new(Self {
+            inner: Arc::clone(&children[0]),
+            ..self.as_ref().clone()
+        }))
     }
 
     fn fmt_sql(&self, f: &mut Formatter<'_>) -> fmt::Result {

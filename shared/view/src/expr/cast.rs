@@ -13,8 +13,10 @@ use datafusion::physical_expr::PhysicalExpr;
 use super::guard::{NullCounter, isolate, null_scalar, slice};
 
 /// What does not cast becomes NULL.
-const SAFE: CastOptions<'static> =
-    CastOptions { safe: true, format_options: FormatOptions::new().with_duration_format(DurationFormat::Pretty) };
+const SAFE: CastOptions<'static> = CastOptions {
+    safe: true,
+    format_options: FormatOptions::new().with_duration_format(DurationFormat::Pretty),
+};
 
 /// `CAST(x AS type)` where a value that does not cast gives NULL and is counted.
 #[derive(Debug, Clone)]
@@ -26,7 +28,11 @@ pub(crate) struct GuardedCast {
 
 impl GuardedCast {
     pub(crate) fn new(inner: Arc<dyn PhysicalExpr>, data_type: DataType, nulled: NullCounter) -> Self {
-        Self { inner, data_type, nulled }
+        Self {
+            inner,
+            data_type,
+            nulled,
+        }
     }
 }
 
@@ -65,7 +71,8 @@ impl PhysicalExpr for GuardedCast {
         let rows = batch.num_rows();
         match (value.cast_to(&self.data_type, Some(&SAFE)), &value) {
             (Ok(ColumnarValue::Array(cast)), ColumnarValue::Array(array)) => {
-                self.nulled.add(cast.logical_null_count().saturating_sub(array.logical_null_count()));
+                self.nulled
+                    .add(cast.logical_null_count().saturating_sub(array.logical_null_count()));
                 Ok(ColumnarValue::Array(cast))
             }
             (Ok(ColumnarValue::Scalar(cast)), ColumnarValue::Scalar(scalar)) => {
@@ -77,7 +84,9 @@ impl PhysicalExpr for GuardedCast {
             (Ok(cast), _) => Ok(cast),
             (Err(_), ColumnarValue::Scalar(_)) => null_scalar(&self.data_type, rows, &self.nulled),
             (Err(_), ColumnarValue::Array(_)) => isolate(rows, &self.data_type, &self.nulled, |range| {
-                slice(&value, range).cast_to(&self.data_type, Some(&SAFE))?.into_array(range.len())
+                slice(&value, range)
+                    .cast_to(&self.data_type, Some(&SAFE))?
+                    .into_array(range.len())
             })
             .map(ColumnarValue::Array),
         }
@@ -88,7 +97,10 @@ impl PhysicalExpr for GuardedCast {
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
-        Ok(Arc::new(Self { inner: Arc::clone(&children[0]), ..self.as_ref().clone() }))
+        Ok(Arc::new(Self {
+            inner: Arc::clone(&children[0]),
+            ..self.as_ref().clone()
+        }))
     }
 
     fn fmt_sql(&self, f: &mut Formatter<'_>) -> fmt::Result {

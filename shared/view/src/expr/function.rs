@@ -28,7 +28,11 @@ pub(crate) struct GuardedFunction {
 
 impl GuardedFunction {
     pub(crate) fn new(call: &ScalarFunctionExpr, schema: &Schema, nulled: NullCounter) -> Result<Self> {
-        let arg_fields = call.args().iter().map(|a| a.return_field(schema)).collect::<Result<_>>()?;
+        let arg_fields = call
+            .args()
+            .iter()
+            .map(|a| a.return_field(schema))
+            .collect::<Result<_>>()?;
         Ok(Self {
             function: Arc::new(call.fun().clone()),
             args: call.args().to_vec(),
@@ -66,7 +70,10 @@ impl GuardedFunction {
 
 impl Debug for GuardedFunction {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GuardedFunction").field("function", &self.function.name()).field("args", &self.args).finish()
+        f.debug_struct("GuardedFunction")
+            .field("function", &self.function.name())
+            .field("args", &self.args)
+            .finish()
     }
 }
 
@@ -109,7 +116,11 @@ impl PhysicalExpr for GuardedFunction {
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let rows = batch.num_rows();
-        let args = self.args.iter().map(|a| a.evaluate(batch)).collect::<Result<Vec<_>>>()?;
+        let args = self
+            .args
+            .iter()
+            .map(|a| a.evaluate(batch))
+            .collect::<Result<Vec<_>>>()?;
         if let Ok(value) = self.invoke(args.clone(), rows) {
             return Ok(value);
         }
@@ -133,7 +144,10 @@ impl PhysicalExpr for GuardedFunction {
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
-        Ok(Arc::new(Self { args: children, ..self.as_ref().clone() }))
+        Ok(Arc::new(Self {
+            args: children,
+            ..self.as_ref().clone()
+        }))
     }
 
     fn fmt_sql(&self, f: &mut Formatter<'_>) -> fmt::Result {

@@ -12,8 +12,14 @@ use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
 
 /// Counts the values that became NULL because a cast failed, a divisor was zero, or a result did not fit.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct NullCounter(Arc<AtomicU64>);
+
+impl fmt::Debug for NullCounter {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("NullCounter")
+    }
+}
 
 impl NullCounter {
     pub(crate) fn add(&self, values: usize) {
@@ -96,7 +102,11 @@ pub(crate) struct Guarded {
 
 impl Guarded {
     pub(crate) fn new(inner: Arc<dyn PhysicalExpr>, data_type: DataType, nulled: NullCounter) -> Self {
-        Self { inner, data_type, nulled }
+        Self {
+            inner,
+            data_type,
+            nulled,
+        }
     }
 }
 
@@ -135,13 +145,21 @@ impl PhysicalExpr for Guarded {
         }
         let rows = batch.num_rows();
         isolate(rows, &self.data_type, &self.nulled, |range| {
-            self.inner.evaluate(&batch.slice(range.start, range.len()))?.into_array(range.len())
+            self.inner
+                .evaluate(&batch.slice(range.start, range.len()))?
+                .into_array(range.len())
         })
         .map(ColumnarValue::Array)
     }
 
     fn return_field(&self, input_schema: &Schema) -> Result<FieldRef> {
-        Ok(Arc::new(self.inner.return_field(input_schema)?.as_ref().clone().with_nullable(true)))
+        Ok(Arc::new(
+            self.inner
+                .return_field(input_schema)?
+                .as_ref()
+                .clone()
+                .with_nullable(true),
+        ))
     }
 
     fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
@@ -149,7 +167,10 @@ impl PhysicalExpr for Guarded {
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
-        Ok(Arc::new(Self { inner: Arc::clone(&children[0]), ..self.as_ref().clone() }))
+        Ok(Arc::new(Self {
+            inner: Arc::clone(&children[0]),
+            ..self.as_ref().clone()
+        }))
     }
 
     fn fmt_sql(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -165,5 +186,9 @@ pub(crate) fn null_scalar(data_type: &DataType, rows: usize, nulled: &NullCounte
 
 /// A predicate's result as a selection: NULL is not true.
 pub(crate) fn truth(mask: &BooleanArray) -> BooleanArray {
-    if mask.null_count() == 0 { mask.clone() } else { prep_null_mask_filter(mask) }
+    if mask.null_count() == 0 {
+        mask.clone()
+    } else {
+        prep_null_mask_filter(mask)
+    }
 }

@@ -11,7 +11,7 @@ mod guard;
 mod rewrite;
 
 pub(crate) use guard::{NullCounter, truth};
-pub(crate) use rewrite::{Scope, canonical, plain_type, split_conjunction};
+pub(crate) use rewrite::{ColumnsBy, Scope, canonical, plain_type, split_conjunction};
 
 #[cfg(test)]
 mod tests;

@@ -34,7 +34,12 @@ impl<'a> Scope<'a> {
             .with_schema(Arc::clone(&schema))
             .with_config_options(Arc::clone(session.config_options()))
             .build();
-        Self { schema, session, simplify, nulled }
+        Self {
+            schema,
+            session,
+            simplify,
+            nulled,
+        }
     }
 
     pub(crate) fn df_schema(&self) -> &DFSchema {
@@ -57,7 +62,9 @@ impl<'a> Scope<'a> {
     /// Some functions exist only as a rewrite into other expressions, `coalesce` into CASE for example.
     fn rewrite_functions(&self, expr: Expr) -> Result<Expr> {
         expr.transform_up(|node| {
-            let Expr::ScalarFunction(ScalarFunction { func, args }) = node else { return Ok(Transformed::no(node)) };
+            let Expr::ScalarFunction(ScalarFunction { func, args }) = node else {
+                return Ok(Transformed::no(node));
+            };
             Ok(match func.simplify(args, &self.simplify)? {
                 ExprSimplifyResult::Simplified(simpler) => Transformed::yes(simpler),
                 ExprSimplifyResult::Original(args) => {
@@ -82,7 +89,11 @@ impl<'a> Scope<'a> {
                     Arc::new(GuardedCast::new(inner, cast.cast_type().clone(), nulled.clone()))
                 } else if let Some(negative) = node.downcast_ref::<NegativeExpr>() {
                     let data_type = negative.data_type(schema)?;
-                    Arc::new(GuardedNegative::new(Arc::clone(negative.arg()), data_type, nulled.clone()))
+                    Arc::new(GuardedNegative::new(
+                        Arc::clone(negative.arg()),
+                        data_type,
+                        nulled.clone(),
+                    ))
                 } else if let Some(call) = node.downcast_ref::<ScalarFunctionExpr>() {
                     Arc::new(GuardedFunction::new(call, schema, nulled.clone())?)
                 } else {
@@ -93,12 +104,19 @@ impl<'a> Scope<'a> {
             .data;
         let data_type = guarded.data_type(schema)?;
         let plain = plain_type(&data_type);
-        let guarded =
-            if plain == data_type { guarded } else { Arc::new(GuardedCast::new(guarded, plain.clone(), nulled.clone())) };
+        let guarded = if plain == data_type {
+            guarded
+        } else {
+            Arc::new(GuardedCast::new(guarded, plain.clone(), nulled.clone()))
+        };
         let needs_guard = !guarded.children().is_empty()
             && guarded.downcast_ref::<GuardedCast>().is_none()
             && guarded.downcast_ref::<GuardedFunction>().is_none();
-        Ok(if needs_guard { Arc::new(Guarded::new(guarded, plain, nulled.clone())) } else { guarded })
+        Ok(if needs_guard {
+            Arc::new(Guarded::new(guarded, plain, nulled.clone()))
+        } else {
+            guarded
+        })
     }
 }
 
@@ -114,7 +132,10 @@ fn fold(node: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Transformed<Arc<
         vec![],
         &RecordBatchOptions::new().with_row_count(Some(1)),
     )?;
-    let value = node.evaluate(&row).and_then(|v| v.into_array(1)).and_then(|a| ScalarValue::try_from_array(&a, 0));
+    let value = node
+        .evaluate(&row)
+        .and_then(|v| v.into_array(1))
+        .and_then(|a| ScalarValue::try_from_array(&a, 0));
     Ok(match value {
         Ok(value) if value.data_type() == data_type => Transformed::yes(Arc::new(Literal::new(value))),
         _ => Transformed::no(node),
@@ -135,7 +156,11 @@ pub(crate) fn plain_type(data_type: &DataType) -> DataType {
 /// The conjuncts of a predicate.
 pub(crate) fn split_conjunction(expr: &Expr, out: &mut Vec<Expr>) {
     match expr {
-        Expr::BinaryExpr(LogicalBinary { left, op: Operator::And, right }) => {
+        Expr::BinaryExpr(LogicalBinary {
+            left,
+            op: Operator::And,
+            right,
+        }) => {
             split_conjunction(left, out);
             split_conjunction(right, out);
         }
@@ -143,15 +168,28 @@ pub(crate) fn split_conjunction(expr: &Expr, out: &mut Vec<Expr>) {
     }
 }
 
-/// A text that two expressions share only if they compute the same: the display names columns without their position,
-/// and literals, which display without quotes, follow with their types.
-pub(crate) fn canonical(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<String> {
+/// What a column is called in a [`canonical`] text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ColumnsBy {
+    /// Columns of an event, whose position means nothing.
+    Name,
+    /// Keys and answers, whose names come from how the query is written.
+    Position,
+}
+
+/// A text that two expressions share only if they compute the same. Literals, which display without quotes, follow with
+/// their types.
+pub(crate) fn canonical(expr: &Arc<dyn PhysicalExpr>, schema: &Schema, by: ColumnsBy) -> Result<String> {
     let named = Arc::clone(expr)
         .transform_up(|node| {
-            Ok(match node.downcast_ref::<Column>() {
-                Some(column) => Transformed::yes(Arc::new(Column::new(column.name(), 0)) as Arc<dyn PhysicalExpr>),
-                None => Transformed::no(node),
-            })
+            let Some(column) = node.downcast_ref::<Column>() else {
+                return Ok(Transformed::no(node));
+            };
+            let column = match by {
+                ColumnsBy::Name => Column::new(column.name(), 0),
+                ColumnsBy::Position => Column::new("", column.index()),
+            };
+            Ok(Transformed::yes(Arc::new(column) as Arc<dyn PhysicalExpr>))
         })?
         .data;
     let mut text = format!("{named}");

@@ -1,4 +1,5 @@
-//! What a view may not contain, found in the syntax tree, where places are known.
+//! What a view may not compute, found in the syntax tree, where places are known. What no view may look like, such as a
+//! join or a subquery, the catalog has refused before.
 
 use std::ops::ControlFlow;
 
@@ -6,35 +7,71 @@ use anabranch_catalog::{Diagnostic, Place, ViewDefinition, did_you_mean};
 use datafusion::common::{DFSchema, DataFusionError, SchemaError};
 use datafusion::logical_expr::{Expr, Volatility};
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, Function, FunctionArgumentClause, FunctionArguments, GroupByExpr,
-    Select, SelectItem, SetExpr, Spanned, Visit, Visitor,
+    Expr as SqlExpr, Function, FunctionArgumentClause, FunctionArguments, GroupByExpr, SelectItem, SetExpr, Spanned,
+    Visit, Visitor,
 };
 
 use super::session::{coerced_expression, event_df_schema, session};
-use crate::window::{HOP, SESSION, TUMBLE, Windows};
+use crate::window::{HOP, TUMBLE, Windows};
 
 /// Refuses what cannot be a view, naming the first place.
 pub(crate) fn check(definition: &ViewDefinition) -> Result<(), Diagnostic> {
-    let select = select(definition)?;
     let schema = event_df_schema(&definition.source).map_err(|e| internal(definition, &e))?;
-    check_grouping(definition, select)?;
-    let mut checker = Checker { definition, schema: &schema, aggregate_depth: 0, hop: None };
+    let mut checker = Checker {
+        definition,
+        schema: &schema,
+        aggregate_depth: 0,
+        hop: None,
+    };
     match definition.ast.visit(&mut checker) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(diagnostic) => Err(diagnostic),
     }
 }
 
-fn select(definition: &ViewDefinition) -> Result<&Select, Diagnostic> {
-    match definition.ast.body.as_ref() {
-        SetExpr::Select(select) => Ok(select),
-        _ => Err(Diagnostic::new(definition.place, "a view is one SELECT")),
-    }
-}
-
 /// An error of the planner that has no place in the text.
 pub(crate) fn internal(definition: &ViewDefinition, error: &DataFusionError) -> Diagnostic {
     Diagnostic::new(definition.place, reason(error))
+}
+
+/// An error about one aggregate call of the plan: placed where the call is written.
+pub(crate) fn in_aggregate(
+    definition: &ViewDefinition,
+    schema: &DFSchema,
+    call: &Expr,
+    error: &DataFusionError,
+) -> Diagnostic {
+    struct Finder<'a>(&'a ViewDefinition, &'a DFSchema, &'a Expr);
+    impl Visitor for Finder<'_> {
+        type Break = Place;
+        fn pre_visit_expr(&mut self, expr: &SqlExpr) -> ControlFlow<Place> {
+            let Self(definition, schema, call) = self;
+            match expr {
+                SqlExpr::Function(_)
+                    if coerced_expression(&definition.source, schema, expr).is_ok_and(|e| e.unalias() == **call) =>
+                {
+                    ControlFlow::Break(place_of(expr, definition))
+                }
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    let place = match definition.ast.visit(&mut Finder(definition, schema, call)) {
+        ControlFlow::Break(place) => place,
+        ControlFlow::Continue(()) => definition.place,
+    };
+    Diagnostic::new(place, reason(error))
+}
+
+/// Where the `index`th expression of GROUP BY is written.
+pub(crate) fn place_of_key(definition: &ViewDefinition, index: usize) -> Place {
+    match definition.ast.body.as_ref() {
+        SetExpr::Select(select) => match &select.group_by {
+            GroupByExpr::Expressions(keys, _) => keys.get(index).map_or(definition.place, |k| place_of(k, definition)),
+            GroupByExpr::All(_) => definition.place,
+        },
+        _ => definition.place,
+    }
 }
 
 /// The planner's reason, without the layers it was wrapped in.
@@ -44,45 +81,6 @@ fn reason(error: &DataFusionError) -> String {
     let text = text.strip_prefix("Schema error: ").unwrap_or(text);
     let text = text.strip_prefix("This feature is not implemented: ").unwrap_or(text);
     text.lines().next().unwrap_or(text).to_string()
-}
-
-/// GROUPING SETS and their kin, and aliases that could mean two things.
-fn check_grouping(definition: &ViewDefinition, select: &Select) -> Result<(), Diagnostic> {
-    let GroupByExpr::Expressions(groups, modifiers) = &select.group_by else { return Ok(()) };
-    let several_groupings =
-        groups.iter().find(|e| matches!(e, SqlExpr::Rollup(_) | SqlExpr::Cube(_) | SqlExpr::GroupingSets(_)));
-    if let Some(expr) = several_groupings {
-        let place = place_of(expr, definition);
-        return Err(Diagnostic::new(place, "a view has one grouping; GROUPING SETS, CUBE and ROLLUP are not supported")
-            .with_hint("write one view per grouping"));
-    }
-    if !modifiers.is_empty() {
-        let place = groups.first().map_or(definition.place, |e| place_of(e, definition));
-        return Err(Diagnostic::new(place, "modifiers of GROUP BY are not supported")
-            .with_hint("write one view per grouping"));
-    }
-    for group in groups {
-        let SqlExpr::Identifier(ident) = group else { continue };
-        let folded = |ident: &datafusion::sql::sqlparser::ast::Ident| {
-            if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
-        };
-        let name = folded(ident);
-        let is_column = definition.source.columns.iter().any(|c| c.name == name);
-        let aliased = select.projection.iter().find_map(|item| match item {
-            SelectItem::ExprWithAlias { expr, alias } if folded(alias) == name => Some(expr),
-            _ => None,
-        });
-        if let (true, Some(expr)) = (is_column, aliased)
-            && !matches!(expr, SqlExpr::Identifier(column) if folded(column) == name)
-        {
-            return Err(Diagnostic::new(
-                ident.span,
-                format!("`{name}` in GROUP BY is both a column of `{}` and an alias", definition.source.name),
-            )
-            .with_hint("give the alias another name"));
-        }
-    }
-    Ok(())
 }
 
 struct Checker<'a> {
@@ -97,17 +95,12 @@ impl Visitor for Checker<'_> {
     type Break = Diagnostic;
 
     fn pre_visit_expr(&mut self, expr: &SqlExpr) -> ControlFlow<Diagnostic> {
-        let refused = match expr {
-            SqlExpr::Subquery(_) | SqlExpr::Exists { .. } | SqlExpr::InSubquery { .. } => {
-                Err(Diagnostic::new(self.place(expr), "subqueries are not supported in a view")
-                    .with_hint("query several views with POST /v1/sql instead"))
-            }
-            SqlExpr::Function(function) => self.check_function(function, expr),
-            _ => Ok(()),
-        };
-        match refused {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(diagnostic) => ControlFlow::Break(diagnostic),
+        match expr {
+            SqlExpr::Function(function) => match self.check_function(function, expr) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(diagnostic) => ControlFlow::Break(diagnostic),
+            },
+            _ => ControlFlow::Continue(()),
         }
     }
 
@@ -130,24 +123,19 @@ impl Checker<'_> {
         let name = name_of(function);
         let refuse = |message: String, hint: &str| {
             let place = function.name.span();
-            let place = if place.start.line == 0 { self.definition.place } else { place.into() };
+            let place = if place.start.line == 0 {
+                self.definition.place
+            } else {
+                place.into()
+            };
             Err(Diagnostic::new(place, message).with_hint(hint))
         };
-        if function.over.is_some() {
-            return refuse(
-                format!("`{name}(…) OVER` is a window function, which does not merge"),
-                "query the view with POST /v1/sql, where window functions work",
-            );
-        }
-        if name == SESSION {
-            return refuse(
-                "session windows are not supported yet".into(),
-                "use tumble(ts, INTERVAL '30 minutes'), or group by a session id that the events carry",
-            );
-        }
         if let Some(aggregate) = session().aggregate_functions().get(&name) {
             if self.aggregate_depth > 0 {
-                return refuse(format!("`{name}` stands inside another aggregate"), "aggregates do not nest");
+                return refuse(
+                    format!("`{name}` stands inside another aggregate"),
+                    "aggregates do not nest",
+                );
             }
             self.aggregate_depth += 1;
             if let Some((message, hint)) = refused_aggregate(aggregate.name()) {
@@ -170,7 +158,10 @@ impl Checker<'_> {
                 && self.definition.source.event_time.is_none()
             {
                 return refuse(
-                    format!("`{name}` needs an order, and `{}` declares no event_time", self.definition.source.name),
+                    format!(
+                        "`{name}` needs an order, and `{}` declares no event_time",
+                        self.definition.source.name
+                    ),
                     "write first_value(x ORDER BY y), or declare WITH (event_time = '…')",
                 );
             }
@@ -193,13 +184,16 @@ impl Checker<'_> {
     fn check_window(&mut self, name: &str, expr: &SqlExpr) -> Result<(), Diagnostic> {
         let planned = coerced_expression(&self.definition.source, self.schema, expr)
             .map_err(|e| locate(self.definition, self.schema, &e))?;
-        let Expr::ScalarFunction(call) = planned else { return Ok(()) };
-        let windows = Windows::of(&call)
-            .map_err(|(message, hint)| Diagnostic::new(self.place(expr), message).with_hint(hint))?;
+        let Expr::ScalarFunction(call) = planned else {
+            return Ok(());
+        };
+        let windows =
+            Windows::of(&call).map_err(|(message, hint)| Diagnostic::new(self.place(expr), message).with_hint(hint))?;
         if name == HOP {
             if self.hop.as_ref().is_some_and(|first| *first != windows) {
-                return Err(Diagnostic::new(self.place(expr), "a view has at most one hop")
-                    .with_hint("write one view per hop"));
+                return Err(
+                    Diagnostic::new(self.place(expr), "a view has at most one hop").with_hint("write one view per hop")
+                );
             }
             self.hop = Some(windows);
         }
@@ -214,18 +208,63 @@ const DISTINCT: [&str; 5] = ["count", "sum", "avg", "min", "max"];
 fn refused_aggregate(name: &str) -> Option<(&'static str, &'static str)> {
     Some(match name {
         "median" => ("`{name}` needs every value and does not merge", "use approx_median"),
-        "percentile_cont" => ("`{name}` needs every value and does not merge", "use approx_percentile_cont"),
-        "array_agg" => ("`{name}` keeps every value, without bound", "use count(DISTINCT x) or approx_distinct(x)"),
-        "string_agg" => ("`{name}` keeps every value, without bound", "use first_value, last_value, min or max"),
+        "percentile_cont" => (
+            "`{name}` needs every value and does not merge",
+            "use approx_percentile_cont",
+        ),
+        "array_agg" => (
+            "`{name}` keeps every value, without bound",
+            "use count(DISTINCT x) or approx_distinct(x)",
+        ),
+        "string_agg" => (
+            "`{name}` keeps every value, without bound",
+            "use first_value, last_value, min or max",
+        ),
         "nth_value" => ("`{name}` does not merge", "use first_value or last_value"),
-        "any_value" => ("`{name}` may give another answer each time", "use first_value, min or max"),
-        "grouping" => ("`{name}` belongs to GROUPING SETS, which are not supported", "write one view per grouping"),
-        "count" | "sum" | "avg" | "min" | "max" | "stddev" | "stddev_pop" | "var" | "var_pop" | "covar_samp"
-        | "covar_pop" | "corr" | "regr_slope" | "regr_intercept" | "regr_count" | "regr_r2" | "regr_avgx" | "regr_avgy"
-        | "regr_sxx" | "regr_syy" | "regr_sxy" | "bool_and" | "bool_or" | "bit_and" | "bit_or" | "bit_xor"
-        | "first_value" | "last_value" | "approx_distinct" | "approx_median" | "approx_percentile_cont"
+        "any_value" => (
+            "`{name}` may give another answer each time",
+            "use first_value, min or max",
+        ),
+        "grouping" => (
+            "`{name}` belongs to GROUPING SETS, which are not supported",
+            "write one view per grouping",
+        ),
+        "count"
+        | "sum"
+        | "avg"
+        | "min"
+        | "max"
+        | "stddev"
+        | "stddev_pop"
+        | "var"
+        | "var_pop"
+        | "covar_samp"
+        | "covar_pop"
+        | "corr"
+        | "regr_slope"
+        | "regr_intercept"
+        | "regr_count"
+        | "regr_r2"
+        | "regr_avgx"
+        | "regr_avgy"
+        | "regr_sxx"
+        | "regr_syy"
+        | "regr_sxy"
+        | "bool_and"
+        | "bool_or"
+        | "bit_and"
+        | "bit_or"
+        | "bit_xor"
+        | "first_value"
+        | "last_value"
+        | "approx_distinct"
+        | "approx_median"
+        | "approx_percentile_cont"
         | "approx_percentile_cont_with_weight" => return None,
-        _ => ("the aggregate `{name}` is not known to merge", "use count, sum, avg, min, max or another that merges"),
+        _ => (
+            "the aggregate `{name}` is not known to merge",
+            "use count, sum, avg, min, max or another that merges",
+        ),
     })
 }
 
@@ -249,7 +288,11 @@ fn place_of(expr: &SqlExpr, definition: &ViewDefinition) -> Place {
         SqlExpr::Function(function) => function.name.span(),
         other => other.span(),
     };
-    if span.start.line == 0 { definition.place } else { span.into() }
+    if span.start.line == 0 {
+        definition.place
+    } else {
+        span.into()
+    }
 }
 
 /// Gives an error of the planner its place: of the smallest expression that fails on its own.
@@ -265,10 +308,27 @@ pub(crate) fn locate(definition: &ViewDefinition, schema: &DFSchema, error: &Dat
             .collect(),
         _ => vec![],
     };
-    let mut locator = Locator { definition, schema, aliases };
+    let mut locator = Locator {
+        definition,
+        schema,
+        aliases,
+    };
     match definition.ast.visit(&mut locator) {
         ControlFlow::Break(diagnostic) => diagnostic,
-        ControlFlow::Continue(()) => diagnose(definition.place, schema, error),
+        ControlFlow::Continue(()) => {
+            // The planner knows some places itself, and says there what is wrong rather than how it found out.
+            let known = error.diagnostic().and_then(|d| Some((d.span?, d.message.clone())));
+            match known {
+                Some((span, message)) => {
+                    let place = Place {
+                        line: span.start.line,
+                        column: span.start.column,
+                    };
+                    Diagnostic::new(place, message)
+                }
+                None => diagnose(definition.place, schema, error),
+            }
+        }
     }
 }
 
@@ -317,9 +377,17 @@ fn diagnose(place: Place, schema: &DFSchema, error: &DataFusionError) -> Diagnos
     };
     match unknown {
         Some(name) => {
-            let known = schema.fields().iter().map(|f| f.name().as_str()).filter(|n| !n.starts_with('_'));
+            let known = schema
+                .fields()
+                .iter()
+                .map(|f| f.name().as_str())
+                .filter(|n| !n.starts_with('_'));
             let hint = did_you_mean(&name, known);
-            Diagnostic { place, message: format!("unknown column `{name}`"), hint }
+            Diagnostic {
+                place,
+                message: format!("unknown column `{name}`"),
+                hint,
+            }
         }
         None => Diagnostic::new(place, reason(error)),
     }

@@ -33,9 +33,21 @@ pub(crate) fn plan(definition: &ViewDefinition) -> Result<Logical, Diagnostic> {
 }
 
 fn take_apart(plan: LogicalPlan, events: DFSchema) -> Result<Logical> {
-    let names = plan.schema().fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>();
+    let names = plan
+        .schema()
+        .fields()
+        .iter()
+        .map(|f| f.name().clone())
+        .collect::<Vec<_>>();
     let above = inline(&plan)?;
-    let LogicalPlan::Aggregate(Aggregate { input, group_expr, aggr_expr, schema, .. }) = above.leaf else {
+    let LogicalPlan::Aggregate(Aggregate {
+        input,
+        group_expr,
+        aggr_expr,
+        schema,
+        ..
+    }) = above.leaf
+    else {
         return plan_err!("a view groups: write GROUP BY, or an aggregate such as count(*)");
     };
     let below = inline(input)?;
@@ -67,9 +79,9 @@ impl Inlined<'_> {
     /// Rewrites `expr` over `schema`, the schema of the chain's top, to columns of the leaf.
     fn resolve(&self, expr: Expr, schema: &DFSchema) -> Result<Expr> {
         expr.transform_up(|node| match &node {
-            Expr::Column(column) => {
-                Ok(Transformed::yes(unalias(&self.columns[schema.index_of_column(column)?])))
-            }
+            Expr::Column(column) => Ok(Transformed::yes(unalias(
+                &self.columns[schema.index_of_column(column)?],
+            ))),
             _ => Ok(Transformed::no(node)),
         })
         .map(|t| t.data)
@@ -80,8 +92,11 @@ fn inline(plan: &LogicalPlan) -> Result<Inlined<'_>> {
     match plan {
         LogicalPlan::Projection(projection) => {
             let below = inline(&projection.input)?;
-            let columns =
-                projection.expr.iter().map(|e| below.resolve(unalias(e), projection.input.schema())).collect::<Result<_>>()?;
+            let columns = projection
+                .expr
+                .iter()
+                .map(|e| below.resolve(unalias(e), projection.input.schema()))
+                .collect::<Result<_>>()?;
             Ok(Inlined { columns, ..below })
         }
         LogicalPlan::Filter(filter) => {
@@ -92,10 +107,15 @@ fn inline(plan: &LogicalPlan) -> Result<Inlined<'_>> {
         }
         LogicalPlan::SubqueryAlias(alias) => inline(&alias.input),
         LogicalPlan::Aggregate(_) | LogicalPlan::TableScan(_) => {
-            let columns = plan.schema().iter().map(|(qualifier, field)| {
-                Expr::Column(Column::new(qualifier.cloned(), field.name()))
-            });
-            Ok(Inlined { leaf: plan, columns: columns.collect(), filters: vec![] })
+            let columns = plan
+                .schema()
+                .iter()
+                .map(|(qualifier, field)| Expr::Column(Column::new(qualifier.cloned(), field.name())));
+            Ok(Inlined {
+                leaf: plan,
+                columns: columns.collect(),
+                filters: vec![],
+            })
         }
         other => plan_err!("{} is not supported in a view", other.display()),
     }

@@ -10,7 +10,8 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
-    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF, logical_plan::builder::LogicalTableSource,
+    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
+    logical_plan::builder::LogicalTableSource,
 };
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::prelude::SessionConfig;
@@ -25,8 +26,9 @@ static SESSION: LazyLock<SessionState> = LazyLock::new(|| {
     let options = config.options_mut();
     options.sql_parser.map_string_types_to_utf8view = false;
     options.sql_parser.collect_spans = true;
-    options.execution.time_zone = Some("UTC".into());
-    let mut state = SessionStateBuilder::new_with_default_features().with_config(config).build();
+    let mut state = SessionStateBuilder::new_with_default_features()
+        .with_config(config)
+        .build();
     for function in [window::tumble(), window::hop()] {
         state.register_udf(function).expect("a session accepts a new function");
     }
@@ -40,7 +42,14 @@ pub(crate) fn session() -> &'static SessionState {
 /// The event schema as views see it: every field nullable, nested fields without metadata, which would make types differ
 /// that are the same.
 pub(crate) fn event_schema(source: &Source) -> Schema {
-    Schema::new(source.event_schema().fields().iter().map(|f| plain_field(f)).collect::<Fields>())
+    Schema::new(
+        source
+            .event_schema()
+            .fields()
+            .iter()
+            .map(|f| plain_field(f))
+            .collect::<Fields>(),
+    )
 }
 
 fn plain_field(field: &Field) -> Field {
@@ -62,7 +71,9 @@ pub(crate) fn plan_query(source: &Source, query: &Query) -> Result<LogicalPlan> 
     let provider = Provider::new(source);
     let statement = Statement::Query(Box::new(query.clone()));
     let plan = planner(&provider).sql_statement_to_plan(statement)?;
-    SESSION.analyzer().execute_and_check(plan, SESSION.config_options(), |_, _| {})
+    SESSION
+        .analyzer()
+        .execute_and_check(plan, SESSION.config_options(), |_, _| {})
 }
 
 /// Plans one expression over columns of `schema`.
@@ -97,13 +108,20 @@ struct Provider {
 
 impl Provider {
     fn new(source: &Source) -> Self {
-        Self { name: source.name.clone(), table: Arc::new(LogicalTableSource::new(Arc::new(event_schema(source)))) }
+        Self {
+            name: source.name.clone(),
+            table: Arc::new(LogicalTableSource::new(Arc::new(event_schema(source)))),
+        }
     }
 }
 
 impl ContextProvider for Provider {
     fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
-        if name.table() == self.name { Ok(Arc::clone(&self.table)) } else { plan_err!("unknown table `{name}`") }
+        if name.table() == self.name {
+            Ok(Arc::clone(&self.table))
+        } else {
+            plan_err!("unknown table `{name}`")
+        }
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

@@ -15,8 +15,6 @@ use super::Grid;
 
 pub(crate) const TUMBLE: &str = "tumble";
 pub(crate) const HOP: &str = "hop";
-/// Known only to be refused.
-pub(crate) const SESSION: &str = "session";
 
 /// More windows per event than this is a mistake in the sizes.
 const MOST_WINDOWS: i64 = 10_000;
@@ -42,7 +40,10 @@ impl Windows {
     /// Reads a planned call; the sizes must be constants. The error is a reason and a hint.
     pub(crate) fn of(call: &ScalarFunction) -> Result<Self, (String, String)> {
         let name = call.func.name();
-        let sizes = call.args[1..].iter().map(|a| microseconds(name, a)).collect::<Result<Vec<_>, _>>()?;
+        let sizes = call.args[1..]
+            .iter()
+            .map(|a| microseconds(name, a))
+            .collect::<Result<Vec<_>, _>>()?;
         let (slide, size, offset) = match (name, sizes.as_slice()) {
             (HOP, [slide, size, rest @ ..]) => (*slide, *size, rest.first()),
             (_, [size, rest @ ..]) => (*size, *size, rest.first()),
@@ -54,11 +55,17 @@ impl Windows {
         let grid = Grid::new(slide, size, offset.copied().unwrap_or(0));
         if grid.most_windows() > MOST_WINDOWS {
             return Err((
-                format!("every event would belong to {} windows; at most {MOST_WINDOWS} are supported", grid.most_windows()),
+                format!(
+                    "every event would belong to {} windows; at most {MOST_WINDOWS} are supported",
+                    grid.most_windows()
+                ),
                 "hop takes the slide first, then the size; use a larger slide".into(),
             ));
         }
-        Ok(Self { time: call.args[0].clone(), grid })
+        Ok(Self {
+            time: call.args[0].clone(),
+            grid,
+        })
     }
 }
 
@@ -91,13 +98,16 @@ fn microseconds(name: &str, arg: &Expr) -> Result<i64, (String, String)> {
         if nanoseconds % 1000 != 0 {
             return Err(too_fine());
         }
-        days.checked_mul(86_400_000_000).and_then(|d| d.checked_add(nanoseconds / 1000)).ok_or_else(too_large)
+        days.checked_mul(86_400_000_000)
+            .and_then(|d| d.checked_add(nanoseconds / 1000))
+            .ok_or_else(too_large)
     };
     match value {
         ScalarValue::IntervalMonthDayNano(Some(v)) if v.months == 0 => whole(v.days.into(), v.nanoseconds),
-        ScalarValue::IntervalDayTime(Some(v)) => {
-            whole(v.days.into(), i64::from(v.milliseconds).checked_mul(1_000_000).ok_or_else(too_large)?)
-        }
+        ScalarValue::IntervalDayTime(Some(v)) => whole(
+            v.days.into(),
+            i64::from(v.milliseconds).checked_mul(1_000_000).ok_or_else(too_large)?,
+        ),
         ScalarValue::IntervalMonthDayNano(Some(_)) | ScalarValue::IntervalYearMonth(Some(_)) => Err((
             format!("{name} cannot count in months or years, whose length varies"),
             "use days, or group by date_trunc('month', ts)".into(),
@@ -115,7 +125,10 @@ struct WindowStart {
 
 impl WindowStart {
     fn new(name: &'static str) -> Self {
-        Self { name, signature: Signature::user_defined(Volatility::Immutable) }
+        Self {
+            name,
+            signature: Signature::user_defined(Volatility::Immutable),
+        }
     }
 }
 
@@ -135,12 +148,19 @@ impl ScalarUDFImpl for WindowStart {
     fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
         let sizes = if self.name == HOP { 2 } else { 1 };
         if arg_types.len() != 1 + sizes && arg_types.len() != 2 + sizes {
-            return plan_err!("{} takes a timestamp, {sizes} interval(s) and an optional offset; {}", self.name, usage(self.name));
+            return plan_err!(
+                "{} takes a timestamp, {sizes} interval(s) and an optional offset; {}",
+                self.name,
+                usage(self.name)
+            );
         }
         let time = match &arg_types[0] {
             DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64 | DataType::Null => timestamp_type(),
             other => {
-                return plan_err!("{} takes a TIMESTAMP first, not {other}; cast it if it holds times", self.name);
+                return plan_err!(
+                    "{} takes a TIMESTAMP first, not {other}; cast it if it holds times",
+                    self.name
+                );
             }
         };
         let mut coerced = vec![time];
@@ -159,7 +179,9 @@ impl ScalarUDFImpl for WindowStart {
         }
         let mut sizes = Vec::with_capacity(2);
         for arg in &args.args[1..] {
-            let ColumnarValue::Scalar(size) = arg else { return exec_err!("tumble takes constant intervals") };
+            let ColumnarValue::Scalar(size) = arg else {
+                return exec_err!("tumble takes constant intervals");
+            };
             let size = Expr::Literal(size.clone(), None);
             sizes.push(microseconds(TUMBLE, &size).map_err(|(reason, _)| exec_datafusion_err!("{reason}"))?);
         }
@@ -199,7 +221,12 @@ fn window_starts(grid: &Grid, times: &ArrayRef) -> ArrayRef {
         })
         .collect();
     let nulls = if overflowed {
-        let fits: NullBuffer = times.values().iter().map(|&at| grid.last_start(at).is_some()).collect::<Vec<_>>().into();
+        let fits: NullBuffer = times
+            .values()
+            .iter()
+            .map(|&at| grid.last_start(at).is_some())
+            .collect::<Vec<_>>()
+            .into();
         NullBuffer::union(times.nulls(), Some(&fits))
     } else {
         times.nulls().cloned()
@@ -212,7 +239,9 @@ impl Grid {
     /// keeps one place, with a NULL window; a time between two windows keeps none.
     pub(crate) fn expand(&self, times: &ArrayRef) -> (arrow::array::UInt32Array, ArrayRef) {
         let times = times.as_primitive::<TimestampMicrosecondType>();
-        let expected = times.len().saturating_mul(usize::try_from(self.most_windows()).unwrap_or(1));
+        let expected = times
+            .len()
+            .saturating_mul(usize::try_from(self.most_windows()).unwrap_or(1));
         let mut rows: Vec<u32> = Vec::with_capacity(expected);
         let mut starts: Vec<i64> = Vec::with_capacity(expected);
         let mut valid: Option<Vec<bool>> = (times.null_count() > 0).then(|| Vec::with_capacity(expected));
@@ -235,7 +264,9 @@ impl Grid {
             }
         }
         let starts = Int64Array::new(starts.into(), valid.map(NullBuffer::from));
-        let starts = starts.reinterpret_cast::<TimestampMicrosecondType>().with_timezone("UTC");
+        let starts = starts
+            .reinterpret_cast::<TimestampMicrosecondType>()
+            .with_timezone("UTC");
         (rows.into(), Arc::new(starts))
     }
 }

@@ -5,7 +5,7 @@
 
 mod functions;
 
-pub(crate) use functions::{HOP, SESSION, TUMBLE, Windows, hop, tumble};
+pub(crate) use functions::{HOP, TUMBLE, Windows, hop, tumble};
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +25,11 @@ impl Grid {
     /// `offset_us` may be any number; only its remainder counts.
     pub(crate) fn new(slide_us: i64, size_us: i64, offset_us: i64) -> Self {
         debug_assert!(slide_us > 0 && size_us > 0, "sizes are checked when a view is compiled");
-        Self { slide_us, size_us, offset_us: offset_us.rem_euclid(slide_us) }
+        Self {
+            slide_us,
+            size_us,
+            offset_us: offset_us.rem_euclid(slide_us),
+        }
     }
 
     /// Start of the last window that begins at or before `at`; `None` if that lies before the first microsecond there is.
@@ -41,9 +45,15 @@ impl Grid {
         let (slide, size) = (self.slide_us, self.size_us);
         let count = last.map_or(0, |last| {
             let behind = at - last;
-            if behind >= size { 0 } else { (size - behind - 1) / slide + 1 }
+            if behind >= size {
+                0
+            } else {
+                (size - behind - 1) / slide + 1
+            }
         });
-        (0..count).rev().filter_map(move |back| last?.checked_sub(back.checked_mul(slide)?))
+        (0..count)
+            .rev()
+            .filter_map(move |back| last?.checked_sub(back.checked_mul(slide)?))
     }
 
     /// Most windows one event can belong to.

@@ -9,8 +9,8 @@ use anabranch_catalog::{Catalog, Source};
 use anabranch_view::{Class, View};
 use arrow::array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array,
-    ListBuilder, RecordBatch, RecordBatchOptions, StringArray, StringBuilder, StructArray, TimestampMicrosecondArray, UInt32Array,
-    new_null_array,
+    ListBuilder, RecordBatch, RecordBatchOptions, StringArray, StringBuilder, StructArray, TimestampMicrosecondArray,
+    UInt32Array, new_null_array,
 };
 use arrow::compute::{cast, concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, Fields};
@@ -68,10 +68,15 @@ pub fn events(rows: &[Row]) -> RecordBatch {
     ]);
     let nested = StructArray::new(
         nested_fields,
-        vec![Arc::new(StringArray::from_iter(rows.iter().map(|r| r.s.as_deref()))), Arc::new(inner)],
+        vec![
+            Arc::new(StringArray::from_iter(rows.iter().map(|r| r.s.as_deref()))),
+            Arc::new(inner),
+        ],
         Some(rows.iter().map(|r| r.s.is_some()).collect::<Vec<_>>().into()),
     );
-    let DataType::List(item) = schema.field_with_name("tags").unwrap().data_type() else { panic!("tags is no list") };
+    let DataType::List(item) = schema.field_with_name("tags").unwrap().data_type() else {
+        panic!("tags is no list")
+    };
     let mut tags = ListBuilder::new(StringBuilder::new()).with_field(Arc::clone(item));
     for row in rows {
         match &row.tags {
@@ -85,16 +90,20 @@ pub fn events(rows: &[Row]) -> RecordBatch {
         }
     }
     let decimals = |values: Vec<Option<i128>>, precision, scale| -> ArrayRef {
-        Arc::new(Decimal128Array::from(values).with_precision_and_scale(precision, scale).unwrap())
+        Arc::new(
+            Decimal128Array::from(values)
+                .with_precision_and_scale(precision, scale)
+                .unwrap(),
+        )
     };
     let columns: Vec<ArrayRef> = schema
         .fields()
         .iter()
         .map(|field| -> ArrayRef {
             match field.name().as_str() {
-                "time" => Arc::new(
-                    TimestampMicrosecondArray::from_iter(rows.iter().map(|r| r.time)).with_timezone("UTC"),
-                ),
+                "time" => {
+                    Arc::new(TimestampMicrosecondArray::from_iter(rows.iter().map(|r| r.time)).with_timezone("UTC"))
+                }
                 "g" => Arc::new(StringArray::from_iter(rows.iter().map(|r| r.g.as_deref()))),
                 "h" => Arc::new(Int64Array::from_iter(rows.iter().map(|r| r.h))),
                 "i" => Arc::new(Int64Array::from_iter(rows.iter().map(|r| r.i))),
@@ -106,7 +115,9 @@ pub fn events(rows: &[Row]) -> RecordBatch {
                 "s" => Arc::new(StringArray::from_iter(rows.iter().map(|r| r.s.as_deref()))),
                 "b" => Arc::new(BooleanArray::from_iter(rows.iter().map(|r| r.b))),
                 "day" => Arc::new(Date32Array::from_iter(rows.iter().map(|r| r.day))),
-                "bin" => Arc::new(BinaryArray::from_iter(rows.iter().map(|r| r.s.as_deref().map(str::as_bytes)))),
+                "bin" => Arc::new(BinaryArray::from_iter(
+                    rows.iter().map(|r| r.s.as_deref().map(str::as_bytes)),
+                )),
                 "st" => Arc::new(nested.clone()),
                 "tags" => Arc::new(tags.finish_cloned()),
                 "_partition" => Arc::new(Int32Array::from_iter_values(rows.iter().map(|_| 0))),
@@ -130,12 +141,19 @@ pub fn oracle(query: &str, batch: &RecordBatch) -> RecordBatch {
     let context = SessionContext::new_with_config(config);
     let table = MemTable::try_new(batch.schema(), vec![vec![batch.clone()]]).unwrap();
     context.register_table("e", Arc::new(table)).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let frame = context.sql(query).await.unwrap_or_else(|e| panic!("{query}: {e}"));
         let schema = Arc::new(frame.schema().as_arrow().clone());
         let batches = frame.collect().await.unwrap_or_else(|e| panic!("{query}: {e}"));
-        if batches.is_empty() { RecordBatch::new_empty(schema) } else { concat_batches(&batches[0].schema(), &batches).unwrap() }
+        if batches.is_empty() {
+            RecordBatch::new_empty(schema)
+        } else {
+            concat_batches(&batches[0].schema(), &batches).unwrap()
+        }
     })
 }
 
@@ -168,7 +186,12 @@ fn by_key(batch: &RecordBatch, keys: usize) -> BTreeMap<String, usize> {
 /// `scale` is the largest magnitude that a float column's arithmetic meets.
 pub fn assert_answer(view: &View, actual: &RecordBatch, expected: &RecordBatch, keys: usize, scale: f64) {
     // The oracle gives some times in nanoseconds.
-    let columns = expected.columns().iter().zip(actual.columns()).map(|(e, a)| cast(e, a.data_type()).unwrap()).collect();
+    let columns = expected
+        .columns()
+        .iter()
+        .zip(actual.columns())
+        .map(|(e, a)| cast(e, a.data_type()).unwrap())
+        .collect();
     let expected = &RecordBatch::try_new_with_options(
         actual.schema(),
         columns,
@@ -186,7 +209,10 @@ pub fn assert_answer(view: &View, actual: &RecordBatch, expected: &RecordBatch, 
         let expected_row = expected_rows[key];
         for (index, class) in view.output_classes().iter().enumerate().skip(keys) {
             let name = actual.schema().field(index).name().clone();
-            let (a, e) = (value(actual.column(index), row), value(expected.column(index), expected_row));
+            let (a, e) = (
+                value(actual.column(index), row),
+                value(expected.column(index), expected_row),
+            );
             match class {
                 Class::Exact => assert_eq!(a, e, "{name} of group {key}"),
                 Class::Float => assert_close(&a, &e, scale, &format!("{name} of group {key}")),
@@ -205,7 +231,10 @@ fn assert_close(actual: &ScalarValue, expected: &ScalarValue, scale: f64, what: 
         (None, None) => {}
         (Some(a), Some(e)) if a.is_nan() && e.is_nan() => {}
         (Some(a), Some(e)) => {
-            assert!((a - e).abs() <= 1e-9 * scale.max(e.abs()), "{what}: {a} instead of {e} (scale {scale})");
+            assert!(
+                (a - e).abs() <= 1e-9 * scale.max(e.abs()),
+                "{what}: {a} instead of {e} (scale {scale})"
+            );
         }
         (a, e) => panic!("{what}: {a:?} instead of {e:?}"),
     }

@@ -1,0 +1,633 @@
+//! What a view answers in particular cases, and what it refuses: where, why, and what to write instead.
+
+mod common;
+
+use std::sync::Arc;
+
+use anabranch_view::{Class, View};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
+use arrow::util::display::array_value_to_string;
+use common::{Row, TABLE, answer, catalog, compile, events};
+
+/// The error of a view: line and column within the query, message and hint.
+fn refused(query: &str) -> (u64, u64, String, String) {
+    let sql = format!("{TABLE}CREATE MATERIALIZED VIEW v AS\n{query};");
+    let diagnostic = match anabranch_catalog::Catalog::parse(&sql) {
+        Err(diagnostics) => diagnostics[0].clone(),
+        Ok(catalog) => match View::compile(&catalog.views["v"]) {
+            Err(diagnostic) => diagnostic,
+            Ok(_) => panic!("{query} is accepted"),
+        },
+    };
+    let before = TABLE.lines().count() as u64 + 1;
+    (
+        diagnostic.place.line - before,
+        diagnostic.place.column,
+        diagnostic.message,
+        diagnostic.hint.unwrap_or_default(),
+    )
+}
+
+#[track_caller]
+fn assert_refused(query: &str, line: u64, column: u64, message: &str, hint: &str) {
+    let (l, c, m, h) = refused(query);
+    assert_eq!((l, c), (line, column), "{query}: {m} ({h})");
+    assert!(m.contains(message), "{query}: {m} ({h})");
+    assert!(h.contains(hint), "{query}: {m} ({h})");
+}
+
+#[test]
+fn aggregates_that_do_not_merge_are_refused_where_they_stand() {
+    assert_refused(
+        "SELECT g, median(x) AS m FROM e GROUP BY g",
+        1,
+        11,
+        "`median`",
+        "approx_median",
+    );
+    assert_refused(
+        "SELECT g,\n  percentile_cont(0.5) WITHIN GROUP (ORDER BY x) AS m\nFROM e GROUP BY g",
+        2,
+        3,
+        "`percentile_cont`",
+        "approx_percentile_cont",
+    );
+    assert_refused(
+        "SELECT g, count(*) + 0 * max(i), array_agg(i) FROM e GROUP BY g",
+        1,
+        34,
+        "`array_agg`",
+        "count(DISTINCT",
+    );
+    assert_refused(
+        "SELECT g, string_agg(s, ',') AS a FROM e GROUP BY g",
+        1,
+        11,
+        "`string_agg`",
+        "first_value",
+    );
+    assert_refused(
+        "SELECT g, nth_value(s, 2) AS a FROM e GROUP BY g",
+        1,
+        11,
+        "`nth_value`",
+        "first_value",
+    );
+    assert_refused(
+        "SELECT g, any_value(s) AS a FROM e GROUP BY g",
+        1,
+        11,
+        "`any_value`",
+        "first_value",
+    );
+    assert_refused(
+        "SELECT g, sum(i ORDER BY j) AS a FROM e GROUP BY g",
+        1,
+        11,
+        "ORDER BY inside `sum`",
+        "first_value",
+    );
+    assert_refused(
+        "SELECT g, stddev(DISTINCT x) AS a FROM e GROUP BY g",
+        1,
+        11,
+        "`stddev(DISTINCT …)`",
+        "count, sum",
+    );
+    assert_refused(
+        "SELECT g, sum(count(i)) AS a FROM e GROUP BY g",
+        1,
+        15,
+        "inside another aggregate",
+        "nest",
+    );
+    assert_refused(
+        "SELECT g, approx_distinct(x) AS a FROM e GROUP BY g",
+        1,
+        11,
+        "approx_distinct",
+        "",
+    );
+}
+
+#[test]
+fn what_changes_with_time_is_refused() {
+    assert_refused(
+        "SELECT g, count(*) AS n FROM e WHERE time > now() GROUP BY g",
+        1,
+        45,
+        "`now`",
+        "event's own time",
+    );
+    assert_refused(
+        "SELECT random() AS r, count(*) AS n FROM e GROUP BY r",
+        1,
+        8,
+        "`random`",
+        "event's own time",
+    );
+    assert_refused(
+        "SELECT g, count(*) AS n FROM e WHERE day = current_date GROUP BY g",
+        1,
+        44,
+        "`current_date`",
+        "",
+    );
+}
+
+#[test]
+fn several_groupings_and_windows_over_rows_are_refused() {
+    assert_refused(
+        "SELECT g, count(*) AS n FROM e GROUP BY ROLLUP (g)",
+        1,
+        41,
+        "grouping sets",
+        "one view per grouping",
+    );
+    assert_refused(
+        "SELECT g, sum(count(*)) OVER () AS n FROM e GROUP BY g",
+        1,
+        11,
+        "window function",
+        "",
+    );
+    assert_refused(
+        "SELECT g, count(*) AS n FROM e WHERE i IN (SELECT 1) GROUP BY g",
+        1,
+        44,
+        "subquer",
+        "",
+    );
+}
+
+#[test]
+fn windows_need_constant_sizes_that_do_not_vary() {
+    let view = |call: &str| format!("SELECT {call} AS win, count(*) AS n FROM e GROUP BY win");
+    assert_refused(&view("tumble(time, INTERVAL '1 month')"), 1, 8, "months", "days");
+    assert_refused(
+        &view("tumble(time, INTERVAL '0 seconds')"),
+        1,
+        8,
+        "greater than zero",
+        "",
+    );
+    assert_refused(&view("tumble(time, INTERVAL '-1 hour')"), 1, 8, "greater than zero", "");
+    assert_refused(&view("tumble(s, INTERVAL '1 hour')"), 1, 8, "TIMESTAMP", "");
+    assert_refused(&view("tumble(time)"), 1, 8, "tumble", "");
+    assert_refused(&view("hop(time, INTERVAL '1 hour')"), 1, 8, "hop", "");
+    assert_refused(
+        &view("hop(time, INTERVAL '1 microsecond', INTERVAL '1 hour')"),
+        1,
+        8,
+        "windows",
+        "slide",
+    );
+    assert_refused(
+        &view("session(time, INTERVAL '1 hour')"),
+        1,
+        8,
+        "session windows",
+        "tumble",
+    );
+    assert_refused(
+        "SELECT hop(time, INTERVAL '1 hour', INTERVAL '2 hours') AS k, hop(time, INTERVAL '1 hour', INTERVAL '3 hours') AS l,
+         count(*) AS n FROM e GROUP BY k, l",
+        1,
+        63,
+        "at most one hop",
+        "one view per hop",
+    );
+}
+
+#[test]
+fn unknown_names_get_the_nearest_one() {
+    assert_refused(
+        "SELECT g, sum(dd) AS n FROM e GROUP BY g",
+        1,
+        15,
+        "unknown column `dd`",
+        "did you mean `d`",
+    );
+    assert_refused(
+        "SELECT g, count(*) AS n FROM e WHERE timme IS NULL GROUP BY g",
+        1,
+        38,
+        "`timme`",
+        "`time`",
+    );
+    assert_refused("SELECT g, summ(i) AS n FROM e GROUP BY g", 1, 11, "summ", "");
+    assert_refused("SELECT g, sum(s) AS n FROM e GROUP BY g", 1, 11, "sum", "");
+    assert_refused("SELECT g, i, count(*) AS n FROM e GROUP BY g", 1, 11, "i", "");
+    assert_refused("SELECT g FROM e", 0, 1, "groups", "");
+}
+
+#[test]
+fn unsupported_keys_are_refused() {
+    assert_refused(
+        "SELECT _headers AS k, count(*) AS n FROM e GROUP BY _headers",
+        1,
+        53,
+        "cannot be grouped by",
+        "part",
+    );
+}
+
+/// One row per group `g`, its answers as text.
+fn answers(view: &View, batch: &RecordBatch) -> Vec<Vec<String>> {
+    let answer = answer(view, batch);
+    let mut rows: Vec<Vec<String>> = (0..answer.num_rows())
+        .map(|row| {
+            answer
+                .columns()
+                .iter()
+                .map(|c| array_value_to_string(c, row).unwrap())
+                .collect()
+        })
+        .collect();
+    rows.sort();
+    rows
+}
+
+fn ints(values: &[(&str, Option<i64>, Option<i64>)]) -> RecordBatch {
+    let rows: Vec<Row> = values
+        .iter()
+        .map(|(g, h, i)| Row {
+            g: Some((*g).into()),
+            h: *h,
+            i: *i,
+            ..Row::default()
+        })
+        .collect();
+    events(&rows)
+}
+
+#[test]
+fn integer_sums_are_exact_beyond_their_type_and_null_only_in_the_end() {
+    let view = compile("SELECT g, sum(h) AS s, avg(h) AS a, sum(i) AS t FROM e GROUP BY g");
+    let max = Some(i64::MAX);
+    // On the way the first sum leaves BIGINT, and comes back.
+    let batch = ints(&[
+        ("back", max, Some(1)),
+        ("back", max, Some(2)),
+        ("back", Some(i64::MIN), None),
+        ("back", Some(i64::MIN), None),
+        ("out", max, Some(3)),
+        ("out", Some(1), None),
+    ]);
+    assert_eq!(
+        answers(&view, &batch),
+        [["back", "-2", "-0.5", "3"], ["out", "", "4.611686018427388e18", "3"]]
+    );
+    assert_eq!(view.nulled_values(), 1);
+    assert_eq!(
+        view.output_classes(),
+        [Class::Exact, Class::Exact, Class::Float, Class::Exact]
+    );
+}
+
+#[test]
+fn decimal_sums_do_not_overflow_silently() {
+    let view = compile("SELECT sum(w) AS s, avg(w) AS a, count(w) AS n FROM e");
+    let nines = 10_i128.pow(38) - 1;
+    let rows = |values: &[i128]| {
+        events(
+            &values
+                .iter()
+                .map(|w| Row {
+                    w: Some(*w),
+                    ..Row::default()
+                })
+                .collect::<Vec<_>>(),
+        )
+    };
+    let there_and_back = answer(&view, &rows(&[nines, nines, -nines, -nines, 10_000]));
+    assert_eq!(
+        there_and_back.column(0).as_primitive::<Decimal128Type>().value(0),
+        10_000
+    );
+    let out = answer(&view, &rows(&[nines, 1]));
+    assert!(out.column(0).is_null(0) && out.column(1).is_null(0));
+    assert_eq!(out.column(2).as_primitive::<Int64Type>().value(0), 2);
+    assert_eq!(view.nulled_values(), 2);
+}
+
+#[test]
+fn what_cannot_be_computed_for_a_row_is_null_there_and_counted() {
+    let view = compile(
+        "SELECT sum(h / i) AS q, count(h / i) AS nq, sum(h % i) AS r, count(h + 9223372036854775807) AS np,
+         count(h * 4611686018427387904) AS nm, count(-h) AS nn, count(CAST(s AS BIGINT)) AS nc,
+         count(x / y) AS nf, count(*) FILTER (WHERE 10 / i > 1) AS nw, count(*) AS n FROM e",
+    );
+    let row = |h: i64, i: i64, s: &str, x: f64, y: f64| Row {
+        h: Some(h),
+        i: Some(i),
+        s: Some(s.into()),
+        x: Some(x),
+        y: Some(y),
+        ..Row::default()
+    };
+    let batch = events(&[
+        row(7, 2, "12", 1.0, 2.0),
+        row(7, 0, "x", 1.0, 0.0),
+        row(i64::MIN, -1, "", 1.0, -0.0),
+        row(-3, 5, "9223372036854775808", 0.0, 1.0),
+        Row::default(),
+    ]);
+    let answer = answers(&view, &batch);
+    // h / i: 3, NULL, NULL (overflow), 0. h % i: 1, NULL, 0 or NULL, -3. h + MAX: only the negative ones fit.
+    assert_eq!(answer[0][0], "3");
+    assert_eq!(answer[0][1], "2");
+    assert_eq!(answer[0][2], "-2");
+    assert_eq!(answer[0][3], "2", "h + MAX");
+    assert_eq!(answer[0][4], "0", "h * 2^62");
+    assert_eq!(answer[0][5], "3", "-h");
+    assert_eq!(answer[0][6], "1", "CAST");
+    assert_eq!(answer[0][7], "2", "x / y");
+    assert_eq!(answer[0][8], "2", "FILTER");
+    assert_eq!(answer[0][9], "5");
+    assert!(view.nulled_values() >= 12, "{}", view.nulled_values());
+}
+
+#[test]
+fn a_condition_that_cannot_be_computed_is_not_true() {
+    let view = compile("SELECT count(*) AS n FROM e WHERE 10 / i > 1");
+    let batch = ints(&[
+        ("a", None, Some(2)),
+        ("a", None, Some(0)),
+        ("a", None, None),
+        ("a", None, Some(100)),
+    ]);
+    assert_eq!(answers(&view, &batch), [["1"]]);
+    assert_eq!(view.nulled_values(), 1);
+}
+
+#[test]
+fn a_guarded_branch_counts_only_what_it_computes() {
+    let view = compile("SELECT sum(CASE WHEN i <> 0 THEN h / i END) AS q FROM e");
+    assert_eq!(
+        answers(&view, &ints(&[("a", Some(8), Some(2)), ("a", Some(8), Some(0))])),
+        [["4"]]
+    );
+    assert_eq!(view.nulled_values(), 0);
+}
+
+#[test]
+fn a_function_that_fails_for_a_row_fails_for_that_row_alone() {
+    let view = compile("SELECT count(arrow_cast(s, 'Int64')) AS n, count(to_timestamp(s)) AS t, count(*) AS c FROM e");
+    let rows: Vec<Row> = ["1", "nonsense", "2020-01-01T00:00:00Z", ""]
+        .iter()
+        .map(|s| Row {
+            s: Some((*s).into()),
+            ..Row::default()
+        })
+        .collect();
+    assert_eq!(answers(&view, &events(&rows)), [["1", "1", "4"]]);
+    assert_eq!(view.nulled_values(), 3 + 3);
+}
+
+#[test]
+fn hop_counts_an_event_in_every_window_and_filters_by_window() {
+    let view = compile(
+        "SELECT hop(time, INTERVAL '10 seconds', INTERVAL '30 seconds') AS win, count(*) AS n, sum(i) AS s FROM e
+         WHERE hop(time, INTERVAL '10 seconds', INTERVAL '30 seconds') >= TIMESTAMP '1969-12-31 23:59:50' GROUP BY win",
+    );
+    let rows: Vec<Row> = [-1_i64, 0, 15]
+        .iter()
+        .map(|s| Row {
+            time: Some(s * 1_000_000),
+            i: Some(*s),
+            ..Row::default()
+        })
+        .collect();
+    assert_eq!(
+        answers(&view, &events(&rows)),
+        [
+            ["1969-12-31T23:59:50Z", "3", "14"],
+            ["1970-01-01T00:00:00Z", "2", "15"],
+            ["1970-01-01T00:00:10Z", "1", "15"],
+        ]
+    );
+}
+
+#[test]
+fn a_global_aggregate_of_nothing_is_one_row() {
+    let view = compile(
+        "SELECT count(*) AS n, sum(i) AS s, count(DISTINCT s) AS d, max(x) AS m, approx_distinct(s) AS a,
+        avg(d) AS avg, bool_and(b) AS b, first_value(i) AS f, approx_median(x) AS med, stddev(x) AS sd FROM e",
+    );
+    assert_eq!(view.key_count(), 0);
+    let nothing = events(&[]);
+    assert_eq!(answers(&view, &nothing), [["0", "", "0", "", "0", "", "", "", "", ""]]);
+    assert_eq!(
+        view.finalise(&RecordBatch::new_empty(view.state_schema()))
+            .unwrap()
+            .num_rows(),
+        1
+    );
+    let having = compile("SELECT count(*) AS n FROM e HAVING count(*) > 0");
+    assert_eq!(answer(&having, &nothing).num_rows(), 0);
+}
+
+#[test]
+fn ties_in_time_are_broken_by_offset() {
+    let view = compile("SELECT first_value(i) AS f, last_value(i) AS l, first_value(i ORDER BY h DESC) AS d FROM e");
+    let rows: Vec<Row> = (1..=4)
+        .map(|i| Row {
+            time: Some(5),
+            h: Some(1),
+            i: Some(i),
+            ..Row::default()
+        })
+        .collect();
+    assert_eq!(answers(&view, &events(&rows)), [["1", "4", "1"]]);
+    assert!(view.input_columns().contains(&"_offset".to_string()));
+    assert!(view.input_columns().contains(&"_partition".to_string()));
+}
+
+#[test]
+fn sketches_stay_within_their_bounds() {
+    let view =
+        compile("SELECT approx_median(x) AS m, approx_percentile_cont(x, 0.99) AS p, approx_distinct(i) AS d FROM e");
+    let rows: Vec<Row> = (0..20_000_i64)
+        .map(|n| Row {
+            x: Some((n * 7919 % 20_000) as f64),
+            i: Some(n % 5_000),
+            ..Row::default()
+        })
+        .collect();
+    let batch = events(&rows);
+    let mut merged = view.aggregator().unwrap();
+    for from in (0..20_000).step_by(1000) {
+        let mut part = view.aggregator().unwrap();
+        part.fold(&view.prepare(&batch.slice(from, 1000)).unwrap()).unwrap();
+        merged.merge(&part.emit().unwrap()).unwrap();
+    }
+    let answer = view.finalise(&merged.emit().unwrap()).unwrap();
+    let float = |column: usize| answer.column(column).as_primitive::<Float64Type>().value(0);
+    assert!((float(0) - 10_000.0).abs() < 200.0, "median {}", float(0));
+    assert!((float(1) - 19_800.0).abs() < 100.0, "99th percentile {}", float(1));
+    let distinct = arrow::compute::cast(answer.column(2), &DataType::Int64).unwrap();
+    let distinct = distinct.as_primitive::<Int64Type>().value(0);
+    assert!((distinct - 5_000).abs() < 150, "{distinct} distinct");
+}
+
+#[test]
+fn an_average_of_nan_and_its_extremes_do_not_depend_on_order() {
+    let view = compile("SELECT g, min(x) AS lo, max(x) AS hi FROM e GROUP BY g");
+    let values = [1.0, f64::NAN, -3.0];
+    let mut seen = vec![];
+    for order in [[0, 1, 2], [1, 0, 2], [2, 1, 0], [1, 2, 0]] {
+        let rows: Vec<Row> = order
+            .iter()
+            .map(|&i| Row {
+                g: Some("a".into()),
+                x: Some(values[i]),
+                ..Row::default()
+            })
+            .collect();
+        seen.push(answers(&view, &events(&rows)));
+    }
+    assert!(seen.iter().all(|s| *s == [["a", "-3.0", "NaN"]]), "{seen:?}");
+}
+
+#[test]
+fn the_hash_depends_on_what_is_computed_and_on_nothing_else() {
+    let hash = |name: &str, query: &str| {
+        let sql = format!("{TABLE}CREATE MATERIALIZED VIEW {name} AS {query};");
+        let catalog = anabranch_catalog::Catalog::parse(&sql).unwrap();
+        View::compile(&catalog.views[name]).unwrap().hash().clone()
+    };
+    let first = hash("v", "SELECT g, sum(i) AS s FROM e WHERE s = '1' GROUP BY g");
+    assert_eq!(first.len(), 64);
+    assert_eq!(
+        first,
+        hash(
+            "other",
+            "select  g, -- a comment\n SUM(i) as s from e where (s = '1') group by g"
+        )
+    );
+    assert_eq!(
+        first,
+        hash(
+            "v",
+            "SELECT a.g, sum(a.i) AS s FROM e AS a WHERE a.s = '1' GROUP BY a.g"
+        )
+    );
+    for other in [
+        "SELECT g, sum(i) AS t FROM e WHERE s = '1' GROUP BY g",
+        "SELECT g, sum(h) AS s FROM e WHERE s = '1' GROUP BY g",
+        "SELECT g, sum(i) AS s FROM e WHERE s = '2' GROUP BY g",
+        "SELECT g, sum(i) AS s FROM e WHERE s = '1' GROUP BY g HAVING sum(i) > 0",
+        "SELECT g, sum(i) FILTER (WHERE b) AS s FROM e WHERE s = '1' GROUP BY g",
+        "SELECT g, sum(DISTINCT i) AS s FROM e WHERE s = '1' GROUP BY g",
+        "SELECT s AS g, sum(i) AS s FROM e WHERE s = '1' GROUP BY e.s",
+    ] {
+        assert_ne!(first, hash("v", other), "{other}");
+    }
+    assert_ne!(
+        hash("v", "SELECT count(*) AS n FROM e WHERE g = '1'"),
+        hash("v", "SELECT count(*) AS n FROM e WHERE h = 1")
+    );
+    assert_ne!(
+        hash(
+            "v",
+            "SELECT tumble(time, INTERVAL '1 minute') AS win, count(*) AS n FROM e GROUP BY win"
+        ),
+        hash(
+            "v",
+            "SELECT tumble(time, INTERVAL '2 minutes') AS win, count(*) AS n FROM e GROUP BY win"
+        ),
+    );
+}
+
+#[test]
+fn state_is_shared_between_calls_that_need_the_same() {
+    let view = compile(
+        "SELECT g, sum(i) AS s, avg(i) AS a, count(i) AS c, sum(i) / count(*) AS r, count(*) AS n FROM e GROUP BY g",
+    );
+    let names: Vec<String> = view.state_schema().fields().iter().map(|f| f.name().clone()).collect();
+    assert_eq!(names, ["key0", "0_sum", "1_count", "2_count"]);
+    assert_eq!(view.input_columns(), ["g", "i"]);
+}
+
+#[test]
+fn key_filters_select_groups_by_their_names_in_the_output() {
+    let view = compile(
+        "SELECT g AS grp, upper(s) AS su, tumble(time, INTERVAL '1 minute') AS minute, count(*) AS n FROM e
+         GROUP BY g, upper(s), minute",
+    );
+    assert_eq!(
+        view.output_keys(),
+        [("grp".into(), 0), ("su".into(), 1), ("minute".into(), 2)]
+    );
+    let rows: Vec<Row> = [("a", "x", 0), ("b", "y", 61), ("a", "y", 130)]
+        .iter()
+        .map(|(g, s, t)| Row {
+            g: Some((*g).into()),
+            s: Some((*s).into()),
+            time: Some(t * 1_000_000),
+            ..Row::default()
+        })
+        .collect();
+    let mut aggregator = view.aggregator().unwrap();
+    aggregator.fold(&view.prepare(&events(&rows)).unwrap()).unwrap();
+    let state = aggregator.emit().unwrap();
+    let kept = |filter: &str| view.key_filter(filter).unwrap().apply(&state).unwrap().num_rows();
+    assert_eq!(kept("grp = 'a'"), 2);
+    assert_eq!(kept("grp = 'a' AND su = 'Y'"), 1);
+    assert_eq!(kept("minute >= TIMESTAMP '1970-01-01 00:01:00'"), 2);
+    assert_eq!(kept("minute >= '1970-01-01T00:02:00Z'"), 1);
+    assert_eq!(kept("grp IN ('b', 'c') OR su IS NULL"), 1);
+    for refused in [
+        "n > 1",
+        "nothing = 1",
+        "grp =",
+        "now() > minute",
+        "grp = 'a'; DROP TABLE e",
+    ] {
+        let error = view.key_filter(refused).unwrap_err();
+        assert_eq!(error.kind(), anabranch_model::ErrorKind::Invalid, "{refused}: {error}");
+    }
+}
+
+#[test]
+fn the_description_names_every_part() {
+    let view =
+        compile("SELECT g, avg(i) AS a, approx_median(x) AS m FROM e WHERE h > 1 GROUP BY g HAVING count(*) > 2");
+    let description = view.describe();
+    assert_eq!(description["view"], "v");
+    assert_eq!(description["prepare"]["where"][0], "h > 1");
+    assert_eq!(description["keys"][0]["expression"], "g");
+    assert_eq!(description["state"][0]["name"], "key0");
+    assert_eq!(description["finalise"]["columns"][1]["class"], "float");
+    assert_eq!(description["finalise"]["columns"][2]["class"], "sketch");
+    assert_eq!(description["hash"], view.hash().as_str());
+}
+
+#[test]
+fn events_may_hold_more_columns_in_any_order_but_not_fewer() {
+    let view = compile("SELECT g, sum(i) AS s FROM e WHERE x > 0 GROUP BY g");
+    let g: ArrayRef = Arc::new(StringArray::from(vec!["a", "a", "b"]));
+    let i: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+    let x: ArrayRef = Arc::new(Float64Array::from(vec![1.0, -1.0, 1.0]));
+    let batch =
+        RecordBatch::try_from_iter([("x", Arc::clone(&x)), ("more", Arc::clone(&x)), ("i", i), ("g", g)]).unwrap();
+    assert_eq!(answers(&view, &batch), [["a", "1"], ["b", "3"]]);
+    let error = view.prepare(&batch.project(&[0, 1, 3]).unwrap()).unwrap_err();
+    assert!(error.to_string().contains('i'), "{error}");
+    assert_eq!(error.kind(), anabranch_model::ErrorKind::Data);
+}
+
+#[test]
+fn another_views_state_is_refused() {
+    let view = compile("SELECT g, sum(i) AS s FROM e GROUP BY g");
+    let other = compile("SELECT g FROM e GROUP BY g");
+    let error = view
+        .aggregator()
+        .unwrap()
+        .merge(&RecordBatch::new_empty(other.state_schema()))
+        .unwrap_err();
+    assert_eq!(error.kind(), anabranch_model::ErrorKind::Data);
+    assert!(catalog("SELECT g FROM e GROUP BY g").views.contains_key("v"));
+}
