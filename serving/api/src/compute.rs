@@ -5,6 +5,9 @@ use tokio::task::JoinHandle;
 
 use crate::Error;
 
+/// From so many rows on, work leaves the async threads.
+pub(crate) const LARGE_ROWS: usize = 16_384;
+
 /// The runtime that plans, merges and formats. HTTP workers only wait for it.
 pub(crate) struct Compute {
     handle: Handle,

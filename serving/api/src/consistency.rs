@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::Error;
 use crate::adoption::{Adoption, Published};
-use crate::compute::cpu;
+use crate::compute::{LARGE_ROWS, cpu};
 use crate::directory::{Directory, FlightClient, Services, SpeedWorker};
 use crate::masters::Masters;
 use crate::pushdown::Pushdown;
@@ -27,8 +27,6 @@ const ATTEMPTS: u32 = 5;
 /// First and longest pause between two attempts; each is twice the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
-/// From so many rows on, merging leaves the async threads.
-const LARGE_ROWS: usize = 16_384;
 
 /// What a request demands of its answer, beside being consistent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

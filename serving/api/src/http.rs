@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use anabranch_model::ErrorKind;
 use anabranch_runtime::http::{ApiError, base_router};
+use arrow::array::RecordBatch;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{MatchedPath, Path, Query, Request, State};
@@ -16,6 +17,7 @@ use chrono::Utc;
 use serde_json::{Value, json};
 
 use crate::Error;
+use crate::compute::{LARGE_ROWS, cpu};
 use crate::consistency::Demand;
 use crate::format::{Answer, Encoded, Format};
 use crate::params::SqlRequest;
@@ -106,7 +108,7 @@ async fn view_rows(
     let consistency = Arc::clone(&service.consistency);
     let wait = request.wait();
     answer(&service, format, started, wait, async move {
-        rows(&consistency, &view, &request).await
+        rows(&consistency, &view, request).await
     })
     .await
 }
@@ -122,7 +124,8 @@ async fn answer(
     let after = *service.settings.serving.query_timeout + wait;
     let work = service.compute.run(async move {
         let answer = query.await?;
-        format.encode(&answer, started.elapsed())
+        let rows: usize = answer.batches.iter().map(RecordBatch::num_rows).sum();
+        cpu(rows > LARGE_ROWS, move || format.encode(&answer, started.elapsed())).await
     });
     tokio::time::timeout(after, work)
         .await

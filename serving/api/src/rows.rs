@@ -18,6 +18,7 @@ use datafusion::logical_expr::{Expr, lit};
 use datafusion::physical_expr::create_physical_expr;
 
 use crate::Error;
+use crate::compute::{LARGE_ROWS, cpu};
 use crate::consistency::{Consistency, Demand};
 use crate::format::{Answer, sql_type};
 use crate::params;
@@ -91,7 +92,7 @@ impl RowsRequest {
 ///
 /// # Errors
 /// Whatever freezing and merging meet.
-pub(crate) async fn rows(consistency: &Consistency, view: &View, request: &RowsRequest) -> Result<Answer, Error> {
+pub(crate) async fn rows(consistency: &Consistency, view: &View, request: RowsRequest) -> Result<Answer, Error> {
     let pushdown = Pushdown::new(view, &request.filters);
     let mut attempt = 1;
     let (batches, coverage) = loop {
@@ -102,7 +103,11 @@ pub(crate) async fn rows(consistency: &Consistency, view: &View, request: &RowsR
             Err(error) => return Err(error),
         }
     };
-    let batch = arrange(view.output_schema(), &batches, request)?;
+    let (schema, rows) = (
+        view.output_schema(),
+        batches.iter().map(RecordBatch::num_rows).sum::<usize>(),
+    );
+    let batch = cpu(rows > LARGE_ROWS, move || arrange(&schema, batches, &request)).await?;
     Ok(Answer {
         schema: batch.schema(),
         batches: vec![batch],
@@ -111,53 +116,63 @@ pub(crate) async fn rows(consistency: &Consistency, view: &View, request: &RowsR
 }
 
 /// Filter, order, limit, columns.
-fn arrange(schema: SchemaRef, batches: &[RecordBatch], request: &RowsRequest) -> Result<RecordBatch, Error> {
-    let kept = match conjunction(request.filters.iter().cloned()) {
-        None => concat_batches(&schema, batches)?,
-        Some(filter) => {
-            let df_schema = DFSchema::try_from(Arc::clone(&schema)).map_err(Error::from_query)?;
-            let filter = create_physical_expr(
-                &filter,
-                &df_schema,
-                &ExecutionProps::new(),
-                &PhysicalPlanningContext::default(),
-            )
-            .map_err(Error::from_query)?;
-            let mut kept = Vec::with_capacity(batches.len());
-            for batch in batches {
-                let mask = filter
-                    .evaluate(batch)
-                    .and_then(|mask| mask.into_array(batch.num_rows()))
-                    .map_err(Error::from_query)?;
-                kept.push(filter_record_batch(batch, mask.as_boolean())?);
-            }
-            concat_batches(&schema, &kept)?
-        }
-    };
+fn arrange(schema: &SchemaRef, batches: Vec<RecordBatch>, request: &RowsRequest) -> Result<RecordBatch, Error> {
     let end = request.limit.map(|limit| request.offset.saturating_add(limit));
-    let sorted = if request.order.is_empty() || kept.num_rows() < 2 {
-        kept
-    } else {
-        let columns: Vec<SortColumn> = request
-            .order
-            .iter()
-            .map(|&(index, descending)| SortColumn {
-                values: Arc::clone(kept.column(index)),
-                options: Some(SortOptions {
-                    descending,
-                    nulls_first: false,
-                }),
-            })
-            .collect();
-        take_record_batch(&kept, &lexsort_to_indices(&columns, end)?)?
-    };
-    let start = request.offset.min(sorted.num_rows());
-    let end = end.unwrap_or(usize::MAX).min(sorted.num_rows());
-    let page = sorted.slice(start, end.saturating_sub(start));
+    let mut kept = filtered(schema, batches, &request.filters)?;
+    if let Some(end) = end
+        && !request.order.is_empty()
+    {
+        // The best of all are among the best of each.
+        for batch in &mut kept {
+            if batch.num_rows() > end {
+                *batch = sorted(batch, &request.order, Some(end))?;
+            }
+        }
+    }
+    let all = concat_batches(schema, &kept)?;
+    let all = sorted(&all, &request.order, end)?;
+    let start = request.offset.min(all.num_rows());
+    let end = end.unwrap_or(usize::MAX).min(all.num_rows());
+    let page = all.slice(start, end.saturating_sub(start));
     match &request.columns {
         Some(columns) => Ok(page.project(columns)?),
         None => Ok(page),
     }
+}
+
+fn filtered(schema: &SchemaRef, mut batches: Vec<RecordBatch>, filters: &[Expr]) -> Result<Vec<RecordBatch>, Error> {
+    let Some(filter) = conjunction(filters.iter().cloned()) else {
+        return Ok(batches);
+    };
+    let df_schema = DFSchema::try_from(Arc::clone(schema)).map_err(Error::from_query)?;
+    let context = PhysicalPlanningContext::default();
+    let filter =
+        create_physical_expr(&filter, &df_schema, &ExecutionProps::new(), &context).map_err(Error::from_query)?;
+    for batch in &mut batches {
+        let mask = filter
+            .evaluate(batch)
+            .and_then(|mask| mask.into_array(batch.num_rows()));
+        *batch = filter_record_batch(batch, mask.map_err(Error::from_query)?.as_boolean())?;
+    }
+    Ok(batches)
+}
+
+/// The first `limit` rows in order, nulls last; as they are when there is no order.
+fn sorted(batch: &RecordBatch, order: &[(usize, bool)], limit: Option<usize>) -> Result<RecordBatch, Error> {
+    if order.is_empty() || batch.num_rows() < 2 {
+        return Ok(batch.clone());
+    }
+    let columns: Vec<SortColumn> = order
+        .iter()
+        .map(|&(index, descending)| SortColumn {
+            values: Arc::clone(batch.column(index)),
+            options: Some(SortOptions {
+                descending,
+                nulls_first: false,
+            }),
+        })
+        .collect();
+    Ok(take_record_batch(batch, &lexsort_to_indices(&columns, limit)?)?)
 }
 
 /// The view's keys, so that pages follow each other.

@@ -6,13 +6,14 @@ use std::time::Duration;
 use anabranch_catalog::Catalog;
 use anabranch_dataset::{BatchView, Lease, Leases, Manifest, Publication, Publications, StateFiles, Store};
 use anabranch_model::{Cut, Offset, OffsetRange, OffsetVector, PartitionId};
-use anabranch_runtime::{Settings, Shutdown, http};
+use anabranch_runtime::{Settings, Shutdown};
 use anabranch_serving::{ServingHandle, ServingLayer, ServingOptions};
 use anabranch_view::View;
 use arrow::array::{
     ArrayRef, BinaryArray, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray, new_null_array,
 };
+use axum::serve::ListenerExt;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -309,7 +310,8 @@ pub async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
 pub async fn serve(router: axum::Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(http::serve(listener, router, Shutdown::new()));
+    let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     address
 }
 
