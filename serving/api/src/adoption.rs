@@ -187,3 +187,6 @@ impl Adoption {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

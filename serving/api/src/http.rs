@@ -6,7 +6,7 @@ use anabranch_model::ErrorKind;
 use anabranch_runtime::http::{ApiError, base_router};
 use arrow::array::RecordBatch;
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{MatchedPath, Path, Query, Request, State};
 use axum::http::{HeaderMap, Uri};
 use axum::middleware::{Next, from_fn};
@@ -96,12 +96,13 @@ async fn sql(
 
 async fn view_rows(
     State(service): State<Arc<Service>>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     pairs: Result<Pairs, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Encoded, Error> {
     let started = Instant::now();
     let format = Format::accepted(&headers)?;
+    let Path(name) = name.map_err(bad_path)?;
     let view = views::find(&service.views, &name)?.clone();
     let Query(pairs) = pairs.map_err(bad_query)?;
     let request = RowsRequest::parse(&view, &pairs)?;
@@ -137,7 +138,11 @@ async fn list_views(State(service): State<Arc<Service>>) -> Json<Value> {
     Json(json!({"views": service.views.iter().map(|view| views::summary(view, &published)).collect::<Vec<_>>()}))
 }
 
-async fn show_view(State(service): State<Arc<Service>>, Path(name): Path<String>) -> Result<Json<Value>, Error> {
+async fn show_view(
+    State(service): State<Arc<Service>>,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, Error> {
+    let Path(name) = name.map_err(bad_path)?;
     let view = views::find(&service.views, &name)?.clone();
     let consistency = Arc::clone(&service.consistency);
     let catalog = Arc::clone(&service.catalog);
@@ -194,6 +199,13 @@ fn bad_body(rejection: BytesRejection) -> Error {
             limit_bytes: SQL_BODY_BYTES,
         };
     }
+    Error::Request {
+        message: rejection.body_text(),
+        hint: None,
+    }
+}
+
+fn bad_path(rejection: PathRejection) -> Error {
     Error::Request {
         message: rejection.body_text(),
         hint: None,

@@ -222,7 +222,13 @@ async fn bodies_that_make_no_request_are_refused_in_the_error_format() {
         (413, Some("invalid")),
         "{answer}"
     );
-    for (path, expected) in [("/v1/sql", 405), ("/v1/nothing", 404), ("/", 404)] {
+    for (path, expected) in [
+        ("/v1/sql", 405),
+        ("/v1/nothing", 404),
+        ("/", 404),
+        ("/v1/views/%ff", 400),
+        ("/v1/views/%ff/rows", 400),
+    ] {
         let (status, answer) = world.get(path).await;
         assert_eq!(status, expected);
         assert!(answer["error"]["message"].is_string(), "{answer}");
