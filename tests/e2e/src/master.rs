@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use anabranch::platform::Platform;
-use anabranch_dataset::{MasterDataset, Snapshot, read_columns};
-use anabranch_model::columns;
+use anabranch_dataset::{Claim, MasterDataset, Snapshot, read_columns};
+use anabranch_model::{Offset, PartitionId, columns};
 use arrow::array::AsArray;
 use arrow::datatypes::{Int32Type, Int64Type};
 use futures::TryStreamExt;
@@ -29,17 +29,33 @@ pub struct Landed {
     pub rows: Vec<Row>,
 }
 
+async fn open(site: &Site, table: &str) -> MasterDataset {
+    let platform = Platform::load(site.path()).expect("the folder is in order");
+    let source = platform.source(table).expect("the table is declared");
+    let store = platform.store().await.expect("the store can be opened");
+    let dataset = MasterDataset::open_existing(&store, source).await.expect("the table can be read");
+    dataset.expect("the table was created")
+}
+
+/// Takes partitions over, as a speed process does that the running one knows nothing of.
+///
+/// # Panics
+/// When they cannot be claimed.
+pub fn claim(site: &Site, table: &str, partitions: &[PartitionId]) {
+    let claims: Vec<Claim> =
+        partitions.iter().map(|partition| Claim { partition: *partition, start: Offset::default() }).collect();
+    let claimed = block_on(async { open(site, table).await.claim(&claims, "end-to-end test").await });
+    assert_eq!(claimed.expect("partitions can be claimed").len(), partitions.len());
+}
+
 /// Reads all landed rows of a table.
 ///
 /// # Panics
 /// When there is no master dataset, or it cannot be read.
 pub fn read(site: &Site, table: &str) -> Landed {
     block_on(async {
-        let platform = Platform::load(site.path()).expect("the folder is in order");
-        let source = platform.source(table).expect("the table is declared");
-        let store = platform.store().await.expect("the store can be opened");
-        let dataset = MasterDataset::open_existing(&store, source).await.expect("the table can be read");
-        let dataset = dataset.expect("something was landed");
+        let dataset = open(site, table).await;
+        let store = dataset.store().clone();
         let snapshot = dataset.snapshot(None).await.expect("the table has a version");
         let wanted = [columns::PARTITION, columns::OFFSET, columns::RAW, columns::REASON];
         let schema = dataset.file_schema();
