@@ -110,36 +110,31 @@ async fn main() {
     })
     .await
     .expect("the speed layer starts");
-    let status = format!("http://{}/v1/status", handle.address());
+    let status_url = format!("http://{}/v1/status", handle.address());
+    // A batch is one tuple for the decoder and one for each view task.
     let visible = loop {
-        let status: serde_json::Value = reqwest::get(&status)
-            .await
-            .expect("it answers")
-            .json()
-            .await
-            .expect("JSON");
-        let executed = |component: &str| {
-            let components = status["sources"]["clicks"]["topology"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default();
-            let of = components.into_iter().find(|stats| stats["component"] == component);
-            of.and_then(|stats| stats["executed"].as_u64())
+        let components = components(&status_url).await;
+        let number = |component: &str, key: &str| {
+            let of = components.iter().find(|stats| stats["component"] == component);
+            of.and_then(|stats| stats[key].as_u64()).unwrap_or(0)
         };
-        let consumed = status["sources"]["clicks"]["events_consumed"] == events;
-        // Each batch is one tuple for every view task; the spout's emissions count batches.
-        if consumed
-            && executed("view")
-                >= executed("decode").map(|n| {
-                    n * status["sources"]["clicks"]["topology"][2]["tasks"]
-                        .as_u64()
-                        .unwrap_or(1)
-                })
-        {
+        let done = number("view", "executed") == number("decode", "executed") * number("view", "tasks");
+        if consumed(&status_url).await == events && done && number("spout", "emitted") == number("decode", "executed") {
             break since.elapsed();
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
+    for stats in components(&status_url).await {
+        let number = |key: &str| stats[key].as_u64().unwrap_or(0);
+        println!(
+            "  {:<7} {} tasks  {:>5} executed  {:>6} ms busy  {:>6} ms of it waiting to send",
+            stats["component"].as_str().unwrap_or_default(),
+            number("tasks"),
+            number("executed"),
+            number("busy_ms"),
+            number("blocked_ms")
+        );
+    }
     shutdown.cancel();
     handle.stopped().await.expect("it stops in order");
     let landed = since.elapsed();
@@ -178,6 +173,24 @@ async fn main() {
         file_bytes as f64 / 1e6,
         peak_memory_mb()
     );
+}
+
+async fn status(url: &str) -> serde_json::Value {
+    let answer = reqwest::get(url).await.expect("it answers");
+    answer.json().await.expect("the status is JSON")
+}
+
+async fn components(url: &str) -> Vec<serde_json::Value> {
+    status(url).await["sources"]["clicks"]["topology"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default()
+}
+
+async fn consumed(url: &str) -> u64 {
+    status(url).await["sources"]["clicks"]["events_consumed"]
+        .as_u64()
+        .unwrap_or(0)
 }
 
 /// User and system time of this process, in seconds (Linux; 100 ticks a second).

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anabranch_catalog::Catalog;
 use anabranch_dataset::{Leases, Store};
@@ -35,6 +36,8 @@ use crate::view_bolt::ViewBolt;
 
 /// Commands to a spout that may wait; it looks many times a second.
 const COMMANDS: usize = 64;
+
+const LOOK_FOR_FAILURE_EVERY: Duration = Duration::from_millis(100);
 
 /// What the speed layer is built from.
 pub struct SpeedOptions {
@@ -136,11 +139,7 @@ impl SpeedLayer {
         }
         let layers: Vec<_> = running.iter().map(|running| Arc::clone(&running.layer)).collect();
         let snapshots = Arc::new(Snapshots::new(layers.clone(), worker_id.clone()));
-        let advertised = settings
-            .speed
-            .advertise
-            .clone()
-            .unwrap_or_else(|| format!("http://{address}"));
+        let advertised = settings.speed.advertise.clone().unwrap_or_else(|| advertised(address));
         let keeper = Keeper {
             layers: layers.clone(),
             snapshots: Arc::clone(&snapshots),
@@ -261,10 +260,16 @@ impl Service {
         });
         let ends = futures::future::join_all(ends);
         tokio::pin!(ends);
+        let failures = tokio::spawn(stop_on_failure(
+            self.topologies(),
+            self.stop.clone(),
+            background.clone(),
+        ));
         let outcomes = tokio::select! {
             outcomes = &mut ends => outcomes,
             () = self.kill.cancelled() => {
                 self.running.iter().for_each(|running| running.topology.kill());
+                background.cancel();
                 http.abort();
                 watch.abort();
                 keep.abort();
@@ -275,7 +280,7 @@ impl Service {
         };
 
         background.cancel();
-        let _ = tokio::join!(watch, keep);
+        let _ = tokio::join!(watch, keep, failures);
         if let Err(error) = Leases::new(&self.store).release("speed", &self.worker_id).await {
             tracing::warn!(%error, "cannot release the lease; it expires by itself");
         }
@@ -291,6 +296,13 @@ impl Service {
         }
         served.map_err(|error| Error::Task(error.to_string()))??;
         Ok(())
+    }
+
+    fn topologies(&self) -> Vec<Arc<Topology>> {
+        self.running
+            .iter()
+            .map(|running| Arc::clone(&running.topology))
+            .collect()
     }
 
     fn router(&self) -> axum::Router {
@@ -343,6 +355,25 @@ impl Service {
                 },
             ))
     }
+}
+
+/// Gives the stop signal as soon as a topology fails, so that none of its tasks goes on waiting for a store.
+async fn stop_on_failure(topologies: Vec<Arc<Topology>>, stop: Shutdown, ended: Shutdown) {
+    while !ended.is_cancelled() && !stop.is_cancelled() {
+        if topologies.iter().any(|topology| topology.has_failed()) {
+            stop.cancel();
+        }
+        tokio::time::sleep(LOOK_FOR_FAILURE_EVERY).await;
+    }
+}
+
+/// The address others are told when none is set: that of the listener, unless it stands for all interfaces.
+fn advertised(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        tracing::warn!(%address, "listening on all interfaces, but `advertise` in [speed] is not set: others are told 127.0.0.1");
+        return format!("http://127.0.0.1:{}", address.port());
+    }
+    format!("http://{address}")
 }
 
 struct Reporter {

@@ -15,8 +15,10 @@ use crate::source::SourceLayer;
 /// How long a lease is believed after its last renewal.
 const TTL: Duration = Duration::from_secs(10);
 const RENEW_EVERY: Duration = Duration::from_secs(2);
-/// How often state is measured and log ends are read.
+/// How often state is measured.
 const MEASURE_EVERY: Duration = Duration::from_millis(500);
+/// How often the ends of the log and the totals of the master dataset are read.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Keeps the lease fresh, measures state against its budget, and reads log ends, until shutdown.
 pub(crate) struct Keeper {
@@ -32,10 +34,16 @@ pub(crate) struct Keeper {
 impl Keeper {
     pub(crate) async fn run(self, shutdown: Shutdown) -> Result<(), Error> {
         let leases = Leases::new(&self.store);
-        let mut renewed: Option<Instant> = None;
+        let (mut renewed, mut looked): (Option<Instant>, Option<Instant>) = (None, None);
         loop {
-            let state_bytes = self.measure().await;
-            if renewed.is_none_or(|at| at.elapsed() >= RENEW_EVERY) {
+            let state_bytes = self.measure();
+            if looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
+                self.look().await;
+                looked = Some(Instant::now());
+            }
+            // Without the number of partitions a reader could not tell that some are missing.
+            let partitions_known = self.layers.iter().all(|layer| !layer.facts.log_ends.lock().is_empty());
+            if partitions_known && renewed.is_none_or(|at| at.elapsed() >= RENEW_EVERY) {
                 match leases.renew(&self.lease(state_bytes)).await {
                     Ok(()) => renewed = Some(Instant::now()),
                     Err(error) => tracing::warn!(%error, "cannot renew the lease; trying again"),
@@ -49,7 +57,7 @@ impl Keeper {
         Ok(())
     }
 
-    async fn measure(&self) -> usize {
+    fn measure(&self) -> usize {
         let state_bytes: usize = self.layers.iter().map(|layer| layer.state_bytes()).sum();
         self.paused.store(
             state_bytes as u64 >= self.state_budget_bytes.saturating_mul(2),
@@ -58,13 +66,21 @@ impl Keeper {
         metrics::gauge!("anabranch_speed_state_bytes").set(state_bytes as f64);
         metrics::gauge!("anabranch_speed_paused").set(f64::from(u8::from(self.paused.load(Ordering::Relaxed))));
         self.snapshots.expire(Instant::now());
+        state_bytes
+    }
+
+    /// Reads what status pages show of the log and of the master dataset.
+    async fn look(&self) {
         for layer in &self.layers {
             match layer.log.ends().await {
                 Ok(ends) => *layer.facts.log_ends.lock() = ends,
-                Err(error) => tracing::debug!(table = layer.name(), %error, "cannot read the log's ends"),
+                Err(error) => tracing::warn!(table = layer.name(), %error, "cannot read the log's ends"),
+            }
+            match layer.dataset.snapshot(None).await {
+                Ok(snapshot) => *layer.facts.landed_rows.lock() = Some(snapshot.rows()),
+                Err(error) => tracing::debug!(table = layer.name(), %error, "cannot read the master dataset"),
             }
         }
-        state_bytes
     }
 
     fn lease(&self, state_bytes: usize) -> Lease {

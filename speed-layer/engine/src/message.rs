@@ -13,7 +13,7 @@ use crate::state::PartitionState;
 #[derive(Clone)]
 pub(crate) enum Message {
     /// Spout → DecodeBolt.
-    Raw(Raw),
+    Raw(Box<Raw>),
     /// DecodeBolt → ViewBolts: prepared rows, one entry per view of the source.
     Prepared(PreparedRange),
     /// DecodeBolt → LandBolt.

@@ -21,6 +21,8 @@ const LAST_RETRY: Duration = Duration::from_secs(10);
 pub(crate) enum Command {
     /// The partition is ours: read it from `state.from` on.
     Start { state: Arc<PartitionState> },
+    /// Somebody else has claimed the partition: it is not read.
+    NotOurs { partition: PartitionId },
 }
 
 /// Claims partitions, hands their empty states to the spout, and folds what is landed behind its back.
@@ -44,27 +46,22 @@ pub(crate) async fn resume(layer: Arc<SourceLayer>, partition: PartitionId, epoc
         Err(Error::Stopping) => return,
         Err(error) => return layer.fail(error),
     };
-    let (Some(next), Some(start_offset)) = (snapshot.next.get(partition), snapshot.starts.get(partition)) else {
-        return;
-    };
-    if snapshot.epochs.get(&partition) != Some(&epoch) {
-        tracing::error!(table = layer.name(), %partition, "another worker owns the partition; it is given up");
-        return;
-    }
-    start(
-        &layer,
-        [(
-            partition,
-            Owned {
+    let still_ours = snapshot.epochs.get(&partition) == Some(&epoch);
+    match snapshot.next.get(partition).zip(snapshot.starts.get(partition)) {
+        Some((next, begin)) if still_ours => {
+            let owned = Owned {
                 epoch,
                 next,
-                start: start_offset,
-            },
-        )]
-        .into(),
-        &spout,
-    )
-    .await;
+                start: begin,
+            };
+            start(&layer, [(partition, owned)].into(), &spout).await;
+        }
+        _ => {
+            tracing::error!(table = layer.name(), %partition, "another worker owns the partition; it is given up");
+            // The spout is gone only when the topology has ended.
+            let _ = spout.send(Command::NotOurs { partition }).await;
+        }
+    }
 }
 
 async fn start(layer: &Arc<SourceLayer>, owned: BTreeMap<PartitionId, Owned>, spout: &mpsc::Sender<Command>) {

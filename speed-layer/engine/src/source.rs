@@ -53,6 +53,8 @@ pub(crate) struct Facts {
     pub(crate) unseen_columns: Mutex<Vec<String>>,
     pub(crate) log_ends: Mutex<OffsetVector>,
     pub(crate) last_landing: Mutex<Option<LastLanding>>,
+    /// Events and dead letters in the whole master dataset, by all workers, when last looked.
+    pub(crate) landed_rows: Mutex<Option<(u64, u64)>>,
     pub(crate) landings: AtomicU64,
     pub(crate) refused: Mutex<VecDeque<Refused>>,
     pub(crate) refusals: AtomicU64,

@@ -1,11 +1,11 @@
 //! Reads a partitioned log: one tuple is one micro-batch and the range of positions it covers.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anabranch_log::{LogEvent, ReadLimits, Subscription};
+use anabranch_log::{Error as LogError, LogEvent, ReadLimits, Subscription};
 use anabranch_model::{ErrorKind, Offset, PartitionId, RawBatch};
 use anabranch_topology::{Activity, BoxError, MessageId, Spout, SpoutOutput};
 use tokio::sync::mpsc;
@@ -38,7 +38,7 @@ pub(crate) struct LogSpout {
     limits: ReadLimits,
     reading: BTreeMap<PartitionId, Reading>,
     /// Assigned, and on their way through `claim`.
-    claiming: BTreeSet<PartitionId>,
+    claiming: BTreeMap<PartitionId, Claiming>,
     pending: HashMap<MessageId, Arc<PartitionState>>,
     next_message: u64,
     held_since: Option<Instant>,
@@ -46,6 +46,15 @@ pub(crate) struct LogSpout {
     said_over_budget: bool,
     /// When the log was last told how far events are landed.
     told_landed: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claiming {
+    /// Reading starts when it is claimed.
+    Wanted,
+    /// Revoked meanwhile. Released only when the claim is through: committed after the next owner's, it would take the
+    /// partition away from it.
+    Revoked,
 }
 
 struct Reading {
@@ -75,7 +84,7 @@ impl LogSpout {
             answers,
             limits,
             reading: BTreeMap::new(),
-            claiming: BTreeSet::new(),
+            claiming: BTreeMap::new(),
             pending: HashMap::new(),
             next_message: 0,
             held_since: None,
@@ -87,18 +96,31 @@ impl LogSpout {
 
     fn apply_commands(&mut self) -> Result<(), Error> {
         while let Ok(command) = self.commands.try_recv() {
-            let Command::Start { state } = command;
-            let partition = state.partition;
-            if !self.claiming.remove(&partition) {
-                // Revoked while it was being claimed.
+            let (partition, state) = match command {
+                Command::Start { state } => (state.partition, Some(state)),
+                Command::NotOurs { partition } => (partition, None),
+            };
+            let claiming = self.claiming.remove(&partition);
+            let Some(state) = state.filter(|state| {
+                let wanted = claiming == Some(Claiming::Wanted);
+                if !wanted {
+                    self.layer.remove_partition(state);
+                }
+                wanted
+            }) else {
+                if claiming == Some(Claiming::Revoked) {
+                    self.subscription.release(&[partition])?;
+                }
+                continue;
+            };
+            let next = state.from;
+            tracing::info!(table = self.layer.name(), %partition, epoch = state.epoch, %next, "reading");
+            if !unless_revoked(self.subscription.start(partition, next))? {
                 self.layer.remove_partition(&state);
                 continue;
             }
-            let next = state.from;
-            tracing::info!(table = self.layer.name(), %partition, epoch = state.epoch, %next, "reading");
-            self.subscription.start(partition, next)?;
             if self.paused {
-                self.subscription.pause(partition)?;
+                unless_revoked(self.subscription.pause(partition))?;
             }
             self.reading.insert(
                 partition,
@@ -114,7 +136,8 @@ impl LogSpout {
     }
 
     fn assigned(&mut self, partitions: Vec<PartitionId>) {
-        self.claiming.extend(&partitions);
+        self.claiming
+            .extend(partitions.iter().map(|partition| (*partition, Claiming::Wanted)));
         let claim = ownership::claim(Arc::clone(&self.layer), partitions, self.answers.clone());
         self.layer.runtime.spawn(claim);
     }
@@ -128,7 +151,10 @@ impl LogSpout {
         tracing::info!(table = self.layer.name(), ?partitions, lost, "partitions revoked");
         let mut idle = Vec::new();
         for partition in partitions {
-            self.claiming.remove(&partition);
+            if let Some(claiming) = self.claiming.get_mut(&partition) {
+                *claiming = Claiming::Revoked;
+                continue;
+            }
             match self.reading.get_mut(&partition) {
                 Some(reading) if !lost && reading.pending > 0 => {
                     reading.draining = true;
@@ -179,7 +205,7 @@ impl LogSpout {
             batch,
             consumed_at: Instant::now(),
         };
-        Ok(out.emit(message, Message::Raw(raw))?)
+        Ok(out.emit(message, Message::Raw(Box::new(raw)))?)
     }
 
     /// Takes a message off the books. Returns its state, and whether that is still what the partition is read into.
@@ -238,12 +264,21 @@ impl LogSpout {
         self.paused = paused;
         for partition in self.reading.keys() {
             if paused {
-                self.subscription.pause(*partition)?;
+                unless_revoked(self.subscription.pause(*partition))?;
             } else {
-                self.subscription.resume(*partition)?;
+                unless_revoked(self.subscription.resume(*partition))?;
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a call took effect. It did not when the partition was taken away and the event that says so is still to come.
+fn unless_revoked(result: Result<(), LogError>) -> Result<bool, LogError> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(LogError::NotAssigned { .. }) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -302,14 +337,14 @@ impl Spout<Message> for LogSpout {
         }
         let partition = state.partition;
         if let Some(reading) = self.reading.get(&partition) {
-            self.subscription.pause(partition)?;
+            unless_revoked(self.subscription.pause(partition))?;
             let draining = reading.draining;
             self.forget(partition);
             if draining {
                 self.subscription.release(&[partition])?;
             } else if !state.is_given_up() {
                 tracing::warn!(table = self.layer.name(), %partition, "a tuple failed: reading resumes at the recorded next offset");
-                self.claiming.insert(partition);
+                self.claiming.insert(partition, Claiming::Wanted);
                 let epoch = state.epoch;
                 self.layer.runtime.spawn(ownership::resume(
                     Arc::clone(&self.layer),

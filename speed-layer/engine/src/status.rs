@@ -25,6 +25,9 @@ pub(crate) struct SourceStatus {
     topic: String,
     partitions: BTreeMap<i32, PartitionStatus>,
     events_consumed: u64,
+    /// In the whole master dataset, whoever landed them; about a second old.
+    landed_events: Option<u64>,
+    landed_dead_letters: Option<u64>,
     /// Records this process could not decode.
     dead_letters: u64,
     /// The latest of them, newest first.
@@ -111,9 +114,12 @@ pub(crate) fn source_status(layer: &SourceLayer, topology: Vec<ComponentStats>) 
         (view.name().to_owned(), status)
     };
     let facts = &layer.facts;
+    let landed_rows = *facts.landed_rows.lock();
     SourceStatus {
         topic: layer.log.topic().to_owned(),
         partitions,
+        landed_events: landed_rows.map(|(events, _)| events),
+        landed_dead_letters: landed_rows.map(|(_, dead)| dead),
         events_consumed: facts.events.load(Ordering::Relaxed),
         dead_letters: facts.dead_letters.load(Ordering::Relaxed),
         dead_letter_samples: facts.dead_samples.lock().iter().cloned().collect(),

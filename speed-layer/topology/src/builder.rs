@@ -266,12 +266,17 @@ impl<T> BoltDeclaration<'_, T> {
     }
 }
 
+/// One inbox per task.
+type Inboxes<T> = Vec<Arc<Inbox<Tuple<T>>>>;
+/// A component, and how its tasks share what it subscribes to.
+type Subscription<T> = (Arc<str>, Kind<T>);
+
 /// Inboxes and subscriptions of a checked graph.
 struct Wiring<T> {
-    inboxes: BTreeMap<Arc<str>, Vec<Arc<Inbox<Tuple<T>>>>>,
+    inboxes: BTreeMap<Arc<str>, Inboxes<T>>,
     counters: BTreeMap<Arc<str>, Arc<Counters>>,
     /// (upstream, stream) → subscribers.
-    subscriptions: BTreeMap<(String, String), Vec<(Arc<str>, Kind<T>)>>,
+    subscriptions: BTreeMap<(String, String), Vec<Subscription<T>>>,
 }
 
 impl<T: Clone> Wiring<T> {

@@ -206,6 +206,11 @@ impl Topology {
         }
     }
 
+    /// Whether it is ending because a component failed or panicked, or because it was killed. Tasks may still run.
+    pub fn has_failed(&self) -> bool {
+        self.shared.running.lock().outcome.is_some()
+    }
+
     /// Whether any task still runs.
     pub fn is_running(&self) -> bool {
         let running = self.shared.running.lock();

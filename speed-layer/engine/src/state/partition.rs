@@ -453,4 +453,6 @@ impl ViewState {
 }
 
 #[cfg(test)]
+mod laws;
+#[cfg(test)]
 mod tests;

@@ -93,8 +93,13 @@ async fn what_does_not_decode_is_landed_as_a_dead_letter() {
     assert_eq!((rows(false), rows(true)), (500, count));
     world.assert_each_offset_landed_once().await;
 
-    let status = worker.status().await;
+    let status = eventually("the status counts what is landed", async || {
+        let status = worker.status().await;
+        (status["sources"]["clicks"]["landed_dead_letters"] == count).then_some(status)
+    })
+    .await;
     let source = &status["sources"]["clicks"];
+    assert_eq!(source["landed_events"], 500);
     assert_eq!(source["dead_letters"], count);
     assert_eq!(source["dead_letter_samples"].as_array().unwrap().len(), count as usize);
     assert_eq!(source["columns_never_seen"], serde_json::json!(["never"]));

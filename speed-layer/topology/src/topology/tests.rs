@@ -3,7 +3,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::{Activity, Bolt, Grouping, MessageId, Output, Spout, SpoutOutput, TopologyBuilder};
+use crate::{Activity, Bolt, DEFAULT_STREAM, Grouping, MessageId, Output, Spout, SpoutOutput, TopologyBuilder};
 
 /// What a test sees of a spout.
 #[derive(Default)]
@@ -83,18 +83,19 @@ fn sorted(values: &Mutex<Vec<u64>>) -> Vec<u64> {
 type Seen = Arc<Mutex<Vec<(usize, u64)>>>;
 
 /// A bolt that notes (task, value) and acks.
-fn note(
-    seen: &Seen,
-) -> impl FnMut(usize) -> Do<Box<dyn FnMut(Tuple<u64>, &mut Output<u64>) -> Result<(), BoxError> + Send>> + use<> {
-    let seen = Arc::clone(seen);
-    move |task| {
-        let seen = Arc::clone(&seen);
-        Do(Box::new(move |tuple, _| {
-            seen.lock().push((task, *tuple.value()));
-            tuple.ack();
-            Ok(())
-        }))
+struct Note(usize, Seen);
+
+impl Bolt<u64> for Note {
+    fn execute(&mut self, tuple: Tuple<u64>, _: &mut Output<u64>) -> Result<(), BoxError> {
+        self.1.lock().push((self.0, *tuple.value()));
+        tuple.ack();
+        Ok(())
     }
+}
+
+fn note(seen: &Seen) -> impl FnMut(usize) -> Note + use<> {
+    let seen = Arc::clone(seen);
+    move |task| Note(task, Arc::clone(&seen))
 }
 
 #[test]
@@ -326,7 +327,7 @@ fn a_named_stream_reaches_only_its_subscribers_and_all_reaches_every_task() {
         .bolt("sieve", 1, |_| {
             Do(|tuple: Tuple<u64>, out: &mut Output<u64>| {
                 let (value, anchor) = tuple.into_parts();
-                let stream = if value % 2 == 1 { "odd" } else { crate::DEFAULT_STREAM };
+                let stream = if value % 2 == 1 { "odd" } else { DEFAULT_STREAM };
                 out.emit_to(stream, &anchor, value)?;
                 anchor.ack();
                 Ok(())
@@ -459,30 +460,21 @@ fn wrong_graphs_are_refused() {
             Ok(())
         })
     };
-    assert!(refused(&|b| drop(b.bolt("a", 1, move |_| nothing()))).contains("subscribes to nothing"));
-    assert!(
-        refused(&|b| drop(b.bolt("a", 1, move |_| nothing()).subscribe("b", Grouping::shuffle())))
-            .contains("not declared before it")
-    );
-    assert!(
-        refused(&|b| drop(
-            b.bolt("a", 1, move |_| nothing())
-                .subscribe_to("numbers", "x", Grouping::shuffle())
-        ))
-        .contains("does not declare")
-    );
-    assert!(
-        refused(&|b| drop(
-            b.bolt("numbers", 1, move |_| nothing())
-                .subscribe("numbers", Grouping::shuffle())
-        ))
-        .contains("two components")
-    );
-    assert!(
-        refused(&|b| drop(
-            b.bolt("a", 0, move |_| nothing())
-                .subscribe("numbers", Grouping::shuffle())
-        ))
-        .contains("at least 1")
-    );
+    let unconnected = refused(&|b| {
+        b.bolt("a", 1, move |_| nothing());
+    });
+    assert!(unconnected.contains("subscribes to nothing"), "{unconnected}");
+    for (name, tasks, upstream, stream, reason) in [
+        ("a", 1, "b", DEFAULT_STREAM, "not declared before it"),
+        ("a", 1, "a", DEFAULT_STREAM, "not declared before it"),
+        ("a", 1, "numbers", "x", "does not declare"),
+        ("numbers", 1, "numbers", DEFAULT_STREAM, "two components"),
+        ("a", 0, "numbers", DEFAULT_STREAM, "at least 1"),
+    ] {
+        let error = refused(&|b| {
+            b.bolt(name, tasks, move |_| nothing())
+                .subscribe_to(upstream, stream, Grouping::shuffle());
+        });
+        assert!(error.contains(reason), "{error}");
+    }
 }
