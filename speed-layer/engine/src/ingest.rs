@@ -16,14 +16,19 @@ use anabranch_model::{ErrorKind, OffsetVector, RawRecord, TopicOffsets, topic_pa
 use anabranch_runtime::http::ApiError;
 use axum::Json;
 use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::source::SourceLayer;
 use body::{Encoding, read_all};
 use lines::{key_of, lines};
 
+/// Bodies of the largest size that are held at once; more of smaller ones.
+const LARGEST_BODIES: usize = 4;
 /// Records of one append.
 const APPEND_RECORDS: usize = 20_000;
 /// Bytes of one append, unless a single record is larger.
@@ -33,7 +38,41 @@ const APPEND_BYTES: usize = 8 << 20;
 pub(crate) struct Ingest {
     pub(crate) layers: Arc<BTreeMap<String, Arc<SourceLayer>>>,
     /// Largest body, in bytes, before and after decompression.
-    pub(crate) max_body_bytes: usize,
+    max_body_bytes: usize,
+    /// KiB that bodies may take together; who comes when it is used up waits, and so does its connection.
+    memory: Arc<Semaphore>,
+}
+
+impl Ingest {
+    pub(crate) fn new(layers: BTreeMap<String, Arc<SourceLayer>>, max_body_bytes: usize) -> Self {
+        let permits = kib(max_body_bytes)
+            .saturating_mul(LARGEST_BODIES)
+            .min(Semaphore::MAX_PERMITS);
+        Self {
+            layers: Arc::new(layers),
+            max_body_bytes,
+            memory: Arc::new(Semaphore::new(permits)),
+        }
+    }
+
+    /// Waits until a body as large as announced may be read.
+    async fn admit(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, ApiError> {
+        let announced = headers
+            .get(CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        let compressed = headers.contains_key(CONTENT_ENCODING);
+        let bytes = announced
+            .filter(|_| !compressed)
+            .unwrap_or(self.max_body_bytes)
+            .min(self.max_body_bytes);
+        let permits = u32::try_from(kib(bytes)).unwrap_or(u32::MAX);
+        let admitted = self.memory.acquire_many(permits).await;
+        admitted.map_err(|closed| ApiError::new(ErrorKind::Internal, closed.to_string()))
+    }
+}
+
+fn kib(bytes: usize) -> usize {
+    bytes.div_ceil(1024).max(1)
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -65,10 +104,14 @@ pub(crate) struct Accepted {
 pub(crate) async fn ingest(
     State(ingest): State<Ingest>,
     Path(table): Path<String>,
-    Query(parameters): Query<Parameters>,
+    parameters: Result<Query<Parameters>, QueryRejection>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Accepted>, ApiError> {
+    let Query(parameters) = parameters.map_err(|rejection| {
+        ApiError::new(ErrorKind::Invalid, rejection.body_text())
+            .with_hint("parameters are on_invalid=reject|dead_letter and key=<column>")
+    })?;
     let layer = ingest.layers.get(&table).ok_or_else(|| {
         let tables: Vec<_> = ingest.layers.keys().map(String::as_str).collect();
         ApiError::new(ErrorKind::NotFound, format!("there is no table {table}"))
@@ -80,6 +123,7 @@ pub(crate) async fn ingest(
         .map(|name| json_key(&layer.source, name))
         .transpose()?;
     let encoding = Encoding::of(&headers)?;
+    let _admitted = ingest.admit(&headers).await?;
     let bytes = read_all(body, encoding, ingest.max_body_bytes).await?;
     let source = Arc::clone(&layer.source);
     let checked = parameters.on_invalid == OnInvalid::Reject;

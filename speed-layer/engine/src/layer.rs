@@ -312,10 +312,7 @@ impl Service {
             .map(|running| (running.layer.source.name.clone(), Arc::clone(&running.layer)))
             .collect();
         let max_body_bytes = usize::try_from(self.settings.serving.max_ingest_body.get()).unwrap_or(usize::MAX);
-        let ingest = Ingest {
-            layers: Arc::new(by_name),
-            max_body_bytes,
-        };
+        let ingest = Ingest::new(by_name, max_body_bytes);
         let reporter = Reporter {
             sources: self
                 .running

@@ -18,8 +18,8 @@ use crate::state::Run;
 
 /// Snapshots kept at most; the oldest goes first. Each holds references only, but they keep replaced state alive.
 const MAX_SNAPSHOTS: usize = 4096;
-/// A view in more batches than this is merged before it is sent.
-const MERGE_ABOVE: usize = 4;
+/// A view in more batches than this is merged before it is sent. Below it the reader, who merges anyway, does it all.
+const MERGE_ABOVE: usize = 16;
 
 pub(crate) struct Snapshots {
     layers: Vec<Arc<SourceLayer>>,

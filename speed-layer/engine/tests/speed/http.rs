@@ -71,6 +71,8 @@ async fn what_cannot_be_ingested_says_why() {
     let (status, answer) = post(&worker, "/v1/ingest/clicks?key=nothing", Vec::new()).await;
     assert_eq!(status, 400);
     assert!(answer["error"]["hint"].as_str().unwrap().contains("user_id"));
+    let (status, answer) = post(&worker, "/v1/ingest/clicks?on_invalid=ignore", Vec::new()).await;
+    assert_eq!((status, &answer["error"]["code"]), (400, &json!("invalid")));
     let (status, _) = post(&worker, "/v1/ingest/clicks", ndjson(&events(0..100))).await;
     assert_eq!(status, 413);
     let (status, answer) = post(&worker, "/v1/ingest/clicks", Vec::new()).await;

@@ -6,3 +6,4 @@ mod harness;
 mod http;
 mod outage;
 mod publications;
+mod rebalance;
