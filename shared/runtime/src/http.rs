@@ -9,6 +9,7 @@ use axum::Router;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::ListenerExt;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -146,6 +147,12 @@ pub fn base_router(
 pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) -> std::io::Result<()> {
     let router = router.layer(CatchPanicLayer::custom(panicked));
     let signal = shutdown.clone();
+    // Answers of several small writes, as gRPC makes them, must not wait for delayed acknowledgements.
+    let listener = listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+    });
     let server = axum::serve(listener, router).with_graceful_shutdown(async move { signal.cancelled().await });
     tokio::select! {
         result = server.into_future() => result,
@@ -158,3 +165,6 @@ fn panicked(_: Box<dyn Any + Send>) -> Response {
         .with_hint("this is a defect; see the log")
         .into_response()
 }
+
+#[cfg(test)]
+mod tests;

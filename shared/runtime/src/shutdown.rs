@@ -1,8 +1,7 @@
 use std::fmt::Display;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
@@ -99,7 +98,7 @@ impl Tasks {
     {
         let shutdown = self.shutdown.clone();
         let failed = Arc::clone(&self.failed);
-        // The abort guard is the JoinSet; the inner handle turns a panic into an error like any other.
+        // The inner handle turns a panic into an error like any other.
         let handle = tokio::spawn(task);
         let watched = async move {
             let error = match handle.await {
@@ -112,22 +111,14 @@ impl Tasks {
             };
             error!(task = name, %error, "background task failed");
             if on_error == OnError::Shutdown {
-                failed.lock().await.get_or_insert(format!("{name}: {error}"));
+                failed
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .get_or_insert(format!("{name}: {error}"));
                 shutdown.cancel();
             }
         };
-        let set = Arc::clone(&self.set);
-        match set.try_lock() {
-            Ok(mut set) => {
-                set.spawn(watched);
-            }
-            Err(_) => {
-                let set = Arc::clone(&set);
-                tokio::spawn(async move {
-                    set.lock().await.spawn(watched);
-                });
-            }
-        };
+        self.set.lock().unwrap_or_else(PoisonError::into_inner).spawn(watched);
     }
 
     /// Waits for all tasks.
@@ -136,11 +127,20 @@ impl Tasks {
     /// The first failure of a task whose failure stops the service.
     pub async fn join(&self) -> Result<(), String> {
         loop {
-            let next = self.set.lock().await.join_next().await;
-            if next.is_none() {
+            // Taken out, so that tasks may start others while we wait.
+            let mut set = std::mem::take(&mut *self.set.lock().unwrap_or_else(PoisonError::into_inner));
+            if set.is_empty() {
                 break;
             }
+            while set.join_next().await.is_some() {}
         }
-        self.failed.lock().await.take().map_or(Ok(()), Err)
+        self.failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+            .map_or(Ok(()), Err)
     }
 }
+
+#[cfg(test)]
+mod tests;
