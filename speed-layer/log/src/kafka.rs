@@ -163,7 +163,8 @@ impl Inner {
 
     fn partition_count(&self) -> Result<u32, Error> {
         self.serve_events();
-        let action = || format!("read the metadata of topic {}", self.topic);
+        let brokers = self.properties.get("bootstrap.servers").map_or("its brokers", String::as_str);
+        let action = || format!("read the metadata of topic {} from {brokers}", self.topic);
         let metadata = self
             .metadata
             .fetch_metadata(Some(&self.topic), ANSWER_TIMEOUT)

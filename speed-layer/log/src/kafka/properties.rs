@@ -79,11 +79,14 @@ pub(crate) fn client_config(properties: &BTreeMap<String, String>, role: Role<'_
     let mut config = ClientConfig::new();
     config
         .set("client.id", "anabranch")
-        .set("isolation.level", "read_committed")
         .set("message.max.bytes", &message_bytes)
         // A new topic, a new partition or a new leader is noticed soon.
         .set("topic.metadata.refresh.interval.ms", "10000")
         .set("reconnect.backoff.max.ms", "2000");
+    if role != Role::Producer {
+        // Ends are asked for as they are read: up to the last stable offset.
+        config.set("isolation.level", "read_committed");
+    }
     match role {
         Role::Metadata => {}
         Role::Producer => {
@@ -155,6 +158,7 @@ fn applies(name: &str, role: Role<'_>) -> bool {
     ];
     const CONSUMER: &[&str] = &[
         "fetch.",
+        "isolation.level",
         "queued.",
         "session.timeout.ms",
         "heartbeat.interval.ms",
