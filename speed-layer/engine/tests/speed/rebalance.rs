@@ -216,3 +216,35 @@ async fn a_landing_that_does_not_fit_discards_the_partitions_state_and_resumes_a
     assert_eq!(rows.len() as i64, ends.iter().map(|(_, end)| end.0).sum::<i64>() - 15);
     worker.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_range_without_records_advances_without_files() {
+    let world = World::new();
+    let coordinator = Arc::<Coordinator>::default();
+    let log = Coordinated {
+        log: Arc::clone(&world.log),
+        coordinator: Arc::clone(&coordinator),
+    };
+    let worker = world.start_on("a", Arc::new(log)).await.unwrap();
+    let all = events(0..300);
+    let through = world.append(&all).await;
+    let before = world.landed().await;
+    // Transaction markers, as a Kafka partition has them: positions without records.
+    let partition = PartitionId(0);
+    let start = through.get(partition).unwrap();
+    let range = OffsetRange::new(start, Offset(start.0 + 7));
+    let markers = anabranch_model::RawBatchBuilder::new().finish(partition, range);
+    coordinator.says.lock().unwrap().push_back(LogEvent::Batch(markers));
+    let dataset = world.dataset().await;
+    let after = eventually("the markers are landed", async || {
+        let snapshot = dataset.snapshot(None).await.unwrap();
+        (snapshot.next.get(partition) == Some(range.end)).then_some(snapshot)
+    })
+    .await;
+    assert_eq!(after.files, before.files);
+    let mut through = through;
+    through.set(partition, range.end);
+    let mut reader = worker.reader().await;
+    assert_eq!(reader.answers(&OffsetVector::new(), &through).await, truth(&all));
+    worker.stop().await.unwrap();
+}
