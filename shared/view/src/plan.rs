@@ -1,10 +1,12 @@
 //! A view, compiled: everything that `prepare`, `fold`, `merge` and `finalise` need, computed once.
 
 use std::collections::BTreeSet;
+use std::error::Error as _;
 use std::sync::Arc;
 
 use anabranch_catalog::{Diagnostic, Source, ViewDefinition};
 use anabranch_model::columns::timestamp_type;
+use arrow::array::{RecordBatch, new_null_array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column as LogicalColumn, DFSchema, DataFusionError, Result, TableReference, plan_err};
@@ -14,7 +16,9 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 
 use crate::aggregate::{Answer, Class, Slot, Slots};
+use crate::aggregator::Aggregator;
 use crate::describe;
+use crate::error::{During, Error};
 use crate::expr::{ColumnsBy, NullCounter, Scope, canonical, plain_type};
 use crate::keys::can_be_key;
 use crate::sql::{self, Logical};
@@ -75,12 +79,36 @@ pub(crate) struct Evaluated {
 pub(crate) fn compile(definition: &ViewDefinition) -> Result<Plan, Diagnostic> {
     sql::check(definition)?;
     let logical = sql::plan(definition)?;
-    build(definition, &logical).map_err(|e| match e {
+    let plan = build(definition, &logical).map_err(|e| match e {
         Refused::Aggregate(index, e) => sql::in_aggregate(definition, &logical.events, &logical.aggregates[index], &e),
         Refused::Key(index, reason) => Diagnostic::new(sql::place_of_key(definition, index), reason)
             .with_hint("group by a part of it, or by a text of it"),
         Refused::Elsewhere(e) => sql::internal(definition, &e),
+    })?;
+    plan.rehearse().map_err(|e| {
+        let reason = e.source().map_or_else(|| e.to_string(), ToString::to_string);
+        Diagnostic::new(definition.place, format!("the view does not compute: {reason}"))
     })
+}
+
+impl Plan {
+    /// Answers an event of nothing but NULLs, so that whatever fails for every event fails now.
+    fn rehearse(self) -> Result<Self, Error> {
+        let schema = sql::event_schema(&self.source);
+        let columns = schema
+            .fields()
+            .iter()
+            .map(|f| new_null_array(f.data_type(), 1))
+            .collect();
+        let event = RecordBatch::try_new(Arc::new(schema), columns).during(&self.name, "rehearsal")?;
+        let plan = Arc::new(self);
+        let mut aggregator = Aggregator::new(Arc::clone(&plan))?;
+        aggregator.fold(&plan.prepare(&event)?)?;
+        plan.finalise(&aggregator.emit()?)?;
+        drop(aggregator);
+        plan.nulled.reset();
+        Ok(Arc::into_inner(plan).expect("the aggregator, its only other owner, is gone"))
+    }
 }
 
 /// Why a plan cannot be compiled, and which part of it.
@@ -204,8 +232,6 @@ fn build(definition: &ViewDefinition, logical: &Logical) -> Result<Plan, Refused
         output_classes: &finalise.output_classes,
         hash: &hash,
     });
-    // Constants that were folded may have counted values that no event has.
-    nulled.reset();
     Ok(Plan {
         name: definition.name.as_str().into(),
         source: Arc::clone(source),

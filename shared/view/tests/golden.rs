@@ -469,6 +469,8 @@ fn sketches_stay_within_their_bounds() {
     assert!((float(1) - 19_800.0).abs() < 100.0, "99th percentile {}", float(1));
     let distinct = arrow::compute::cast(answer.column(2), &DataType::Int64).unwrap();
     let distinct = distinct.as_primitive::<Int64Type>().value(0);
+    // A sketch of distinct values does not depend on how it came about.
+    assert_eq!(common::answer(&view, &batch).column(2), answer.column(2));
     assert!((distinct - 5_000).abs() < 150, "{distinct} distinct");
 }
 
@@ -617,6 +619,89 @@ fn events_may_hold_more_columns_in_any_order_but_not_fewer() {
     let error = view.prepare(&batch.project(&[0, 1, 3]).unwrap()).unwrap_err();
     assert!(error.to_string().contains('i'), "{error}");
     assert_eq!(error.kind(), anabranch_model::ErrorKind::Data);
+}
+
+#[test]
+fn spans_of_time_are_summed_and_averaged_exactly() {
+    let view = compile(
+        "SELECT sum(time - TIMESTAMP '1970-01-01 00:00:00') AS s, avg(time - TIMESTAMP '1970-01-01 00:00:00') AS a FROM e",
+    );
+    let rows: Vec<Row> = [1_i64, 2, i64::MAX, -i64::MAX]
+        .iter()
+        .map(|t| Row {
+            time: Some(*t),
+            ..Row::default()
+        })
+        .collect();
+    let answer = answer(&view, &events(&rows));
+    assert_eq!(
+        answer.column(0).data_type(),
+        &DataType::Duration(arrow::datatypes::TimeUnit::Microsecond)
+    );
+    let micros = |column: usize| {
+        let whole = arrow::compute::cast(answer.column(column), &DataType::Int64).unwrap();
+        whole.as_primitive::<Int64Type>().value(0)
+    };
+    assert_eq!((micros(0), micros(1)), (3, 0));
+    assert_eq!(view.nulled_values(), 0);
+}
+
+#[test]
+fn a_percentile_reads_its_argument_once() {
+    let view = compile("SELECT approx_percentile_cont(0.5) WITHIN GROUP (ORDER BY i) AS p FROM e");
+    let prepared = view.prepare(&ints(&[("a", None, Some(3))])).unwrap();
+    assert_eq!(prepared.inputs.len(), 1);
+    let weighted = compile(
+        "SELECT approx_percentile_cont_with_weight(x, h, 0.5) AS w, approx_percentile_cont(1, 0.5) AS c,
+         approx_percentile_cont_with_weight(1, 2, 0.5) AS d FROM e",
+    );
+    let rows = [1, 100].map(|h| Row {
+        x: Some(h as f64),
+        h: Some(h),
+        ..Row::default()
+    });
+    assert_eq!(answers(&weighted, &events(&rows)), [["99.505", "1.0", "1.0"]]);
+}
+
+#[test]
+fn timestamps_in_text_and_casts_are_microseconds_utc() {
+    let view = compile(
+        "SELECT max(CAST(s AS TIMESTAMP)) AS t, count(*) FILTER (WHERE time >= '1970-01-01T00:00:01Z') AS n,
+         count(*) FILTER (WHERE time < TIMESTAMP '1970-01-01 00:00:01') AS m, max(date_trunc('minute', time)) AS d FROM e",
+    );
+    let utc = anabranch_model::columns::timestamp_type();
+    assert_eq!(view.output_schema().field(0).data_type(), &utc);
+    assert_eq!(view.output_schema().field(3).data_type(), &utc);
+    let rows: Vec<Row> = [(0, "2015-09-12 00:46:58.771"), (61_000_000, "soon")]
+        .iter()
+        .map(|(t, s)| Row {
+            time: Some(*t),
+            s: Some((*s).into()),
+            ..Row::default()
+        })
+        .collect();
+    assert_eq!(
+        answers(&view, &events(&rows)),
+        [["2015-09-12T00:46:58.771Z", "1", "1", "1970-01-01T00:01:00Z"]]
+    );
+    assert_eq!(view.nulled_values(), 1);
+}
+
+#[test]
+fn text_functions_answer_in_plain_text() {
+    let view = compile(
+        "SELECT substr(s, 1, 2) AS a, split_part(s, '-', 2) AS b, regexp_replace(s, '[0-9]', '#') AS c, lower(s) || '!' AS d,
+         count(*) AS n, max(left(s, 1)) AS m FROM e GROUP BY 1, 2, 3, 4",
+    );
+    for field in &view.output_schema().fields()[..4] {
+        assert_eq!(field.data_type(), &DataType::Utf8, "{field}");
+    }
+    assert_eq!(view.output_schema().field(5).data_type(), &DataType::Utf8);
+    let rows = [Row {
+        s: Some("Ab-7".into()),
+        ..Row::default()
+    }];
+    assert_eq!(answers(&view, &events(&rows)), [["Ab", "7", "Ab-#", "ab-7!", "1", "A"]]);
 }
 
 #[test]

@@ -118,6 +118,11 @@ fn narrow(sums: &ArrayRef, to: &DataType, nulled: &NullCounter) -> Result<ArrayR
             let sums = sums.as_primitive::<Decimal128Type>();
             Arc::new(sums.unary_opt::<_, Int64Type>(|v| i64::try_from(v).ok()))
         }
+        (DataType::Decimal128(_, _), DataType::Duration(_)) => {
+            let sums = sums.as_primitive::<Decimal128Type>();
+            let whole: ArrayRef = Arc::new(sums.unary_opt::<_, Int64Type>(|v| i64::try_from(v).ok()));
+            cast(&whole, to)?
+        }
         (DataType::Decimal128(_, _), DataType::UInt64) => {
             let sums = sums.as_primitive::<Decimal128Type>();
             Arc::new(sums.unary_opt::<_, UInt64Type>(|v| u64::try_from(v).ok()))

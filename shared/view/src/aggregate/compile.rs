@@ -16,7 +16,7 @@ use anabranch_model::columns;
 use super::Class;
 use super::answer::Answer;
 use super::slot::{Slot, SlotKind, evaluate, wide_sum_type};
-use crate::expr::{ColumnsBy, NullCounter, Scope, canonical};
+use crate::expr::{ColumnsBy, NullCounter, Scope, canonical, plain_type};
 
 /// What the aggregates of a view read of each row, every distinct expression once.
 #[derive(Default)]
@@ -76,18 +76,23 @@ impl<'a> Slots<'a> {
 
     /// [`Slots::add`], and tries out what it added: accumulators refuse some of their arguments only when they are made.
     pub(crate) fn add_rehearsed(&mut self, call: &Expr) -> Result<(Answer, Class)> {
-        let known = self.slots.len();
-        let answer = self.add(call)?;
-        for slot in &self.slots[known..] {
+        let (answer, class) = self.add(call)?;
+        let mut results = vec![];
+        for slot in &self.slots {
             let state = slot.empty_group()?;
             let kept: Vec<&DataType> = state.iter().map(|column| column.data_type()).collect();
             let fields = slot.state_fields(0)?;
             if kept != fields.iter().map(Field::data_type).collect::<Vec<_>>() {
                 return plan_err!("{} keeps {kept:?} where it declares {fields:?}", slot.label);
             }
-            evaluate(slot, &state, &[0])?;
+            results.push(evaluate(slot, &state, &[0])?);
         }
-        Ok(answer)
+        let planned = plain_type(&call.get_type(self.scope.df_schema())?);
+        let computed = answer.compute(&results)?;
+        if *computed.data_type() != planned {
+            return plan_err!("{call} gives {} where {planned} was planned", computed.data_type());
+        }
+        Ok((answer, class))
     }
 
     /// Compiles one aggregate call over events: adds what it needs, and says how it is answered.
@@ -128,7 +133,8 @@ impl<'a> Slots<'a> {
         match name {
             "sum" => {
                 let arg = self.exact_arg(&args[0])?;
-                if let Some(answer) = self.exact_sum(&arg, filter.clone())? {
+                let planned = args[0].get_type(self.scope.df_schema())?;
+                if let Some(answer) = self.exact_sum(&arg, &planned, filter.clone())? {
                     return Ok((answer, Class::Exact));
                 }
             }
@@ -249,9 +255,10 @@ impl<'a> Slots<'a> {
         self.slot("count", SlotKind::CountRows, &[], filter)
     }
 
-    /// The exact sum of a type that has one.
-    fn exact_sum(&mut self, arg: &Arg, filter: Option<(usize, String)>) -> Result<Option<Answer>> {
+    /// The exact sum of a type that has one. `planned` is the type of the argument as it is written.
+    fn exact_sum(&mut self, arg: &Arg, planned: &DataType, filter: Option<(usize, String)>) -> Result<Option<Answer>> {
         let to = match &arg.data_type {
+            DataType::Int64 if matches!(planned, DataType::Duration(_)) => planned.clone(),
             DataType::Int64 | DataType::UInt64 => arg.data_type.clone(),
             DataType::Decimal128(precision, scale) => DataType::Decimal128(38.min(precision + 10), *scale),
             DataType::Decimal256(precision, scale) => DataType::Decimal256(76.min(precision + 10), *scale),
@@ -319,7 +326,7 @@ impl<'a> Slots<'a> {
         };
         let mut inner = Slots::new(self.scope, self.table, None, self.nulled.clone());
         let (answer, class) = match (func.name(), wide_sum_type(&value.data_type)) {
-            ("sum", Some(_)) => match inner.exact_sum(&value, None)? {
+            ("sum", Some(_)) => match inner.exact_sum(&value, &value.data_type, None)? {
                 Some(answer) => (answer, Class::Exact),
                 None => return plan_err!("sum(DISTINCT) over {} is not supported", value.data_type),
             },
@@ -373,10 +380,11 @@ impl<'a> Slots<'a> {
     ) -> Result<(Answer, Class)> {
         let name = func.name();
         // A percentile is a parameter: the accumulator reads it once, not from every row.
-        let parameters = if name.starts_with("approx_percentile") {
-            args.iter().rposition(|a| !is_constant(a)).map_or(0, |last| last + 1)
-        } else {
-            args.len()
+        let within_group = name.starts_with("approx_percentile");
+        let parameters = match name {
+            "approx_percentile_cont" => 1,
+            "approx_percentile_cont_with_weight" => 2,
+            _ => args.len(),
         };
         let constants = args[parameters..]
             .iter()
@@ -393,7 +401,12 @@ impl<'a> Slots<'a> {
                 descending: !sort.asc,
                 nulls_first: sort.nulls_first,
             };
-            order.push((self.arg(&sort.expr)?, options));
+            let by = if within_group {
+                args[0].clone()
+            } else {
+                self.arg(&sort.expr)?
+            };
+            order.push((by, options));
         }
         let (slot, data_type) = self.datafusion_slot(func, &args, &constants, &order, ignore_nulls, filter)?;
         Ok((Answer::Slot { slot, data_type }, class_of(name)))

@@ -58,14 +58,10 @@ pub(crate) fn isolate(
     }
     let mut pieces: Vec<ArrayRef> = Vec::new();
     let mut failed_run = 0;
-    let mut pending = vec![0..rows];
+    // The whole batch has failed before this is called, so its halves are what is worth trying.
+    let half = rows / 2;
+    let mut pending: Vec<Range<usize>> = [half..rows, 0..half].into_iter().filter(|r| !r.is_empty()).collect();
     while let Some(range) = pending.pop() {
-        // A range of one batch fails as a whole at first: its halves are what is worth trying.
-        if range.len() == rows && rows > 1 {
-            pending.push(rows / 2..rows);
-            pending.push(0..rows / 2);
-            continue;
-        }
         match kernel(&range) {
             Ok(piece) => {
                 if failed_run > 0 {

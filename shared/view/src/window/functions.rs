@@ -16,8 +16,8 @@ use super::Grid;
 pub(crate) const TUMBLE: &str = "tumble";
 pub(crate) const HOP: &str = "hop";
 
-/// More windows per event than this is a mistake in the sizes.
-const MOST_WINDOWS: i64 = 10_000;
+/// Most windows that one event may belong to: a day by the minute. Every batch is expanded in memory.
+const MOST_WINDOWS: i64 = 1_440;
 
 /// The SQL function `tumble(ts, size [, offset])`.
 pub(crate) fn tumble() -> Arc<ScalarUDF> {
