@@ -163,7 +163,10 @@ impl Inner {
 
     fn partition_count(&self) -> Result<u32, Error> {
         self.serve_events();
-        let brokers = self.properties.get("bootstrap.servers").map_or("its brokers", String::as_str);
+        let brokers = self
+            .properties
+            .get("bootstrap.servers")
+            .map_or("its brokers", String::as_str);
         let action = || format!("read the metadata of topic {} from {brokers}", self.topic);
         let metadata = self
             .metadata

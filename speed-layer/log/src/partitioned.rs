@@ -97,7 +97,10 @@ pub trait Subscription: Send {
 
 /// What a [`Subscription`] tells its owner.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly every event is a batch, and moves once for thousands of records")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every event is a batch, and moves once for thousands of records"
+)]
 pub enum LogEvent {
     /// These partitions are ours now; claim them and call `start`.
     Assigned(Vec<PartitionId>),

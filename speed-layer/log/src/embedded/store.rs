@@ -111,6 +111,9 @@ impl Store {
         let db = Database::builder(dir)
             .cache_size(cache_bytes)
             .journal_compression(CompressionType::None)
+            // A journal goes when all keyspaces are flushed that it has writes of, and the small ones are not until this
+            // is reached. It is what the log takes on disk beyond what retention holds.
+            .max_journaling_size(128 << 20)
             .open()
             .map_err(&open)?;
         let blob = KvSeparationOptions::default().compression(CompressionType::Lz4);

@@ -396,3 +396,79 @@ fn a_second_process_is_refused_and_told_by_whom() {
     drop(log);
     open(&dir);
 }
+
+/// Deleted blocks give their disk space back: the store keeps a bounded multiple of what retention holds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retention_gives_disk_space_back() {
+    let dir = TempDir::new().unwrap();
+    let now = Arc::new(AtomicI64::new(0));
+    let log = with_clock(&dir, &now);
+    let retention = Retention {
+        bytes: Some(8 << 20),
+        age: None,
+    };
+    let topic = log.topic("clicks", 1, retention).unwrap();
+    // Bytes that do not compress, so that what is on disk is what was written.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut noise = move || {
+        let mut bytes = vec![0; 64 << 10];
+        for chunk in bytes.chunks_exact_mut(8) {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            chunk.copy_from_slice(&state.to_le_bytes());
+        }
+        bytes
+    };
+    let mut highest = 0;
+    for _ in 0..64 {
+        topic.append((0..128).map(|_| plain(noise())).collect()).await.unwrap();
+        highest = highest.max(log.disk_bytes().unwrap());
+    }
+    assert!(
+        highest < 360 << 20,
+        "{} MiB on disk of {} MiB written",
+        highest >> 20,
+        64 * 8
+    );
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
+
+    /// Whatever is appended, however it is read, and however often the log is opened again: what comes out went in.
+    #[test]
+    fn the_log_equals_a_vector(
+        appends in proptest::collection::vec((1_usize..60, 0_usize..300, proptest::bool::weighted(0.1)), 1..25),
+        reads in proptest::collection::vec((0_usize..2_000, 1_usize..100, 1_usize..5_000), 20),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let dir = TempDir::new().unwrap();
+        let mut log = Some(open(&dir));
+        let mut model: Vec<Vec<u8>> = Vec::new();
+        let mut topic = log.as_ref().unwrap().topic("t", 1, Retention::default()).unwrap();
+        for (count, bytes, reopen) in appends {
+            let first = model.len();
+            model.extend((first..first + count).map(|n| format!("{n}:{}", "x".repeat(bytes)).into_bytes()));
+            let records = model[first..].iter().map(|payload| plain(payload.clone())).collect();
+            let next = runtime.block_on(topic.append(records)).unwrap();
+            proptest::prop_assert_eq!(next.get(PartitionId(0)), Some(Offset(model.len() as i64)));
+            if reopen {
+                drop((topic, log.take()));
+                log = Some(open(&dir));
+                topic = log.as_ref().unwrap().topic("t", 1, Retention::default()).unwrap();
+            }
+        }
+        for (from, max_records, max_bytes) in reads {
+            let from = from % model.len();
+            let limits = ReadLimits { max_records, max_bytes, wait: PATIENCE };
+            let batch = runtime.block_on(topic.read(PartitionId(0), Offset(from as i64), limits)).unwrap().unwrap();
+            proptest::prop_assert_eq!(batch.range.start, Offset(from as i64));
+            proptest::prop_assert_eq!(batch.range.len() as usize, batch.len());
+            proptest::prop_assert!(batch.len() <= max_records);
+            proptest::prop_assert!(batch.len() == 1 || batch.payload_bytes() <= max_bytes);
+            let expected = model[from..from + batch.len()].iter().map(|payload| Some(payload.as_slice()));
+            proptest::prop_assert!(batch.payloads.iter().eq(expected));
+        }
+    }
+}
