@@ -1,8 +1,9 @@
 //! The acker: which messages of one spout task are still being worked on.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
+use ahash::HashMap;
 use parking_lot::{Condvar, Mutex};
 
 use crate::MessageId;
