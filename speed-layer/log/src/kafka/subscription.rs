@@ -209,7 +209,6 @@ impl Subscription for KafkaSubscription {
     fn poll(&mut self, limits: ReadLimits) -> Result<Option<LogEvent>, Error> {
         let mut now = Instant::now();
         let deadline = now + limits.wait.min(Duration::from_secs(86_400));
-        let mut looks = 0;
         loop {
             self.serve_rebalances()?;
             if let Some(event) = self.events.pop_front() {
@@ -219,22 +218,26 @@ impl Subscription for KafkaSubscription {
                 return Ok(Some(LogEvent::Batch(batch)));
             }
             // What librdkafka has at once is gathered; waited for is only the first record.
-            if !self.poll_client(Duration::ZERO, limits, now)? {
+            let mut more = true;
+            for _ in 0..MESSAGES_PER_LOOK {
+                more = self.poll_client(Duration::ZERO, limits, now)?;
+                if !more || self.gather.filled() {
+                    break;
+                }
+            }
+            if !more {
                 if let Some(batch) = self.gather.any() {
                     return Ok(Some(LogEvent::Batch(batch)));
                 }
-                now = Instant::now();
-                let wait = deadline.saturating_duration_since(now);
+                let wait = deadline.saturating_duration_since(Instant::now());
                 if wait.is_zero() {
-                    return Ok(None);
+                    // A decision of the coordinator may have come last.
+                    self.serve_rebalances()?;
+                    return Ok(self.events.pop_front());
                 }
-                self.poll_client(wait, limits, now)?;
-                now = Instant::now();
+                self.poll_client(wait, limits, Instant::now())?;
             }
-            looks += 1;
-            if looks % MESSAGES_PER_LOOK == 0 {
-                now = Instant::now();
-            }
+            now = Instant::now();
         }
     }
 
