@@ -3,7 +3,7 @@
 //! ```text
 //! cargo bench -p anabranch-speed                          # all cores
 //! taskset -c 0 cargo bench -p anabranch-speed             # one core
-//! EVENTS=10000000 cargo bench -p anabranch-speed
+//! EVENTS=10000000 DECODERS=2 VIEW_BOLTS=2 cargo bench -p anabranch-speed
 //! ```
 //! The embedded log is filled first; time runs from the start of the worker until every event is visible, and until every
 //! event is landed.
@@ -57,10 +57,7 @@ async fn main() {
     // `cargo test --benches` and `--list` only want to know that it runs.
     let testing = std::env::args().any(|arg| arg == "--test" || arg == "--list");
     let default = if testing { 40_000 } else { 3_000_000 };
-    let events: u64 = std::env::var("EVENTS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(default);
+    let events: u64 = from_env("EVENTS").unwrap_or(default);
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let log = IngestLog::open(folder.path().join("log")).expect("the log opens");
     let log = log
@@ -92,6 +89,9 @@ async fn main() {
         .map(|view| View::compile(view).expect("the view compiles"))
         .collect();
     let source = Arc::clone(&catalog.sources["clicks"]);
+    let mut settings = Settings::default();
+    settings.speed.decoders = from_env("DECODERS").unwrap_or(0);
+    settings.speed.view_bolts = from_env("VIEW_BOLTS").unwrap_or(0);
     let shutdown = Shutdown::new();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
@@ -99,7 +99,7 @@ async fn main() {
     let cpu = cpu_seconds();
     let since = Instant::now();
     let handle = SpeedLayer::start(SpeedOptions {
-        settings: Arc::new(Settings::default()),
+        settings: Arc::new(settings),
         catalog,
         views: Arc::new(views),
         store: store.clone(),
@@ -173,6 +173,10 @@ async fn main() {
         file_bytes as f64 / 1e6,
         peak_memory_mb()
     );
+}
+
+fn from_env<T: std::str::FromStr>(name: &str) -> Option<T> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
 async fn status(url: &str) -> serde_json::Value {

@@ -40,7 +40,6 @@ fn nothing_behind_the_limit_is_touched() {
 
 #[test]
 fn no_merge_reaches_across_a_barrier() {
-    assert_eq!(planned(&[1; 8], 1000, &[30]), None, "3 runs before, 5 behind");
     assert_eq!(planned(&[1; 8], 1000, &[20]), Some(2..8));
     assert_eq!(planned(&[1; 14], 1000, &[70, 140]), Some(7..14));
     assert_eq!(
@@ -48,6 +47,19 @@ fn no_merge_reaches_across_a_barrier() {
         Some(0..6),
         "an older group is merged when the newest needs nothing"
     );
+    assert_eq!(planned(&[1; 6], 1000, &[10, 20, 30, 40, 50]), None);
+}
+
+#[test]
+fn a_closed_segment_becomes_one_run_unless_that_rewrites_a_larger_one() {
+    assert_eq!(
+        planned(&[1; 8], 1000, &[30]),
+        Some(0..3),
+        "the 5 runs behind it are still open"
+    );
+    assert_eq!(planned(&[700, 1, 1], 1000, &[30]), Some(1..3));
+    assert_eq!(planned(&[700, 1], 1000, &[20]), None);
+    assert_eq!(planned(&[1, 700], 1000, &[20]), Some(0..2));
 }
 
 #[test]

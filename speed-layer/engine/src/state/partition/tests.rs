@@ -224,7 +224,12 @@ fn landings_grow_together_when_no_cut_can_lie_between_them() {
         BTreeSet::from([Offset(100), Offset(120)]),
         start + Duration::from_secs(70),
     );
-    assert!(state.merge_jobs(0).is_empty(), "a batch run will publish 120");
+    let runs = &state.merge_jobs(0)[0].runs;
+    assert_eq!(
+        (runs[0].range.start, runs.len()),
+        (Offset(120), 4),
+        "a batch run will publish 120"
+    );
 }
 
 #[test]
