@@ -117,38 +117,56 @@ impl KafkaLog {
 }
 
 async fn create_topic(properties: &BTreeMap<String, String>, topic: &str, partitions: u32) -> Result<(), Error> {
-    let partitions = i32::try_from(partitions)
+    let count = i32::try_from(partitions)
         .ok()
         .filter(|count| *count > 0)
         .ok_or_else(|| Error::Invalid(format!("topic {topic} cannot have {partitions} partitions")))?;
-    let admin: AdminClient<LogContext> = client_config(properties, Role::Metadata)?
-        .create_with_context(LogContext)
-        .map_err(Error::kafka("create a client"))?;
+    let admin: AdminClient<LogContext> =
+        create(&client_config(properties, Role::Metadata)?, LogContext, "admin client")?;
     let largest = TOPIC_MESSAGE_BYTES.to_string();
     // -1: the broker's default replication factor.
-    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1)).set("max.message.bytes", &largest);
-    let action = format!("create topic {topic}");
+    let plain = NewTopic::new(topic, count, TopicReplication::Fixed(-1));
+    let large = NewTopic::new(topic, count, TopicReplication::Fixed(-1)).set("max.message.bytes", &largest);
+    let code = match request_topic(&admin, &large).await? {
+        Some(RDKafkaErrorCode::InvalidConfig | RDKafkaErrorCode::PolicyViolation) => {
+            tracing::warn!(
+                topic,
+                "the cluster does not allow records as large as ours; the topic gets its own limit"
+            );
+            request_topic(&admin, &plain).await?
+        }
+        code => code,
+    };
+    match code {
+        None => tracing::info!(topic, partitions, "created the topic"),
+        // Somebody else was faster.
+        Some(RDKafkaErrorCode::TopicAlreadyExists) => {}
+        Some(code) => {
+            let source = rdkafka::error::KafkaError::Global(code);
+            return Err(Error::Kafka {
+                action: format!("create topic {topic}"),
+                source,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Asks for a topic; returns the code of the cluster's refusal.
+async fn request_topic(
+    admin: &AdminClient<LogContext>,
+    topic: &NewTopic<'_>,
+) -> Result<Option<RDKafkaErrorCode>, Error> {
     let options = AdminOptions::new()
         .operation_timeout(Some(ANSWER_TIMEOUT))
         .request_timeout(Some(ANSWER_TIMEOUT));
     let results = admin
-        .create_topics([&new], &options)
+        .create_topics([topic], &options)
         .await
-        .map_err(Error::kafka(action.clone()))?;
-    for result in results {
-        match result {
-            // Somebody else was faster.
-            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-            Err((_, code)) => {
-                return Err(Error::Kafka {
-                    action,
-                    source: rdkafka::error::KafkaError::Global(code),
-                });
-            }
-        }
-    }
-    tracing::info!(topic, partitions, "created the topic");
-    Ok(())
+        .map_err(Error::kafka("create a topic"))?;
+    Ok(results
+        .into_iter()
+        .find_map(|result| result.err().map(|(_, code)| code)))
 }
 
 impl Inner {

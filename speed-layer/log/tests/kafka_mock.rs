@@ -20,7 +20,10 @@ async fn the_mock_cluster_conforms_as_far_as_it_goes() {
                 .unwrap();
         }
     }
-    let properties = BTreeMap::from([("bootstrap.servers".to_string(), cluster.bootstrap_servers())]);
+    let properties = BTreeMap::from([
+        ("bootstrap.servers".to_string(), cluster.bootstrap_servers()),
+        ("fetch.wait.max.ms".to_string(), "20".to_string()),
+    ]);
     let number = AtomicU32::new(0);
     let factory = |partitions: u32| -> BoxFuture<'_, Arc<dyn PartitionedLog>> {
         let topic = format!("mock-{partitions}-{}", number.fetch_add(1, Ordering::Relaxed));
