@@ -33,6 +33,7 @@ mod merge;
 mod plan;
 mod reduce;
 mod result;
+mod sort;
 mod spill;
 #[cfg(test)]
 mod testing;

@@ -3,11 +3,12 @@
 use std::vec;
 
 use anabranch_view::View;
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::compute::interleave_record_batch;
-use arrow::row::{Row, RowConverter, Rows, SortField};
+use arrow::row::{Row, Rows};
 
 use crate::Error;
+use crate::sort::KeyRows;
 use crate::spill::{SpillFile, SpillReader};
 
 /// Rows per batch of the merged result.
@@ -115,7 +116,7 @@ impl Iterator for SortedMerge {
 /// The merge proper: a heap of run indices, ordered by the key under each run's cursor.
 pub(crate) struct KeyMerge {
     view: View,
-    converter: RowConverter,
+    key_rows: KeyRows,
     cursors: Vec<Cursor>,
     /// Min-heap of indices into `cursors`; exhausted runs are gone from it.
     heap: Vec<usize>,
@@ -136,20 +137,16 @@ impl Cursor {
 
 impl KeyMerge {
     fn new(view: &View, runs: Vec<Run>) -> Result<Self, Error> {
-        let schema = view.state_schema();
-        let fields = schema.fields()[..view.key_count()].iter();
-        let converter = RowConverter::new(fields.map(|field| SortField::new(field.data_type().clone())).collect())
-            .map_err(Error::arrow(view))?;
         let mut merge = Self {
             view: view.clone(),
-            converter,
+            key_rows: KeyRows::new(view)?,
             cursors: Vec::with_capacity(runs.len()),
             heap: Vec::new(),
         };
         for run in runs {
             let mut batches = run.batches()?;
             if let Some(batch) = batches.next().transpose()? {
-                let keys = merge.keys(&batch)?;
+                let keys = merge.key_rows.of(&batch)?;
                 merge.cursors.push(Cursor {
                     batches,
                     batch,
@@ -163,13 +160,6 @@ impl KeyMerge {
             merge.sift_down(root);
         }
         Ok(merge)
-    }
-
-    fn keys(&self, batch: &RecordBatch) -> Result<Rows, Error> {
-        let columns: &[ArrayRef] = &batch.columns()[..self.view.key_count()];
-        self.converter
-            .convert_columns(columns)
-            .map_err(Error::arrow(&self.view))
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, Error> {
@@ -206,7 +196,7 @@ impl KeyMerge {
     fn advance(&mut self, run: usize) -> Result<(), Error> {
         match self.cursors[run].batches.next().transpose()? {
             Some(batch) => {
-                let keys = self.keys(&batch)?;
+                let keys = self.key_rows.of(&batch)?;
                 let cursor = &mut self.cursors[run];
                 (cursor.batch, cursor.keys, cursor.row) = (batch, keys, 0);
             }

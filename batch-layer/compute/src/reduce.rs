@@ -7,13 +7,14 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use crate::lane::{LaneState, spill_state};
 use crate::merge::{OUTPUT_ROWS, Run};
+use crate::sort::sort_state;
 use crate::spill::{SPILL_PARTITIONS, SpillArea, SpillFile};
 use crate::{Control, Error};
 
 /// Above this many groups, lanes are merged by hash parts, in parallel.
 const GROUPS_PER_PART: usize = 1 << 16;
-/// Hash parts of an in-memory merge.
-const MEMORY_PARTS: usize = 16;
+/// Hash parts of an in-memory merge, for each thread: more than one, since parts differ in size.
+const PARTS_PER_THREAD: usize = 2;
 
 /// Merges lanes, always in lane order for each group; hash parts only decide which thread does it.
 pub(crate) struct Reducer<'a> {
@@ -39,17 +40,18 @@ impl Reducer<'_> {
             // Nothing to merge: one lane's groups are distinct.
             return states.pop().map(|state| sorted_run(view, &state)).into_iter().collect();
         }
-        if groups <= GROUPS_PER_PART {
+        // The number of parts may follow from the number of threads: a group's lanes are merged in the same order in any part.
+        let threads = self.pool.current_num_threads();
+        if groups <= GROUPS_PER_PART || threads == 1 {
             return Ok(vec![sorted_run(view, &self.merge(view, states.into_iter().map(Ok))?)?]);
         }
+        let count = groups.div_ceil(GROUPS_PER_PART).min(PARTS_PER_THREAD * threads);
         let parts = self.pool.install(|| {
-            let split = states
-                .into_par_iter()
-                .map(|state| view.split_state(&state, MEMORY_PARTS));
+            let split = states.into_par_iter().map(|state| view.split_state(&state, count));
             split.collect::<Result<Vec<_>, _>>().map_err(Error::view(view))
         })?;
         self.pool.install(|| {
-            let merged = (0..MEMORY_PARTS).into_par_iter().map(|part| {
+            let merged = (0..count).into_par_iter().map(|part| {
                 let states = parts.iter().map(|lane| Ok(lane[part].clone()));
                 sorted_run(view, &self.merge(view, states)?)
             });
@@ -90,7 +92,7 @@ impl Reducer<'_> {
 
     fn merge_partition(&self, view: &View, files: &[SpillFile], partition: usize) -> Result<Run, Error> {
         let state = self.merge(view, files.iter().map(|file| file.read(partition)))?;
-        let sorted = view.sort_state(&state).map_err(Error::view(view))?;
+        let sorted = sort_state(view, &state)?;
         let mut writer = self.spill.writer(&view.state_schema())?;
         for start in (0..sorted.num_rows()).step_by(OUTPUT_ROWS) {
             writer.write(&sorted.slice(start, OUTPUT_ROWS.min(sorted.num_rows() - start)))?;
@@ -115,5 +117,5 @@ impl Reducer<'_> {
 }
 
 fn sorted_run(view: &View, state: &RecordBatch) -> Result<Run, Error> {
-    Ok(Run::memory(view.sort_state(state).map_err(Error::view(view))?))
+    Ok(Run::memory(sort_state(view, state)?))
 }

@@ -81,18 +81,13 @@ fn the_number_of_threads_changes_no_byte() {
 #[test]
 fn more_groups_than_one_merge_takes_are_merged_in_parts() {
     let rows = events(120_000, 100_000, 3);
+    let input = files(&rows, 50_000, 10_000);
     let plan = Plan::new(views(&[PER_PAGE]), 120_000).unwrap().with_lanes(4);
-    let results = fold(
-        &kernel(2, BUDGET),
-        &plan,
-        &files(&rows, 50_000, 10_000),
-        &Control::new(),
-    )
-    .unwrap();
-    assert_same(
-        &answers(only(results)),
-        &oracle(&rows, &ordered(PER_PAGE, "page NULLS FIRST")),
-    );
+    let run = |threads| only(fold(&kernel(threads, BUDGET), &plan, &input, &Control::new()).unwrap());
+    let one = bytes_of(&gather(run(1)));
+    assert_eq!(one, bytes_of(&gather(run(2))), "2 threads");
+    assert_eq!(one, bytes_of(&gather(run(3))), "3 threads");
+    assert_same(&answers(run(2)), &oracle(&rows, &ordered(PER_PAGE, "page NULLS FIRST")));
 }
 
 #[test]
