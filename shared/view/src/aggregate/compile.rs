@@ -16,7 +16,7 @@ use anabranch_model::columns;
 use super::Class;
 use super::answer::Answer;
 use super::slot::{Slot, SlotKind, evaluate, wide_sum_type};
-use crate::expr::{ColumnsBy, NullCounter, Scope, canonical, plain_type};
+use crate::expr::{ColumnsBy, Measurable, NullCounter, Scope, canonical, plain_type};
 
 /// What the aggregates of a view read of each row, every distinct expression once.
 #[derive(Default)]
@@ -178,6 +178,10 @@ impl<'a> Slots<'a> {
 
     fn arg(&mut self, expr: &Expr) -> Result<Arg> {
         let expr = self.scope.compile(expr)?;
+        self.input(expr)
+    }
+
+    fn input(&mut self, expr: Arc<dyn PhysicalExpr>) -> Result<Arg> {
         let data_type = expr.data_type(self.scope.arrow_schema())?;
         let text = canonical(&expr, self.scope.arrow_schema(), ColumnsBy::Name)?;
         Ok(Arg {
@@ -390,10 +394,15 @@ impl<'a> Slots<'a> {
             .iter()
             .map(|a| self.scope.compile(a))
             .collect::<Result<Vec<_>>>()?;
-        let args = args[..parameters]
-            .iter()
-            .map(|a| self.arg(a))
-            .collect::<Result<Vec<_>>>()?;
+        let mut read = vec![];
+        for (index, arg) in args[..parameters].iter().enumerate() {
+            let expr = self.scope.compile(arg)?;
+            read.push(if class_of(name) == Class::Sketch {
+                self.input(Arc::new(Measurable::new(expr, index == 1, self.nulled.clone())))?
+            } else {
+                self.input(expr)?
+            });
+        }
         let mut order = Vec::with_capacity(order_by.len());
         // WITHIN GROUP (ORDER BY x) repeats the argument; its direction alone matters.
         for sort in order_by {
@@ -402,13 +411,13 @@ impl<'a> Slots<'a> {
                 nulls_first: sort.nulls_first,
             };
             let by = if within_group {
-                args[0].clone()
+                read[0].clone()
             } else {
                 self.arg(&sort.expr)?
             };
             order.push((by, options));
         }
-        let (slot, data_type) = self.datafusion_slot(func, &args, &constants, &order, ignore_nulls, filter)?;
+        let (slot, data_type) = self.datafusion_slot(func, &read, &constants, &order, ignore_nulls, filter)?;
         Ok((Answer::Slot { slot, data_type }, class_of(name)))
     }
 

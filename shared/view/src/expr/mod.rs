@@ -8,9 +8,11 @@ mod arithmetic;
 mod cast;
 mod function;
 mod guard;
+mod measurable;
 mod rewrite;
 
 pub(crate) use guard::{NullCounter, truth};
+pub(crate) use measurable::Measurable;
 pub(crate) use rewrite::{ColumnsBy, Scope, canonical, plain_type, split_conjunction};
 
 #[cfg(test)]
