@@ -127,6 +127,12 @@ impl Process {
         self.wait(STOP)
     }
 
+    /// SIGINT, as Ctrl-C sends it, and waits for the end.
+    pub fn interrupt(&mut self) -> ExitStatus {
+        self.signal("INT");
+        self.wait(STOP)
+    }
+
     /// SIGSTOP: the process stands still, and everybody else goes on.
     pub fn freeze(&self) {
         self.signal("STOP");

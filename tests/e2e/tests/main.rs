@@ -6,11 +6,14 @@ mod delta;
 mod demo;
 mod deploy;
 mod edits;
+mod evolution;
 mod examples;
 mod exclusive;
 mod flights;
 mod kafka;
 mod layers;
+mod nested;
+mod runs;
 mod s3;
 mod wikipedia;
 

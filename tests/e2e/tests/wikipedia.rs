@@ -45,6 +45,8 @@ fn realtime_only_not_landed() {
     assert_eq!(master::read(dev.site(), TABLE).counts(), (0, 0), "this test is about events that have not landed");
     check_through_restarts(edits, "realtime only", &mut dev, edits.lines.len(), &through);
     assert_eq!(cut_and_served(&dev, &through), (0, EVENTS));
+    let status = dev.process().interrupt();
+    assert!(status.success(), "Ctrl-C ended it with {status}");
 }
 
 #[test]
