@@ -320,6 +320,22 @@ fn the_hash_depends_on_what_is_computed_and_on_nothing_else() {
     );
 }
 
+/// Publications are named by these hashes, so another process must find the same one. Whoever changes what state means
+/// raises the algebra version and this with it; so does another version of DataFusion.
+#[test]
+fn the_hash_is_the_same_in_every_process() {
+    let view = compile(
+        "SELECT g, upper(s) AS su, hop(time, INTERVAL '1 minute', INTERVAL '5 minutes') AS win, count(*) AS n, avg(i) AS a,
+         sum(DISTINCT d) FILTER (WHERE s IN ('a', 'b', 'c')) AS sd, last_value(x) AS l, approx_median(y) AS m,
+         CASE WHEN sum(j) > 3 THEN 'many' ELSE 'few' END AS c
+         FROM e WHERE b AND h BETWEEN 1 AND 9 GROUP BY g, su, win HAVING count(*) > 1",
+    );
+    assert_eq!(
+        view.hash(),
+        "d14366db9581584afa207867e2b8a6323511aea2da5f20dae58f8ea702090a54"
+    );
+}
+
 #[test]
 fn state_is_shared_between_calls_that_need_the_same() {
     let view = compile(
