@@ -78,15 +78,13 @@ impl Error {
             Self::LogShorter { .. } | Self::LogTruncated { .. } => ErrorKind::Invalid,
             Self::UnknownView(_) | Self::UnknownSnapshot(_) => ErrorKind::NotFound,
             Self::Log(error) => error.kind(),
+            Self::View(error) => error.kind(),
             Self::Dataset(error) => error.kind(),
             Self::Store { .. } | Self::Io(_) | Self::Stopping => ErrorKind::Unavailable,
             Self::Rows { .. } | Self::Parquet(_) | Self::Arrow(_) => ErrorKind::Data,
-            Self::NoLog { .. }
-            | Self::LogGap { .. }
-            | Self::StateGap { .. }
-            | Self::View(_)
-            | Self::Topology(_)
-            | Self::Task(_) => ErrorKind::Internal,
+            Self::NoLog { .. } | Self::LogGap { .. } | Self::StateGap { .. } | Self::Topology(_) | Self::Task(_) => {
+                ErrorKind::Internal
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Error;
 use crate::snapshots::Snapshots;
-use crate::source::SourceLayer;
+use crate::source::{LandedRows, SourceLayer};
 
 /// How long a lease is believed after its last renewal.
 const TTL: Duration = Duration::from_secs(10);
@@ -76,9 +76,8 @@ impl Keeper {
                 Ok(ends) => *layer.facts.log_ends.lock() = ends,
                 Err(error) => tracing::warn!(table = layer.name(), %error, "cannot read the log's ends"),
             }
-            match layer.dataset.snapshot(None).await {
-                Ok(snapshot) => *layer.facts.landed_rows.lock() = Some(snapshot.rows()),
-                Err(error) => tracing::debug!(table = layer.name(), %error, "cannot read the master dataset"),
+            if let Err(error) = look_at_dataset(layer).await {
+                tracing::debug!(table = layer.name(), %error, "cannot read the master dataset");
             }
         }
     }
@@ -97,6 +96,21 @@ impl Keeper {
             ttl: TTL,
         }
     }
+}
+
+async fn look_at_dataset(layer: &SourceLayer) -> Result<(), Error> {
+    // The cut is cheap; the list of files is not where history is long.
+    let version = layer.dataset.cut().await?.version;
+    let seen = *layer.facts.landed_rows.lock();
+    if seen.is_none_or(|seen| seen.version != version) {
+        let (events, dead_letters) = layer.dataset.snapshot(None).await?.rows();
+        *layer.facts.landed_rows.lock() = Some(LandedRows {
+            version,
+            events,
+            dead_letters,
+        });
+    }
+    Ok(())
 }
 
 fn source_facts(layer: &SourceLayer) -> Value {

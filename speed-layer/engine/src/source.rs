@@ -53,12 +53,19 @@ pub(crate) struct Facts {
     pub(crate) unseen_columns: Mutex<Vec<String>>,
     pub(crate) log_ends: Mutex<OffsetVector>,
     pub(crate) last_landing: Mutex<Option<LastLanding>>,
-    /// Events and dead letters in the whole master dataset, by all workers, when last looked.
-    pub(crate) landed_rows: Mutex<Option<(u64, u64)>>,
+    /// What the whole master dataset holds, by all workers, when last looked.
+    pub(crate) landed_rows: Mutex<Option<LandedRows>>,
     pub(crate) landings: AtomicU64,
     pub(crate) refused: Mutex<VecDeque<Refused>>,
     pub(crate) refusals: AtomicU64,
     pub(crate) rebuilds: AtomicU64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LandedRows {
+    pub(crate) version: Option<u64>,
+    pub(crate) events: u64,
+    pub(crate) dead_letters: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]

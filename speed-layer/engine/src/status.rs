@@ -118,8 +118,8 @@ pub(crate) fn source_status(layer: &SourceLayer, topology: Vec<ComponentStats>) 
     SourceStatus {
         topic: layer.log.topic().to_owned(),
         partitions,
-        landed_events: landed_rows.map(|(events, _)| events),
-        landed_dead_letters: landed_rows.map(|(_, dead)| dead),
+        landed_events: landed_rows.map(|rows| rows.events),
+        landed_dead_letters: landed_rows.map(|rows| rows.dead_letters),
         events_consumed: facts.events.load(Ordering::Relaxed),
         dead_letters: facts.dead_letters.load(Ordering::Relaxed),
         dead_letter_samples: facts.dead_samples.lock().iter().cloned().collect(),

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use anabranch_model::realtime::StateTicket;
+use anabranch_model::realtime::{SnapshotRequest, StateTicket, ViewCut};
 use anabranch_model::{OffsetVector, RawRecord};
 
 use crate::harness::*;
@@ -49,6 +49,76 @@ async fn a_key_filter_leaves_other_groups_out() {
             assert_eq!(row[0], "/page/4");
         }
     }
+    worker.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_worker_does_not_hold_is_left_out_or_refused() {
+    let world = World::never_landing();
+    let worker = world.start("a").await;
+    let through = world.append(&events(0..600)).await;
+    let mut reader = worker.reader().await;
+    let snapshot = reader.covering(&OffsetVector::new(), &through).await;
+
+    let view = &world.views[0];
+    let asked = |view: &str, hash: &str| ViewCut {
+        view: view.into(),
+        hash: hash.into(),
+        cut: OffsetVector::new(),
+    };
+    let views = vec![
+        asked(view.name(), "another definition"),
+        asked("no_such_view", view.hash()),
+    ];
+    assert!(reader.ask(SnapshotRequest { views }).await.views.is_empty());
+
+    let ticket = |snapshot, view: &str, filter: Option<&str>| {
+        let filter = filter.map(str::to_owned);
+        StateTicket {
+            snapshot,
+            view: view.into(),
+            partitions: vec![],
+            filter,
+        }
+    };
+    let id = snapshot.id;
+    assert_eq!(
+        reader.refusal(&ticket(id + 1_000, "total", None)).await,
+        tonic::Code::NotFound
+    );
+    assert_eq!(
+        reader.refusal(&ticket(id, "no_such_view", None)).await,
+        tonic::Code::NotFound
+    );
+    assert_eq!(
+        reader.refusal(&ticket(id, "per_url", Some("clicks = 1"))).await,
+        tonic::Code::InvalidArgument
+    );
+
+    // Only the partitions that are asked for.
+    let mut clicks = 0;
+    for partition in through.partitions() {
+        let one = StateTicket {
+            partitions: vec![partition],
+            ..ticket(id, "total", None)
+        };
+        let mut aggregator = world
+            .views
+            .iter()
+            .find(|view| view.name() == "total")
+            .unwrap()
+            .aggregator()
+            .unwrap();
+        for batch in reader.state(&one).await {
+            aggregator.merge(&batch).unwrap();
+        }
+        let total = world.views.iter().find(|view| view.name() == "total").unwrap();
+        let answer = rows(&total.finalise(&aggregator.emit().unwrap()).unwrap());
+        let counted: i64 = answer.first().unwrap()[0].parse().unwrap();
+        assert_eq!(counted, through.get(partition).unwrap().0);
+        clicks += counted;
+    }
+    assert_eq!(clicks, 600);
     worker.kill().await;
 }
 

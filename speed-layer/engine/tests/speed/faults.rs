@@ -5,6 +5,7 @@ use anabranch_log::{Error as LogError, PartitionedLog, ReadLimits, Subscription}
 use anabranch_model::{Offset, OffsetVector, PartitionId, RawBatch, RawRecord};
 
 use crate::harness::*;
+use crate::publications::publish;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_graceful_stop_lands_what_was_consumed() {
@@ -55,6 +56,74 @@ async fn a_killed_worker_loses_nothing_and_counts_nothing_twice() {
     );
     worker.stop().await.unwrap();
     world.assert_each_offset_landed_once().await;
+}
+
+/// Kills and stops at moments that a seed chooses, while events come, landings commit and runs are published.
+async fn survives(seed: u64) {
+    let mut world = World::new();
+    world.settings.landing.max_age = Duration::from_millis(20).into();
+    world.settings.speed.micro_batch_records = 300;
+    let all = events(0..20_000);
+    let mut random = seed;
+    let mut next = |below: u64| {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % below
+    };
+    let (mut published, mut cut) = (0, OffsetVector::new());
+    let feed = async {
+        for chunk in all.chunks(500) {
+            world.append(chunk).await;
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+    };
+    let chaos = async {
+        for round in 0..12 {
+            let worker = world.start(&format!("worker-{round}")).await;
+            tokio::time::sleep(Duration::from_millis(20 + next(120))).await;
+            if next(3) == 0 {
+                let snapshot = world.dataset().await.snapshot(None).await.unwrap();
+                // Only partitions that were claimed have a place in a cut.
+                if snapshot.next.len() == PARTITIONS as usize {
+                    publish(&world, published, &snapshot).await;
+                    published += 1;
+                    cut = snapshot.next;
+                }
+            }
+            if next(4) == 0 {
+                worker.stop().await.unwrap();
+            } else {
+                worker.kill().await;
+            }
+        }
+    };
+    tokio::join!(feed, chaos);
+    let worker = world.start("last").await;
+    let ends = world.log.ends().await.unwrap();
+    let mut reader = worker.reader().await;
+    let answers = reader.answers(&cut, &ends).await;
+    let behind_cut: i64 = ends
+        .iter()
+        .map(|(p, end)| end.0 - cut.get(p).unwrap_or_default().0)
+        .sum();
+    assert_eq!(
+        answers["total"].first().unwrap()[0],
+        behind_cut.to_string(),
+        "seed {seed}"
+    );
+    if published == 0 {
+        assert_eq!(answers, truth(&all), "seed {seed}");
+    }
+    worker.stop().await.unwrap();
+    world.assert_each_offset_landed_once().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_at_any_moment_lose_nothing_and_count_nothing_twice() {
+    for seed in [1, 2, 3, 4] {
+        survives(seed).await;
+    }
 }
 
 /// A log whose readers all believe they are alone: what a worker that was stalled, or cut off from its group, believes.

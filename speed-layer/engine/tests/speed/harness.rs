@@ -311,6 +311,18 @@ impl Reader {
         serde_json::from_slice(&answers.next().await.unwrap().unwrap().body).unwrap()
     }
 
+    /// Why a ticket cannot be read.
+    pub async fn refusal(&mut self, ticket: &StateTicket) -> tonic::Code {
+        let ticket = Ticket {
+            ticket: serde_json::to_vec(ticket).unwrap().into(),
+        };
+        self.client
+            .do_get(ticket)
+            .await
+            .expect_err("the ticket is refused")
+            .code()
+    }
+
     pub async fn state(&mut self, ticket: &StateTicket) -> Vec<RecordBatch> {
         let ticket = Ticket {
             ticket: serde_json::to_vec(ticket).unwrap().into(),

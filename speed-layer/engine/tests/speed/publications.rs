@@ -8,7 +8,7 @@ use anabranch_model::realtime::Piece;
 use crate::harness::*;
 
 /// Publishes a run over `snapshot`, as the batch layer would; its files are of no interest here.
-async fn publish(world: &World, based_on: u64, snapshot: &Snapshot) -> Publication {
+pub async fn publish(world: &World, based_on: u64, snapshot: &Snapshot) -> Publication {
     let view = |view: &anabranch_view::View| {
         let batch_view = BatchView {
             hash: view.hash().clone(),
