@@ -16,19 +16,34 @@ impl Answer {
     /// When it is not as the API promises.
     #[track_caller]
     pub fn parse(body: &Value) -> Self {
-        let array = |key: &str| body[key].as_array().unwrap_or_else(|| panic!("no `{key}`: {body}")).clone();
+        let array = |key: &str| {
+            body[key]
+                .as_array()
+                .unwrap_or_else(|| panic!("no `{key}`: {body}"))
+                .clone()
+        };
         let column = |column: &Value| {
             assert!(column["type"].is_string(), "a column without a type: {column}");
             column["name"].as_str().expect("a column has a name").to_owned()
         };
         let answer = Self {
             columns: array("columns").iter().map(column).collect(),
-            rows: array("rows").iter().map(|row| row.as_array().expect("a row is an array").clone()).collect(),
+            rows: array("rows")
+                .iter()
+                .map(|row| row.as_array().expect("a row is an array").clone())
+                .collect(),
             coverage: serde_json::from_value(body["coverage"].clone()).expect("coverage has its fields"),
         };
-        assert_eq!(body["row_count"].as_u64(), Some(answer.rows.len() as u64), "row_count is not the number of rows");
+        assert_eq!(
+            body["row_count"].as_u64(),
+            Some(answer.rows.len() as u64),
+            "row_count is not the number of rows"
+        );
         assert!(body["elapsed_ms"].is_number(), "no elapsed_ms");
-        assert!(answer.rows.iter().all(|row| row.len() == answer.columns.len()), "rows and columns do not fit");
+        assert!(
+            answer.rows.iter().all(|row| row.len() == answer.columns.len()),
+            "rows and columns do not fit"
+        );
         answer
     }
 

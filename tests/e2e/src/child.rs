@@ -36,7 +36,10 @@ pub fn run_if_asked() {
         let code = commands::run(Args::parse_from(std::iter::once("anabranch".to_owned()).chain(args)));
         std::process::exit(i32::from(code != ExitCode::SUCCESS));
     };
-    let main = std::thread::Builder::new().name("main".into()).stack_size(STACK_BYTES).spawn(command);
+    let main = std::thread::Builder::new()
+        .name("main".into())
+        .stack_size(STACK_BYTES)
+        .spawn(command);
     let _ = main.expect("a thread can be started").join();
     // Reached only when the command panicked.
     std::process::exit(101);

@@ -77,8 +77,10 @@ pub fn time_us(text: &str) -> Option<i64> {
         return None;
     }
     let zoned = DateTime::parse_from_rfc3339(text).map(|time| time.timestamp_micros());
-    let plain = || NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").map(|time| time.and_utc().timestamp_micros());
-    let spaced = || NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").map(|time| time.and_utc().timestamp_micros());
+    let plain =
+        || NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").map(|time| time.and_utc().timestamp_micros());
+    let spaced =
+        || NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").map(|time| time.and_utc().timestamp_micros());
     zoned.or_else(|_| plain()).or_else(|_| spaced()).ok()
 }
 
@@ -106,8 +108,8 @@ pub fn assert_same_rows(what: &str, expected: &[Vec<Value>], found: &[Vec<Value>
 pub fn assert_same_rows_in_order(what: &str, expected: &[Vec<Value>], found: &[Vec<Value>]) {
     assert_eq!(expected.len(), found.len(), "{what}: number of rows");
     for (at, (expected, found)) in expected.iter().zip(found).enumerate() {
-        let same = expected.len() == found.len()
-            && expected.iter().zip(found).all(|(a, b)| Cell::of(a).same(&Cell::of(b)));
+        let same =
+            expected.len() == found.len() && expected.iter().zip(found).all(|(a, b)| Cell::of(a).same(&Cell::of(b)));
         assert!(same, "{what}: row {at}\n  expected {expected:?}\n  found    {found:?}");
     }
 }

@@ -27,7 +27,11 @@ pub fn file(test: &str, name: &str) -> Option<PathBuf> {
 /// The workspace's folder.
 pub fn workspace() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.ancestors().nth(2).expect("this package lies two folders below the workspace").to_owned()
+    package
+        .ancestors()
+        .nth(2)
+        .expect("this package lies two folders below the workspace")
+        .to_owned()
 }
 
 /// The lines of a file, plain or gzip.
@@ -37,8 +41,15 @@ pub fn workspace() -> PathBuf {
 pub fn lines(path: &Path) -> Vec<String> {
     let file = File::open(path).expect("the data file can be opened");
     let zipped = path.extension().is_some_and(|extension| extension == "gz");
-    let reader: Box<dyn Read> = if zipped { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-    BufReader::new(reader).lines().map(|line| line.expect("the data file is text")).collect()
+    let reader: Box<dyn Read> = if zipped {
+        Box::new(MultiGzDecoder::new(file))
+    } else {
+        Box::new(file)
+    };
+    BufReader::new(reader)
+        .lines()
+        .map(|line| line.expect("the data file is text"))
+        .collect()
 }
 
 /// A file of lines, parsed.
@@ -46,7 +57,10 @@ pub fn lines(path: &Path) -> Vec<String> {
 /// # Panics
 /// When a line is no JSON.
 pub fn events(path: &Path) -> Vec<Value> {
-    lines(path).iter().map(|line| serde_json::from_str(line).expect("the data file is NDJSON")).collect()
+    lines(path)
+        .iter()
+        .map(|line| serde_json::from_str(line).expect("the data file is NDJSON"))
+        .collect()
 }
 
 /// Lines as the body of a request.

@@ -92,7 +92,12 @@ impl Dev {
     #[track_caller]
     pub fn ingest_file(&self, table: &str, file: &Path) -> (u64, TopicOffsets) {
         let file = file.to_str().expect("the file has a plain name");
-        acknowledged(&self.site.cli(&["ingest", table, file, "--config", self.site.config()]).success())
+        acknowledged(
+            &self
+                .site
+                .cli(&["ingest", table, file, "--config", self.site.config()])
+                .success(),
+        )
     }
 
     #[track_caller]
@@ -126,7 +131,9 @@ pub fn wait_landed(http: &Http, table: &str, through: &TopicOffsets) {
         let status = http.status();
         let partitions = &status["sources"][table]["partitions"];
         let landed = |(partition, next): (&String, &i64)| {
-            partitions[partition]["next_landed"].as_i64().is_some_and(|landed| landed >= *next)
+            partitions[partition]["next_landed"]
+                .as_i64()
+                .is_some_and(|landed| landed >= *next)
         };
         through.iter().all(landed).then_some(())
     });
@@ -146,9 +153,13 @@ pub fn run_batch(http: &Http) -> Value {
             _ => None,
         }
     });
-    let publication = run["publication"].as_u64().expect("a published run names its publication");
+    let publication = run["publication"]
+        .as_u64()
+        .expect("a published run names its publication");
     until(&format!("publication {publication} is served"), WORK, || {
-        http.status()["publication"]["number"].as_u64().filter(|number| *number >= publication)
+        http.status()["publication"]["number"]
+            .as_u64()
+            .filter(|number| *number >= publication)
     });
     run
 }
@@ -167,9 +178,19 @@ pub fn start_run(http: &Http) -> String {
 pub fn acknowledged(output: &Output) -> (u64, TopicOffsets) {
     let mut lines = output.stdout.lines().filter(|line| !line.trim().is_empty());
     let first = lines.next().expect("ingest prints what was acknowledged");
-    let events = first.split_once(" events acknowledged").map(|(events, _)| events.replace(',', ""));
+    let events = first
+        .split_once(" events acknowledged")
+        .map(|(events, _)| events.replace(',', ""));
     let events = events.and_then(|events| events.trim().parse().ok());
     let through = lines.filter_map(|line| line.trim().split_once(" through offset "));
-    let through = through.map(|(partition, next)| (partition.to_owned(), next.trim().parse().expect("an offset is a number")));
-    (events.unwrap_or_else(|| panic!("unexpected output: {}", output.stdout)), through.collect())
+    let through = through.map(|(partition, next)| {
+        (
+            partition.to_owned(),
+            next.trim().parse().expect("an offset is a number"),
+        )
+    });
+    (
+        events.unwrap_or_else(|| panic!("unexpected output: {}", output.stdout)),
+        through.collect(),
+    )
 }

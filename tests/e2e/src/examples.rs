@@ -15,7 +15,13 @@ pub struct Case(Value);
 pub fn load(path: &Path) -> Vec<Case> {
     let text = std::fs::read_to_string(path).expect("the examples can be read");
     let file: Value = serde_json::from_str(&text).expect("the examples are JSON");
-    file["cases"].as_array().expect("there are cases").iter().cloned().map(Case).collect()
+    file["cases"]
+        .as_array()
+        .expect("there are cases")
+        .iter()
+        .cloned()
+        .map(Case)
+        .collect()
 }
 
 /// The case of this id.
@@ -24,7 +30,10 @@ pub fn load(path: &Path) -> Vec<Case> {
 /// When there is none.
 #[track_caller]
 pub fn find<'c>(cases: &'c [Case], id: &str) -> &'c Case {
-    cases.iter().find(|case| case.id() == id).unwrap_or_else(|| panic!("examples.json has no case `{id}`"))
+    cases
+        .iter()
+        .find(|case| case.id() == id)
+        .unwrap_or_else(|| panic!("examples.json has no case `{id}`"))
 }
 
 impl Case {
@@ -39,7 +48,12 @@ impl Case {
 
     /// The events of an inline case, one array of values each.
     pub fn events(&self) -> Vec<Vec<Value>> {
-        self.0["events"].as_array().expect("an inline case has events").iter().map(array).collect()
+        self.0["events"]
+            .as_array()
+            .expect("an inline case has events")
+            .iter()
+            .map(array)
+            .collect()
     }
 
     /// The rows under `key` (`expected`, `expected_speed`, `expected_batch`), their values in the order of `columns`.
@@ -49,16 +63,28 @@ impl Case {
     #[track_caller]
     pub fn rows(&self, key: &str, columns: &[&str]) -> Vec<Vec<Value>> {
         let expected = &self.0[key];
-        let rows = expected["rows"].as_array().unwrap_or_else(|| panic!("{} has no `{key}`", self.id()));
-        let names: Vec<&str> = expected["columns"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let rows = expected["rows"]
+            .as_array()
+            .unwrap_or_else(|| panic!("{} has no `{key}`", self.id()));
+        let names: Vec<&str> = expected["columns"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         let value = |row: &Value, column: &str| match row {
             Value::Array(values) => {
                 let at = names.iter().position(|name| *name == column);
                 values[at.unwrap_or_else(|| panic!("{} has no column `{column}`", self.id()))].clone()
             }
-            row => row.get(column).unwrap_or_else(|| panic!("{} has no column `{column}`", self.id())).clone(),
+            row => row
+                .get(column)
+                .unwrap_or_else(|| panic!("{} has no column `{column}`", self.id()))
+                .clone(),
         };
-        rows.iter().map(|row| columns.iter().map(|column| value(row, column)).collect()).collect()
+        rows.iter()
+            .map(|row| columns.iter().map(|column| value(row, column)).collect())
+            .collect()
     }
 }
 

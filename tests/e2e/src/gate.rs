@@ -16,6 +16,9 @@ pub fn heavy() -> MutexGuard<'static, ()> {
 #[track_caller]
 pub fn skip(test: &str, reason: &str) {
     let required = std::env::var("ANABRANCH_REQUIRE_SERVERS").is_ok_and(|value| value == "1");
-    assert!(!required, "{test} cannot run, but ANABRANCH_REQUIRE_SERVERS=1: {reason}");
+    assert!(
+        !required,
+        "{test} cannot run, but ANABRANCH_REQUIRE_SERVERS=1: {reason}"
+    );
     eprintln!("SKIPPED {test}: {reason}");
 }

@@ -55,7 +55,10 @@ impl Reply {
         let error = self.expect(status).json()["error"].clone();
         let part = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
         let (code, message, hint) = (part("code"), part("message"), part("hint"));
-        assert!(!code.is_empty() && !message.is_empty(), "an error without code or message: {error}");
+        assert!(
+            !code.is_empty() && !message.is_empty(),
+            "an error without code or message: {error}"
+        );
         (code, message, hint)
     }
 }
@@ -63,8 +66,15 @@ impl Reply {
 impl Http {
     pub fn new(port: u16) -> Self {
         // A kept connection may belong to a process that was killed since.
-        let client = Client::builder().pool_max_idle_per_host(0).timeout(REQUEST).build().expect("a client can be built");
-        Self { client, base: format!("http://127.0.0.1:{port}") }
+        let client = Client::builder()
+            .pool_max_idle_per_host(0)
+            .timeout(REQUEST)
+            .build()
+            .expect("a client can be built");
+        Self {
+            client,
+            base: format!("http://127.0.0.1:{port}"),
+        }
     }
 
     pub fn base(&self) -> &str {
@@ -104,7 +114,12 @@ impl Http {
     /// `POST /v1/sql`, with the answer in another format.
     #[track_caller]
     pub fn sql_as(&self, body: &Value, accept: &str) -> Reply {
-        self.must(self.client.post(self.url("/v1/sql")).json(body).header("accept", accept))
+        self.must(
+            self.client
+                .post(self.url("/v1/sql"))
+                .json(body)
+                .header("accept", accept),
+        )
     }
 
     /// Asks, and takes whatever coverage the answer has.
@@ -116,13 +131,18 @@ impl Http {
     /// Asks for an exact answer that covers `through`.
     #[track_caller]
     pub fn query_at_least(&self, sql: &str, through: &TopicOffsets) -> Answer {
-        let answer =
-            self.answer(&json!({"sql": sql, "require": "exact", "at_least": through, "timeout": TIMEOUT}));
+        let answer = self.answer(&json!({"sql": sql, "require": "exact", "at_least": through, "timeout": TIMEOUT}));
         for (view, coverage) in &answer.coverage {
-            assert!(coverage.exact && coverage.missing.is_empty(), "`{view}` is not exact: {coverage:?}");
+            assert!(
+                coverage.exact && coverage.missing.is_empty(),
+                "`{view}` is not exact: {coverage:?}"
+            );
             for (partition, next) in through {
                 if let Some(served) = coverage.served_through.get(partition) {
-                    assert!(served >= next, "`{view}` is served through {served} of {partition}, not {next}");
+                    assert!(
+                        served >= next,
+                        "`{view}` is served through {served} of {partition}, not {next}"
+                    );
                 }
             }
         }
@@ -139,9 +159,15 @@ impl Http {
     /// Sends NDJSON; lines that do not decode become dead letters. Returns what was accepted, and up to where.
     #[track_caller]
     pub fn ingest(&self, table: &str, lines: Vec<u8>) -> (u64, TopicOffsets) {
-        let reply = self.post_bytes(&format!("/v1/ingest/{table}?on_invalid=dead_letter"), lines).expect(200).json();
+        let reply = self
+            .post_bytes(&format!("/v1/ingest/{table}?on_invalid=dead_letter"), lines)
+            .expect(200)
+            .json();
         let accepted = reply["accepted"].as_u64().expect("`accepted` is a number");
-        (accepted, serde_json::from_value(reply["through"].clone()).expect("`through` maps partitions to offsets"))
+        (
+            accepted,
+            serde_json::from_value(reply["through"].clone()).expect("`through` maps partitions to offsets"),
+        )
     }
 
     #[track_caller]
@@ -155,16 +181,25 @@ impl Http {
 
     #[track_caller]
     fn must(&self, request: RequestBuilder) -> Reply {
-        self.send(request).unwrap_or_else(|error| panic!("{} does not answer: {error:?}", self.base))
+        self.send(request)
+            .unwrap_or_else(|error| panic!("{} does not answer: {error:?}", self.base))
     }
 
     fn send(&self, request: RequestBuilder) -> Result<Reply, reqwest::Error> {
         block_on(async {
             let response = request.send().await?;
             let status = response.status().as_u16();
-            let content_type =
-                response.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-            Ok(Reply { status, content_type, body: response.bytes().await?.to_vec() })
+            let content_type = response
+                .headers()
+                .get("content-type")
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+                .to_owned();
+            Ok(Reply {
+                status,
+                content_type,
+                body: response.bytes().await?.to_vec(),
+            })
         })
     }
 }

@@ -33,7 +33,9 @@ async fn open(site: &Site, table: &str) -> MasterDataset {
     let platform = Platform::load(site.path()).expect("the folder is in order");
     let source = platform.source(table).expect("the table is declared");
     let store = platform.store().await.expect("the store can be opened");
-    let dataset = MasterDataset::open_existing(&store, source).await.expect("the table can be read");
+    let dataset = MasterDataset::open_existing(&store, source)
+        .await
+        .expect("the table can be read");
     dataset.expect("the table was created")
 }
 
@@ -42,8 +44,13 @@ async fn open(site: &Site, table: &str) -> MasterDataset {
 /// # Panics
 /// When they cannot be claimed.
 pub fn claim(site: &Site, table: &str, partitions: &[PartitionId]) {
-    let claims: Vec<Claim> =
-        partitions.iter().map(|partition| Claim { partition: *partition, start: Offset::default() }).collect();
+    let claims: Vec<Claim> = partitions
+        .iter()
+        .map(|partition| Claim {
+            partition: *partition,
+            start: Offset::default(),
+        })
+        .collect();
     let claimed = block_on(async { open(site, table).await.claim(&claims, "end-to-end test").await });
     assert_eq!(claimed.expect("partitions can be claimed").len(), partitions.len());
 }
@@ -59,20 +66,33 @@ pub fn read(site: &Site, table: &str) -> Landed {
         let snapshot = dataset.snapshot(None).await.expect("the table has a version");
         let wanted = [columns::PARTITION, columns::OFFSET, columns::RAW, columns::REASON];
         let schema = dataset.file_schema();
-        let indices: Vec<usize> = wanted.iter().map(|name| schema.index_of(name).expect("it is a landed column")).collect();
+        let indices: Vec<usize> = wanted
+            .iter()
+            .map(|name| schema.index_of(name).expect("it is a landed column"))
+            .collect();
         let schema = std::sync::Arc::new(schema.project(&indices).expect("the columns are there"));
         let mut rows = Vec::new();
         for file in &snapshot.files {
-            let batches: Vec<_> = read_columns(&store, file, &schema).try_collect().await.expect("a landed file can be read");
+            let batches: Vec<_> = read_columns(&store, file, &schema)
+                .try_collect()
+                .await
+                .expect("a landed file can be read");
             for batch in batches {
                 let column = |name: &str| batch.column_by_name(name).expect("it was asked for");
                 let partitions = column(columns::PARTITION).as_primitive::<Int32Type>();
                 let offsets = column(columns::OFFSET).as_primitive::<Int64Type>();
-                let (raw, reasons) = (column(columns::RAW).as_binary::<i32>(), column(columns::REASON).as_string::<i32>());
-                rows.extend((0..batch.num_rows()).map(|row| Row {
-                    partition: partitions.value(row),
-                    offset: offsets.value(row),
-                    dead: file.dead.then(|| (raw.value(row).to_vec(), reasons.value(row).to_owned())),
+                let (raw, reasons) = (
+                    column(columns::RAW).as_binary::<i32>(),
+                    column(columns::REASON).as_string::<i32>(),
+                );
+                rows.extend((0..batch.num_rows()).map(|row| {
+                    Row {
+                        partition: partitions.value(row),
+                        offset: offsets.value(row),
+                        dead: file
+                            .dead
+                            .then(|| (raw.value(row).to_vec(), reasons.value(row).to_owned())),
+                    }
                 }));
             }
         }
@@ -101,10 +121,24 @@ impl Landed {
         for (partition, next) in self.snapshot.next.iter() {
             let offsets = found.remove(&partition.0).unwrap_or_default();
             let expected: Vec<i64> = (0..next.0).collect();
-            let wrong = offsets.iter().zip(&expected).find(|(found, expected)| found != expected);
-            assert!(wrong.is_none(), "partition {partition}: an offset is missing or there twice around {wrong:?}");
-            assert_eq!(offsets.len(), expected.len(), "partition {partition}: rows beyond or short of the recorded next offset");
+            let wrong = offsets
+                .iter()
+                .zip(&expected)
+                .find(|(found, expected)| found != expected);
+            assert!(
+                wrong.is_none(),
+                "partition {partition}: an offset is missing or there twice around {wrong:?}"
+            );
+            assert_eq!(
+                offsets.len(),
+                expected.len(),
+                "partition {partition}: rows beyond or short of the recorded next offset"
+            );
         }
-        assert!(found.is_empty(), "rows of partitions without a recorded next offset: {:?}", found.keys());
+        assert!(
+            found.is_empty(),
+            "rows of partitions without a recorded next offset: {:?}",
+            found.keys()
+        );
     }
 }

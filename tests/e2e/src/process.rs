@@ -34,7 +34,13 @@ impl Output {
     /// Unless the command succeeded.
     #[track_caller]
     pub fn success(self) -> Self {
-        assert_eq!(self.code, Some(0), "the command failed\n{}\n{}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code,
+            Some(0),
+            "the command failed\n{}\n{}",
+            self.stdout,
+            self.stderr
+        );
         self
     }
 
@@ -42,7 +48,13 @@ impl Output {
     /// Unless the command failed by itself: a panic or a signal is no refusal.
     #[track_caller]
     pub fn refused(self) -> Self {
-        assert_eq!(self.code, Some(1), "the command was to be refused\n{}\n{}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code,
+            Some(1),
+            "the command was to be refused\n{}\n{}",
+            self.stdout,
+            self.stderr
+        );
         self
     }
 }
@@ -68,14 +80,25 @@ impl Process {
     pub(crate) fn spawn(name: &str, args: &[&str], logs: &Path) -> Self {
         let (stdout, stderr) = (logs.join(format!("{name}.out")), logs.join(format!("{name}.err")));
         // A restarted service goes on in the files of the one before.
-        let open = |path: &Path| File::options().create(true).append(true).open(path).expect("log files can be opened");
+        let open = |path: &Path| {
+            File::options()
+                .create(true)
+                .append(true)
+                .open(path)
+                .expect("log files can be opened")
+        };
         let child = command(args, true)
             .stdin(Stdio::piped())
             .stdout(open(&stdout))
             .stderr(open(&stderr))
             .spawn()
             .expect("the test binary can be started");
-        Self { name: name.to_owned(), child, stderr, stdout }
+        Self {
+            name: name.to_owned(),
+            child,
+            stderr,
+            stdout,
+        }
     }
 
     /// Runs a command to its end, with `input` as its standard input.
@@ -144,8 +167,14 @@ impl Process {
     }
 
     fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "SIG{name} could not be sent to `{}`", self.name);
+        let sent = Command::new("kill")
+            .args([format!("-{name}"), self.child.id().to_string()])
+            .status();
+        assert!(
+            sent.is_ok_and(|status| status.success()),
+            "SIG{name} could not be sent to `{}`",
+            self.name
+        );
     }
 
     /// Everything it wrote to standard error, over all its restarts.
@@ -163,7 +192,12 @@ impl Process {
         let log = self.stderr();
         let lines: Vec<&str> = log.lines().collect();
         let from = lines.len().saturating_sub(TAIL_LINES);
-        format!("--- log of `{}` (last {} lines)\n{}", self.name, lines.len() - from, lines[from..].join("\n"))
+        format!(
+            "--- log of `{}` (last {} lines)\n{}",
+            self.name,
+            lines.len() - from,
+            lines[from..].join("\n")
+        )
     }
 }
 
@@ -180,7 +214,9 @@ impl Drop for Process {
 
 fn read(path: &Path) -> String {
     let mut bytes = Vec::new();
-    File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).expect("a log file can be read");
+    File::open(path)
+        .and_then(|mut file| file.read_to_end(&mut bytes))
+        .expect("a log file can be read");
     String::from_utf8_lossy(&bytes).into_owned()
 }
 

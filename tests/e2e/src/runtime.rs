@@ -10,7 +10,13 @@ const POLL: Duration = Duration::from_millis(20);
 /// Runs a future to its end; one runtime serves all tests of the process.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    let build = || Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads can be started");
+    let build = || {
+        Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("threads can be started")
+    };
     RUNTIME.get_or_init(build).block_on(future)
 }
 

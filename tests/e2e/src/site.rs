@@ -26,8 +26,16 @@ impl Site {
     /// # Panics
     /// When `extra_toml` is no TOML.
     pub fn new(views_sql: &str, extra_toml: &str) -> Self {
-        let dir = tempfile::Builder::new().prefix("anabranch-e2e-").tempdir().expect("a temporary folder can be made");
-        let site = Self { dir, speed: ports::free(), batch: ports::free(), serving: ports::free() };
+        let dir = tempfile::Builder::new()
+            .prefix("anabranch-e2e-")
+            .tempdir()
+            .expect("a temporary folder can be made");
+        let site = Self {
+            dir,
+            speed: ports::free(),
+            batch: ports::free(),
+            serving: ports::free(),
+        };
         let ports = format!(
             "[speed]\nlisten = '127.0.0.1:{}'\n[batch]\nlisten = '127.0.0.1:{}'\n[serving]\nlisten = '127.0.0.1:{}'\n\
              [telemetry]\nlog = 'info'\n",

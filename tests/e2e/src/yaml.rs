@@ -15,7 +15,10 @@ pub fn parse(text: &str) -> Result<Value, String> {
     let mut documents = Vec::new();
     while let Some(event) = events.next() {
         let (event, _) = event.map_err(|error| error.to_string())?;
-        if matches!(event, Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing) {
+        if matches!(
+            event,
+            Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing
+        ) {
             continue;
         }
         documents.push(node(event, &mut events, &mut anchors)?);

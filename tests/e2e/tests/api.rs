@@ -61,10 +61,18 @@ fn answers_in_every_format() {
     let body = json!({"sql": "SELECT channel, hour, edits, price, day, average FROM edits_per_channel ORDER BY hour, channel"});
 
     let reply = dev.http().sql_as(&body, "application/json").expect(200);
-    assert!(reply.content_type.starts_with("application/json"), "{}", reply.content_type);
+    assert!(
+        reply.content_type.starts_with("application/json"),
+        "{}",
+        reply.content_type
+    );
     let answer = Answer::parse(&reply.json());
     assert_eq!(answer.columns, ["channel", "hour", "edits", "price", "day", "average"]);
-    let en = answer.rows.iter().find(|row| row[0] == "#en.wikipedia").expect("the channel is there");
+    let en = answer
+        .rows
+        .iter()
+        .find(|row| row[0] == "#en.wikipedia")
+        .expect("the channel is there");
     assert_eq!(en[1], "2024-05-01T00:00:00Z", "timestamps in RFC 3339 UTC");
     assert_eq!(en[2], json!(3), "integers as numbers");
     assert_eq!(en[3], "61.50", "decimals as strings");
@@ -72,7 +80,10 @@ fn answers_in_every_format() {
     assert_eq!(en[5].as_f64(), Some(20.0), "doubles as numbers");
     let coverage = answer.covered();
     assert!(coverage.exact && coverage.missing.is_empty());
-    assert_eq!(coverage.served_through, TopicOffsets::from([("wikipedia/0".into(), EVENTS.len() as i64)]));
+    assert_eq!(
+        coverage.served_through,
+        TopicOffsets::from([("wikipedia/0".into(), EVENTS.len() as i64)])
+    );
 
     let csv = dev.http().sql_as(&body, "text/csv").expect(200);
     assert!(csv.content_type.starts_with("text/csv"), "{}", csv.content_type);
@@ -80,18 +91,44 @@ fn answers_in_every_format() {
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
     assert_eq!(lines[0], "channel,hour,edits,price,day,average");
     assert_eq!(lines.len(), answer.rows.len() + 1);
-    assert!(lines.iter().any(|line| line.starts_with("\"#fr, \"\"oui\"\"\",")), "quotes are doubled: {text}");
+    assert!(
+        lines.iter().any(|line| line.starts_with("\"#fr, \"\"oui\"\"\",")),
+        "quotes are doubled: {text}"
+    );
 
     let ndjson = dev.http().sql_as(&body, "application/x-ndjson").expect(200);
-    assert!(ndjson.content_type.starts_with("application/x-ndjson"), "{}", ndjson.content_type);
-    let objects: Vec<Value> = ndjson.text().lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
-    let as_rows: Vec<Vec<Value>> = objects.iter().map(|object| answer.columns.iter().map(|c| object[c].clone()).collect()).collect();
+    assert!(
+        ndjson.content_type.starts_with("application/x-ndjson"),
+        "{}",
+        ndjson.content_type
+    );
+    let objects: Vec<Value> = ndjson
+        .text()
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line is JSON"))
+        .collect();
+    let as_rows: Vec<Vec<Value>> = objects
+        .iter()
+        .map(|object| answer.columns.iter().map(|c| object[c].clone()).collect())
+        .collect();
     assert_eq!(as_rows, answer.rows, "the same rows, with names");
 
-    let arrow = dev.http().sql_as(&body, "application/vnd.apache.arrow.stream").expect(200);
-    assert!(arrow.content_type.starts_with("application/vnd.apache.arrow.stream"), "{}", arrow.content_type);
+    let arrow = dev
+        .http()
+        .sql_as(&body, "application/vnd.apache.arrow.stream")
+        .expect(200);
+    assert!(
+        arrow.content_type.starts_with("application/vnd.apache.arrow.stream"),
+        "{}",
+        arrow.content_type
+    );
     let reader = StreamReader::try_new(arrow.body.as_slice(), None).expect("it is an Arrow stream");
-    let names: Vec<String> = reader.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let names: Vec<String> = reader
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| field.name().clone())
+        .collect();
     assert_eq!(names, answer.columns);
     let count: usize = reader.map(|batch| batch.expect("a batch can be read").num_rows()).sum();
     assert_eq!(count, answer.rows.len());
@@ -111,15 +148,33 @@ fn rows_of_a_view_are_filtered_ordered_and_limited() {
 
         let path = "/v1/views/edits_per_channel/rows?channel=%23en.wikipedia&edits.gte=3&order=-edits&limit=10&columns=channel,hour,edits,added";
         let answer = rows(http, path);
-        let expected = [vec![json!("#en.wikipedia"), json!("2024-05-01T00:00:00Z"), json!(3), json!(60)]];
+        let expected = [vec![
+            json!("#en.wikipedia"),
+            json!("2024-05-01T00:00:00Z"),
+            json!(3),
+            json!(60),
+        ]];
         assert_eq!(answer.rows, expected, "{moment}");
 
-        let ordered = rows(http, "/v1/views/edits_per_channel/rows?channel=%23en.wikipedia&order=-edits,hour&columns=edits");
+        let ordered = rows(
+            http,
+            "/v1/views/edits_per_channel/rows?channel=%23en.wikipedia&order=-edits,hour&columns=edits",
+        );
         assert_eq!(ordered.rows, [vec![json!(3)], vec![json!(2)]], "{moment}");
-        let limited = rows(http, "/v1/views/edits_per_channel/rows?order=-added&limit=2&columns=added");
+        let limited = rows(
+            http,
+            "/v1/views/edits_per_channel/rows?order=-added&limit=2&columns=added",
+        );
         assert_eq!(limited.rows, [vec![json!(90)], vec![json!(60)]], "{moment}");
-        let between = rows(http, "/v1/views/edits_per_channel/rows?hour.gte=2024-05-01T01:00:00Z&hour.lt=2024-05-01T03:00:00Z&columns=edits,channel&order=channel");
-        let expected = [vec![json!(2), json!("#de.wikipedia")], vec![json!(2), json!("#en.wikipedia")], vec![json!(1), json!("#fr, \"oui\"")]];
+        let between = rows(
+            http,
+            "/v1/views/edits_per_channel/rows?hour.gte=2024-05-01T01:00:00Z&hour.lt=2024-05-01T03:00:00Z&columns=edits,channel&order=channel",
+        );
+        let expected = [
+            vec![json!(2), json!("#de.wikipedia")],
+            vec![json!(2), json!("#en.wikipedia")],
+            vec![json!(1), json!("#fr, \"oui\"")],
+        ];
         assert_eq!(between.rows, expected, "{moment}");
         let none = rows(http, "/v1/views/edits_per_channel/rows?channel=nobody");
         assert!(none.rows.is_empty() && none.covered().exact, "{moment}");
@@ -141,10 +196,16 @@ fn errors_say_what_to_do() {
 
     let (code, message, hint) = sql("SELECT * FROM edits_per_chanel").error(404);
     assert_eq!(code, "not_found");
-    assert!(message.contains("edits_per_chanel") && hint.contains("edits_per_channel"), "{message} ({hint})");
+    assert!(
+        message.contains("edits_per_chanel") && hint.contains("edits_per_channel"),
+        "{message} ({hint})"
+    );
     let (code, message, hint) = sql("SELECT chanel FROM edits_per_channel").error(400);
     assert_eq!(code, "invalid");
-    assert!(message.contains("chanel") && hint.contains("`channel`"), "{message} ({hint})");
+    assert!(
+        message.contains("chanel") && hint.contains("`channel`"),
+        "{message} ({hint})"
+    );
     let (_, _, hint) = http.get("/v1/views/page/rows").error(404);
     assert!(hint.contains("pages"), "{hint}");
     let (_, _, hint) = http.get("/v1/views/page").error(404);
@@ -155,13 +216,28 @@ fn errors_say_what_to_do() {
     http.get("/v1/views/pages/rows?edits=many").error(400);
     http.get("/v1/views/pages/rows?limit=few").error(400);
 
-    for statement in ["DROP TABLE pages", "CREATE TABLE x AS SELECT 1", "SELECT 1; SELECT 2", "SELEC", "", "INSERT INTO pages VALUES ('x', 1)"] {
+    for statement in [
+        "DROP TABLE pages",
+        "CREATE TABLE x AS SELECT 1",
+        "SELECT 1; SELECT 2",
+        "SELEC",
+        "",
+        "INSERT INTO pages VALUES ('x', 1)",
+    ] {
         sql(statement).error(400);
     }
     sql("SELECT * FROM wikipedia").error(404);
     http.post("/v1/sql", &json!({"sq": "SELECT 1"})).error(400);
-    http.post("/v1/sql", &json!({"sql": "SELECT edits FROM totals", "require": "almost"})).error(400);
-    http.post("/v1/sql", &json!({"sql": "SELECT edits FROM totals", "at_least": {"wikipedia/0": "all"}})).error(400);
+    http.post(
+        "/v1/sql",
+        &json!({"sql": "SELECT edits FROM totals", "require": "almost"}),
+    )
+    .error(400);
+    http.post(
+        "/v1/sql",
+        &json!({"sql": "SELECT edits FROM totals", "at_least": {"wikipedia/0": "all"}}),
+    )
+    .error(400);
     http.post_bytes("/v1/sql", b"no json".to_vec()).error(400);
     http.post_bytes("/v1/ingest/wikipedi", b"{}\n".to_vec()).error(404);
     http.get("/v1/batch/runs/20260101T000000Z-abcdef").error(404);
@@ -182,7 +258,10 @@ fn an_answer_can_be_waited_for() {
     ask("5s", &through).expect(200);
     let beyond = TopicOffsets::from([("wikipedia/0".to_owned(), EVENTS.len() as i64 + 1)]);
     let (_, message, hint) = ask("100ms", &beyond).error(504);
-    assert!(message.contains("wikipedia/0") && !hint.is_empty(), "{message} ({hint})");
+    assert!(
+        message.contains("wikipedia/0") && !hint.is_empty(),
+        "{message} ({hint})"
+    );
 
     // Asked first, produced afterwards.
     let http = dev.http().clone();
@@ -192,7 +271,10 @@ fn an_answer_can_be_waited_for() {
     assert_eq!(waiting.join().expect("the answer comes"), [EVENTS.len() as i64 + 1]);
 
     let at_least = "%7B%22wikipedia/0%22:11%7D";
-    let answer = rows(dev.http(), &format!("/v1/views/totals/rows?require=exact&at_least={at_least}"));
+    let answer = rows(
+        dev.http(),
+        &format!("/v1/views/totals/rows?require=exact&at_least={at_least}"),
+    );
     assert_eq!(answer.integers(), [11]);
 }
 
@@ -209,7 +291,10 @@ fn exactness_is_refused_when_the_speed_layer_is_gone() {
     });
     let line = |n: i64| json!({"time": "2024-05-01T00:00:00Z", "channel": "c", "added": n}).to_string();
     let (_, through) = http.ingest("wikipedia", data::ndjson((0..100).map(line)));
-    assert_eq!(http.query_at_least("SELECT edits FROM totals", &through).integers(), [100]);
+    assert_eq!(
+        http.query_at_least("SELECT edits FROM totals", &through).integers(),
+        [100]
+    );
     anabranch_e2e::dev::wait_landed(&http, "wikipedia", &through);
     anabranch_e2e::dev::run_batch(&http);
 
@@ -217,15 +302,25 @@ fn exactness_is_refused_when_the_speed_layer_is_gone() {
     let demand = |require: &str| json!({"sql": "SELECT edits FROM totals", "require": require, "timeout": "200ms"});
     let (code, message, hint) = http.post("/v1/sql", &demand("exact")).error(503);
     assert_eq!(code, "unavailable");
-    assert!(message.contains("wikipedia/0") && !hint.is_empty(), "{message} ({hint})");
+    assert!(
+        message.contains("wikipedia/0") && !hint.is_empty(),
+        "{message} ({hint})"
+    );
     http.get("/v1/views/totals/rows?require=exact&timeout=200ms").error(503);
     let inexact = http.query("SELECT edits FROM totals");
-    assert!(!inexact.covered().exact, "an answer without the speed layer says so: {:?}", inexact.coverage);
+    assert!(
+        !inexact.covered().exact,
+        "an answer without the speed layer says so: {:?}",
+        inexact.coverage
+    );
     assert_eq!(inexact.covered().missing, ["wikipedia/0"]);
     assert_eq!(inexact.integers(), [100], "the batch view still answers");
 
     let _speed = site.start("speed");
-    assert_eq!(http.query_at_least("SELECT edits FROM totals", &through).integers(), [100]);
+    assert_eq!(
+        http.query_at_least("SELECT edits FROM totals", &through).integers(),
+        [100]
+    );
 }
 
 #[test]
@@ -235,7 +330,12 @@ fn views_status_and_metrics_are_listed() {
     dev.land_and_run("wikipedia", &through);
     let http = dev.http();
     let views = http.get("/v1/views").expect(200).json();
-    let names: BTreeSet<&str> = views["views"].as_array().expect("views are listed").iter().filter_map(|view| view["name"].as_str()).collect();
+    let names: BTreeSet<&str> = views["views"]
+        .as_array()
+        .expect("views are listed")
+        .iter()
+        .filter_map(|view| view["name"].as_str())
+        .collect();
     assert_eq!(names, BTreeSet::from(["edits_per_channel", "pages", "totals"]));
     let view = http.get("/v1/views/pages").expect(200).json();
     assert_eq!(view["name"], "pages");
@@ -254,8 +354,16 @@ fn views_status_and_metrics_are_listed() {
 
     assert_eq!(http.get("/healthz").expect(200).json()["status"], "ok");
     let metrics = http.get("/metrics").expect(200).text();
-    let names: BTreeSet<&str> = metrics.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split(['{', ' ']).next()).filter(|name| !name.is_empty()).collect();
-    assert!(names.len() > 5 && names.iter().all(|name| name.starts_with("anabranch_")), "{names:?}");
+    let names: BTreeSet<&str> = metrics
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split(['{', ' ']).next())
+        .filter(|name| !name.is_empty())
+        .collect();
+    assert!(
+        names.len() > 5 && names.iter().all(|name| name.starts_with("anabranch_")),
+        "{names:?}"
+    );
 }
 
 #[test]
@@ -266,30 +374,51 @@ fn queries_and_runs_on_the_command_line() {
     let site = dev.site();
     let query = |args: &[&str]| {
         let sql = "SELECT channel, edits FROM edits_per_channel WHERE edits > 2";
-        site.cli(&[&["query", sql, "--config", site.config()], args].concat()).success().stdout
+        site.cli(&[&["query", sql, "--config", site.config()], args].concat())
+            .success()
+            .stdout
     };
     let table = query(&[]);
     for part in ["channel", "edits", "#en.wikipedia", "3", "1 row in", "exact"] {
         assert!(table.contains(part), "no `{part}` in\n{table}");
     }
-    assert_eq!(query(&["--format", "csv"]).replace('\r', ""), "channel,edits\n#en.wikipedia,3\n");
-    assert_eq!(query(&["--format", "ndjson"]), "{\"channel\":\"#en.wikipedia\",\"edits\":3}\n");
+    assert_eq!(
+        query(&["--format", "csv"]).replace('\r', ""),
+        "channel,edits\n#en.wikipedia,3\n"
+    );
+    assert_eq!(
+        query(&["--format", "ndjson"]),
+        "{\"channel\":\"#en.wikipedia\",\"edits\":3}\n"
+    );
     let json: Value = serde_json::from_str(&query(&["--format", "json", "--exact"])).expect("it is JSON");
     assert_eq!(json["rows"], json!([["#en.wikipedia", 3]]));
-    let refused = site.cli(&["query", "SELECT edit FROM totals", "--url", dev.http().base()]).refused();
+    let refused = site
+        .cli(&["query", "SELECT edit FROM totals", "--url", dev.http().base()])
+        .refused();
     assert!(refused.stderr.contains("did you mean `edits`?"), "{}", refused.stderr);
 
-    let run = |args: &[&str]| site.cli(&[&["runs"], args, &["--config", site.config()]].concat()).success().stdout;
+    let run = |args: &[&str]| {
+        site.cli(&[&["runs"], args, &["--config", site.config()]].concat())
+            .success()
+            .stdout
+    };
     let shown = run(&["start"]);
     assert!(shown.contains("published"), "{shown}");
     let id = run(&["start", "--detach"]).trim().to_owned();
-    until("the run publishes", Duration::from_secs(60), || run(&["show", &id]).contains("published").then_some(()));
+    until("the run publishes", Duration::from_secs(60), || {
+        run(&["show", &id]).contains("published").then_some(())
+    });
     let list = run(&["list"]);
     assert!(list.contains(&id) && list.matches("published").count() >= 2, "{list}");
-    let unknown = site.cli(&["runs", "show", "20260101T000000Z-abcdef", "--config", site.config()]).refused();
+    let unknown = site
+        .cli(&["runs", "show", "20260101T000000Z-abcdef", "--config", site.config()])
+        .refused();
     assert!(unknown.stderr.contains("20260101T000000Z-abcdef"), "{}", unknown.stderr);
     let views = site.cli(&["views", "--config", site.config()]).success().stdout;
-    assert!(views.contains("edits_per_channel") && views.contains("totals"), "{views}");
+    assert!(
+        views.contains("edits_per_channel") && views.contains("totals"),
+        "{views}"
+    );
 }
 
 #[test]
@@ -335,7 +464,12 @@ fn check_points_at_every_problem() {
         let errors: Value = serde_json::from_str(&json.stdout).expect("it is JSON");
         let errors = errors["errors"].as_array().expect("errors are listed");
         assert_eq!(errors.len(), golden.matches("error: ").count());
-        assert!(errors.iter().all(|error| error["place"]["line"].as_u64() > Some(0) && error["message"].is_string()), "{errors:?}");
+        assert!(
+            errors
+                .iter()
+                .all(|error| error["place"]["line"].as_u64() > Some(0) && error["message"].is_string()),
+            "{errors:?}"
+        );
     }
 }
 
@@ -343,14 +477,22 @@ fn check_points_at_every_problem() {
 fn check_shows_the_plan() {
     let site = Site::new(SQL, "");
     let output = site.cli(&["check", "--config", site.config()]).success();
-    assert!(output.stdout.contains("1 tables and 3 views are in order"), "{}", output.stdout);
+    assert!(
+        output.stdout.contains("1 tables and 3 views are in order"),
+        "{}",
+        output.stdout
+    );
     let output = site.cli(&["check", "--json", "--config", site.config()]).success();
     let plan: Value = serde_json::from_str(&output.stdout).expect("it is JSON");
     let views = plan["views"].as_array().expect("views are listed");
     assert_eq!(views.len(), 3);
     for view in views {
         for part in ["prepare", "keys", "state", "finalise"] {
-            let known = view.as_object().expect("a plan is an object").keys().any(|key| key.contains(part));
+            let known = view
+                .as_object()
+                .expect("a plan is an object")
+                .keys()
+                .any(|key| key.contains(part));
             assert!(known, "the plan has no {part}: {view}");
         }
     }
@@ -361,5 +503,9 @@ fn check_shows_the_plan() {
 fn settings_that_are_wrong_are_refused_with_the_nearest_key() {
     let site = Site::new(SQL, "[landing]\nmax_agee = '1s'");
     let output = site.cli(&["check", "--config", site.config()]).refused();
-    assert!(output.stderr.contains("max_agee") && output.stderr.contains("did you mean `max_age`?"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("max_agee") && output.stderr.contains("did you mean `max_age`?"),
+        "{}",
+        output.stderr
+    );
 }

@@ -20,11 +20,25 @@ const MEGABYTE: usize = 1 << 20;
 /// Lines that are events, with their values.
 fn good() -> Vec<(String, i64)> {
     let mut lines: Vec<(String, i64)> = (0..500)
-        .map(|n| (json!({"at": "2024-01-01T00:00:00Z", "sensor": format!("s{}", n % 7), "value": n}).to_string(), n))
+        .map(|n| {
+            (
+                json!({"at": "2024-01-01T00:00:00Z", "sensor": format!("s{}", n % 7), "value": n}).to_string(),
+                n,
+            )
+        })
         .collect();
-    lines.push((json!({"at": "2024-01-01T00:00:00Z", "value": 1, "note": "x".repeat(MEGABYTE)}).to_string(), 1));
-    lines.push((json!({"at": "2024-01-01T00:00:00Z", "value": 2, "undeclared": {"deep": [1, 2, {"er": null}]}}).to_string(), 2));
-    lines.push((json!({"at": "2024-01-01T00:00:00Z", "sensor": null, "value": null, "ok": null}).to_string(), 0));
+    lines.push((
+        json!({"at": "2024-01-01T00:00:00Z", "value": 1, "note": "x".repeat(MEGABYTE)}).to_string(),
+        1,
+    ));
+    lines.push((
+        json!({"at": "2024-01-01T00:00:00Z", "value": 2, "undeclared": {"deep": [1, 2, {"er": null}]}}).to_string(),
+        2,
+    ));
+    lines.push((
+        json!({"at": "2024-01-01T00:00:00Z", "sensor": null, "value": null, "ok": null}).to_string(),
+        0,
+    ));
     lines
 }
 
@@ -54,8 +68,22 @@ fn bad() -> Vec<Vec<u8>> {
     .iter()
     .map(|line| line.as_bytes().to_vec())
     .collect();
-    lines.push([br#"{"at":"2024-01-01T00:00:00Z","note":""#.as_slice(), &vec![b'x'; MEGABYTE], b"\"".as_slice()].concat());
-    lines.push([br#"{"at":"2024-01-01T00:00:00Z","note":""#.as_slice(), b"\xff\xfe\x80", br#""}"#.as_slice()].concat());
+    lines.push(
+        [
+            br#"{"at":"2024-01-01T00:00:00Z","note":""#.as_slice(),
+            &vec![b'x'; MEGABYTE],
+            b"\"".as_slice(),
+        ]
+        .concat(),
+    );
+    lines.push(
+        [
+            br#"{"at":"2024-01-01T00:00:00Z","note":""#.as_slice(),
+            b"\xff\xfe\x80",
+            br#""}"#.as_slice(),
+        ]
+        .concat(),
+    );
     lines.push(vec![0xff; 64]);
     lines
 }
@@ -66,9 +94,11 @@ fn dead_letters(dev: &Dev) -> Option<u64> {
 
 /// Waits until the status says so: services report to each other with a delay.
 fn wait_for_dead_letters(dev: &Dev, expected: usize) {
-    until(&format!("/v1/status counts {expected} dead letters"), Duration::from_secs(20), || {
-        (dead_letters(dev)? == expected as u64).then_some(())
-    });
+    until(
+        &format!("/v1/status counts {expected} dead letters"),
+        Duration::from_secs(20),
+        || (dead_letters(dev)? == expected as u64).then_some(()),
+    );
 }
 
 #[test]
@@ -103,18 +133,34 @@ fn bad_lines_are_kept_as_dead_letters() {
 
     let landed = master::read(dev.site(), "readings");
     landed.assert_each_offset_once();
-    assert_eq!(landed.counts(), (good.len(), bad.len()), "landed + dead letters = events produced");
+    assert_eq!(
+        landed.counts(),
+        (good.len(), bad.len()),
+        "landed + dead letters = events produced"
+    );
     let mut kept: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
     for (raw, reason) in landed.rows.iter().filter_map(|row| row.dead.as_ref()) {
-        assert!(!reason.is_empty(), "a dead letter without a reason: {}", String::from_utf8_lossy(raw));
+        assert!(
+            !reason.is_empty(),
+            "a dead letter without a reason: {}",
+            String::from_utf8_lossy(raw)
+        );
         *kept.entry(raw.clone()).or_default() += 1;
     }
     let expected: BTreeMap<Vec<u8>, usize> = bad.iter().map(|line| (line.clone(), 1)).collect();
-    let lost: Vec<_> = expected.keys().filter(|line| !kept.contains_key(*line)).map(|line| String::from_utf8_lossy(line)).collect();
+    let lost: Vec<_> = expected
+        .keys()
+        .filter(|line| !kept.contains_key(*line))
+        .map(|line| String::from_utf8_lossy(line))
+        .collect();
     assert!(kept == expected, "dead letters keep their bytes; not found: {lost:?}");
 
     let run = dev.run_batch();
-    assert_eq!(run["rows"].as_u64(), Some(good.len() as u64), "dead letters are not folded");
+    assert_eq!(
+        run["rows"].as_u64(),
+        Some(good.len() as u64),
+        "dead letters are not folded"
+    );
     check(&dev, "after a batch run");
     dev.kill9();
     dev.restart();
@@ -126,16 +172,36 @@ fn bad_lines_are_kept_as_dead_letters() {
 fn empty_values_and_tombstones_are_dead_letters() {
     let _gate = gate::heavy();
     let site = Site::new(SQL, SOON);
-    let event = |value: i64| json!({"at": "2024-01-01T00:00:00Z", "sensor": "s", "value": value}).to_string().into_bytes();
-    let payloads = [Some(event(1)), Some(Vec::new()), None, Some(event(2)), Some(b"\n".to_vec()), None];
+    let event = |value: i64| {
+        json!({"at": "2024-01-01T00:00:00Z", "sensor": "s", "value": value})
+            .to_string()
+            .into_bytes()
+    };
+    let payloads = [
+        Some(event(1)),
+        Some(Vec::new()),
+        None,
+        Some(event(2)),
+        Some(b"\n".to_vec()),
+        None,
+    ];
     let through: TopicOffsets = block_on(async {
         let platform = Platform::load(site.path()).expect("the folder is in order");
         let embedded = platform.open_ingest_log().expect("nobody else holds the log");
         let source = platform.source("readings").expect("it is declared");
-        let log = platform.open_log(source, Some(&embedded)).await.expect("the topic can be opened");
-        let records = payloads.iter().map(|payload| RawRecord { payload: payload.clone(), ..RawRecord::default() });
+        let log = platform
+            .open_log(source, Some(&embedded))
+            .await
+            .expect("the topic can be opened");
+        let records = payloads.iter().map(|payload| RawRecord {
+            payload: payload.clone(),
+            ..RawRecord::default()
+        });
         let through = log.append(records.collect()).await.expect("the log takes records");
-        through.iter().map(|(p, next)| (anabranch_model::topic_partition("readings", p), next.0)).collect()
+        through
+            .iter()
+            .map(|(p, next)| (anabranch_model::topic_partition("readings", p), next.0))
+            .collect()
     });
     let dev = Dev::at(site);
     let answer = dev.query_at_least("SELECT readings, value FROM totals", &through);
@@ -153,17 +219,31 @@ fn a_rejected_request_produces_nothing() {
     let _gate = gate::heavy();
     let dev = Dev::start(SQL, SOON);
     let line = |n: i64| json!({"at": "2024-01-01T00:00:00Z", "sensor": "s", "value": n}).to_string();
-    let body = data::ndjson([line(1), line(2), r#"{"at":"2024-01-01T00:00:00Z","value":"many"}"#.to_owned(), line(4)]);
+    let body = data::ndjson([
+        line(1),
+        line(2),
+        r#"{"at":"2024-01-01T00:00:00Z","value":"many"}"#.to_owned(),
+        line(4),
+    ]);
     for path in ["/v1/ingest/readings", "/v1/ingest/readings?on_invalid=reject"] {
         let (code, message, _) = dev.http().post_bytes(path, body.clone()).error(400);
         assert_eq!(code, "invalid");
         assert!(message.contains("line 3"), "the line's number: {message}");
         assert!(message.contains("value"), "the reason: {message}");
     }
-    let reply = dev.http().post_bytes("/v1/ingest/readings", data::ndjson([line(1), line(2)])).expect(200).json();
+    let reply = dev
+        .http()
+        .post_bytes("/v1/ingest/readings", data::ndjson([line(1), line(2)]))
+        .expect(200)
+        .json();
     assert_eq!(reply["accepted"], 2);
-    let through: TopicOffsets = serde_json::from_value(reply["through"].clone()).expect("`through` maps partitions to offsets");
-    assert_eq!(through.values().sum::<i64>(), 2, "nothing of the refused requests was produced: {through:?}");
+    let through: TopicOffsets =
+        serde_json::from_value(reply["through"].clone()).expect("`through` maps partitions to offsets");
+    assert_eq!(
+        through.values().sum::<i64>(),
+        2,
+        "nothing of the refused requests was produced: {through:?}"
+    );
     let answer = dev.query_at_least("SELECT readings, value FROM totals", &through);
     assert_eq!(answer.integers(), [2, 3]);
     assert_eq!(dead_letters(&dev).unwrap_or(0), 0);

@@ -39,9 +39,14 @@ fn the_delta_table_opens_elsewhere_and_holds_each_offset_once() {
     };
     let _gate = gate::heavy();
     // More than 100 landings, so that the table is read through a checkpoint, and a kill in the middle.
-    let mut dev = Dev::start(&views("connector = 'log', partitions = 3"), "[landing]\nmax_age = '10ms'");
+    let mut dev = Dev::start(
+        &views("connector = 'log', partitions = 3"),
+        "[landing]\nmax_age = '10ms'",
+    );
     let mut through = anabranch_model::TopicOffsets::new();
-    let chunks: Vec<_> = (0..edits.lines.len()).step_by(edits.lines.len().div_ceil(120)).collect();
+    let chunks: Vec<_> = (0..edits.lines.len())
+        .step_by(edits.lines.len().div_ceil(120))
+        .collect();
     for (at, start) in chunks.iter().enumerate() {
         let end = chunks.get(at + 1).copied().unwrap_or(edits.lines.len());
         let sent = dev.ingest(TABLE, edits.body(*start..end));
@@ -55,17 +60,44 @@ fn the_delta_table_opens_elsewhere_and_holds_each_offset_once() {
     dev.wait_landed(TABLE, &through);
     dev.terminate();
     let folder = dev.site().file(".anabranch/store/sources/wikipedia");
-    let printed = python::script(&python, SCRIPT, &[folder.to_str().expect("temporary folders have plain names")]);
-    let found: Value = serde_json::from_str(&printed.unwrap_or_else(|error| panic!("{error}"))).expect("the script prints JSON");
+    let printed = python::script(
+        &python,
+        SCRIPT,
+        &[folder.to_str().expect("temporary folders have plain names")],
+    );
+    let found: Value =
+        serde_json::from_str(&printed.unwrap_or_else(|error| panic!("{error}"))).expect("the script prints JSON");
     for key in ["rows", "distinct", "ends"] {
         assert_eq!(found[key], EVENTS, "{key}: {found}");
     }
     assert_eq!(found["most"], 1, "an offset is there more than once: {found}");
     assert_eq!(found["dead"], 0, "{found}");
     assert_eq!(found["added"], crate::edits::ADDED, "{found}");
-    let columns: Vec<&str> = found["columns"].as_array().expect("columns are listed").iter().filter_map(Value::as_str).collect();
-    for column in ["time", "cityname", "_partition", "_offset", "_timestamp", "_key", "_headers", "_raw", "_reason", "_dead"] {
-        assert!(columns.iter().any(|found| found.eq_ignore_ascii_case(column)), "no column {column}: {columns:?}");
+    let columns: Vec<&str> = found["columns"]
+        .as_array()
+        .expect("columns are listed")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    for column in [
+        "time",
+        "cityname",
+        "_partition",
+        "_offset",
+        "_timestamp",
+        "_key",
+        "_headers",
+        "_raw",
+        "_reason",
+        "_dead",
+    ] {
+        assert!(
+            columns.iter().any(|found| found.eq_ignore_ascii_case(column)),
+            "no column {column}: {columns:?}"
+        );
     }
-    assert!(found["version"].as_i64().is_some_and(|version| version > 100), "the table has a checkpoint: {found}");
+    assert!(
+        found["version"].as_i64().is_some_and(|version| version > 100),
+        "the table has a checkpoint: {found}"
+    );
 }

@@ -8,9 +8,21 @@ fn a_bounded_demo_ends_with_equality() {
     let site = Site::new("", "");
     let listen = format!("127.0.0.1:{}", ports::free());
     let output = site.cli(&["demo", "--for", "12s", "--listen", &listen]).success();
-    assert!(output.stdout.contains("equal the generator's truth"), "{}", output.stdout);
-    assert!(output.stdout.contains(&listen), "it prints where the API is: {}", output.stdout);
-    assert!(output.stdout.contains("curl "), "it prints a line to try: {}", output.stdout);
+    assert!(
+        output.stdout.contains("equal the generator's truth"),
+        "{}",
+        output.stdout
+    );
+    assert!(
+        output.stdout.contains(&listen),
+        "it prints where the API is: {}",
+        output.stdout
+    );
+    assert!(
+        output.stdout.contains("curl "),
+        "it prints a line to try: {}",
+        output.stdout
+    );
     assert!(!output.stdout.contains("DIFFERENT"), "{}", output.stdout);
 }
 

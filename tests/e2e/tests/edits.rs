@@ -83,7 +83,12 @@ impl Edits {
         Some(EDITS.get_or_init(|| {
             let lines = data::lines(&file);
             let events = lines.iter().map(|line| Edit::parse(line)).collect();
-            Self { file, lines, events, examples: examples::load(&cases) }
+            Self {
+                file,
+                lines,
+                events,
+                examples: examples::load(&cases),
+            }
         }))
     }
 
@@ -125,11 +130,15 @@ impl Edits {
     /// The cases that others published.
     #[track_caller]
     fn check_published(&self, moment: &str, http: &Http, through: &TopicOffsets) {
-        let top = http.query_at_least("SELECT page, edits FROM pages ORDER BY edits DESC, page LIMIT 10", through);
+        let top = http.query_at_least(
+            "SELECT page, edits FROM pages ORDER BY edits DESC, page LIMIT 10",
+            through,
+        );
         let expected = examples::find(&self.examples, "wiki-02-top10-pages").rows("expected", &["page", "edits"]);
         assert_same_rows_in_order(&format!("{moment}: top pages"), &expected, &top.rows);
         let cities = http.query_at_least("SELECT cityName, cnt, aall FROM cities ORDER BY cityName", through);
-        let expected = examples::find(&self.examples, "wiki-04-city-filtered-count").rows("expected", &["cityName", "cnt", "aall"]);
+        let expected = examples::find(&self.examples, "wiki-04-city-filtered-count")
+            .rows("expected", &["cityName", "cnt", "aall"]);
         assert_same_rows_in_order(&format!("{moment}: cities"), &expected, &cities.rows);
     }
 
@@ -137,7 +146,9 @@ impl Edits {
     fn check_hours(&self, moment: &str, http: &Http, events: usize, through: &TopicOffsets) {
         let mut hours: BTreeMap<(&str, i64), Hour> = BTreeMap::new();
         for edit in &self.events[..events] {
-            let hour = hours.entry((&edit.channel, edit.time_us.div_euclid(HOUR_US) * HOUR_US)).or_default();
+            let hour = hours
+                .entry((&edit.channel, edit.time_us.div_euclid(HOUR_US) * HOUR_US))
+                .or_default();
             hour.edits += 1;
             hour.added += edit.added;
             hour.editors.insert(edit.user.clone());
@@ -145,16 +156,28 @@ impl Edits {
             hour.largest = Some(hour.largest.map_or(edit.delta, |largest| largest.max(edit.delta)));
             hour.by_robots += i64::from(edit.robot);
         }
-        let expected: Vec<Vec<Value>> = hours.iter().map(|((channel, start), hour)| hour.row(channel, *start)).collect();
+        let expected: Vec<Vec<Value>> = hours
+            .iter()
+            .map(|((channel, start), hour)| hour.row(channel, *start))
+            .collect();
         let sql = "SELECT channel, hour, edits, added, editors, smallest, largest, average, by_robots FROM hourly";
-        assert_same_rows(&format!("{moment}: hourly"), &expected, &http.query_at_least(sql, through).rows);
+        assert_same_rows(
+            &format!("{moment}: hourly"),
+            &expected,
+            &http.query_at_least(sql, through).rows,
+        );
     }
 }
 
 impl Edit {
     fn parse(line: &str) -> Self {
         let event: Value = serde_json::from_str(line).expect("the file is NDJSON");
-        let text = |key: &str| event[key].as_str().unwrap_or_else(|| panic!("no {key}: {line}")).to_owned();
+        let text = |key: &str| {
+            event[key]
+                .as_str()
+                .unwrap_or_else(|| panic!("no {key}: {line}"))
+                .to_owned()
+        };
         Self {
             time_us: time_us(&text("time")).expect("the time is RFC 3339"),
             channel: text("channel"),
@@ -168,7 +191,9 @@ impl Edit {
 
 impl Hour {
     fn row(&self, channel: &str, start_us: i64) -> Vec<Value> {
-        let start = chrono::DateTime::from_timestamp_micros(start_us).expect("the time is in range").to_rfc3339();
+        let start = chrono::DateTime::from_timestamp_micros(start_us)
+            .expect("the time is in range")
+            .to_rfc3339();
         let average = self.added as f64 / self.edits as f64;
         vec![
             json!(channel),
@@ -190,7 +215,14 @@ pub fn check_one_snapshot(moment: &str, http: &Http, through: &TopicOffsets) {
     let sql = "SELECT t.edits, p.edits FROM totals t CROSS JOIN (SELECT sum(edits) AS edits FROM pages) p";
     let answer = http.query_at_least(sql, through);
     let counts: BTreeSet<i64> = answer.integers().into_iter().collect();
-    assert_eq!(counts.len(), 1, "{moment}: two views of one answer count different events: {counts:?}");
+    assert_eq!(
+        counts.len(),
+        1,
+        "{moment}: two views of one answer count different events: {counts:?}"
+    );
     let [pages, totals] = [&answer.coverage["pages"], &answer.coverage["totals"]];
-    assert_eq!(pages, totals, "{moment}: two views of one answer cover different events");
+    assert_eq!(
+        pages, totals,
+        "{moment}: two views of one answer cover different events"
+    );
 }

@@ -32,8 +32,10 @@ fn a_column_declared_later_is_null_in_what_was_landed_before() {
     let first = dev.ingest("ticks", lines(0..300));
     dev.wait_landed("ticks", &first);
     dev.terminate();
-    let colors = "CREATE MATERIALIZED VIEW colors AS SELECT color, count(*) AS ticks, sum(n) AS n FROM ticks GROUP BY color;";
-    dev.site().write_views(&format!("{}{colors}", ticks("n BIGINT, color TEXT", 1)));
+    let colors =
+        "CREATE MATERIALIZED VIEW colors AS SELECT color, count(*) AS ticks, sum(n) AS n FROM ticks GROUP BY color;";
+    dev.site()
+        .write_views(&format!("{}{colors}", ticks("n BIGINT, color TEXT", 1)));
     dev.restart();
     let through = dev.ingest("ticks", lines(300..600));
     let sum = |color: i64| -> i64 { (300..600).filter(|n| n % 3 == color).sum() };
@@ -44,7 +46,11 @@ fn a_column_declared_later_is_null_in_what_was_landed_before() {
         vec![json!("blue"), json!(100), json!(sum(2))],
     ];
     let check = |dev: &Dev, moment: &str| {
-        assert_same_rows(moment, &expected, &dev.query_at_least("SELECT color, ticks, n FROM colors", &through).rows);
+        assert_same_rows(
+            moment,
+            &expected,
+            &dev.query_at_least("SELECT color, ticks, n FROM colors", &through).rows,
+        );
         assert_eq!(totals(dev, &through), [600, (0..600).sum::<i64>()], "{moment}");
     };
     check(&dev, "realtime");
@@ -86,7 +92,11 @@ fn another_type_of_a_landed_column_is_refused() {
     site.write_views(&ticks("n DOUBLE", 1));
     let refused = site.cli(&["dev", "--config", site.config()]).refused();
     for part in ["ticks", "`n`"] {
-        assert!(refused.stderr.contains(part), "the error does not name {part}: {}", refused.stderr);
+        assert!(
+            refused.stderr.contains(part),
+            "the error does not name {part}: {}",
+            refused.stderr
+        );
     }
 }
 
@@ -101,7 +111,11 @@ fn another_log_under_a_landed_table_is_refused() {
     let log = site.file(".anabranch/log");
     std::fs::rename(&log, site.file("moved")).expect("the log can be moved");
     let refused = site.cli(&["dev", "--config", site.config()]).refused();
-    assert!(refused.stderr.contains("ticks") && refused.stderr.contains("log"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("ticks") && refused.stderr.contains("log"),
+        "{}",
+        refused.stderr
+    );
     // With the right log back, it goes on.
     std::fs::remove_dir_all(&log).expect("the new log can be removed");
     std::fs::rename(site.file("moved"), &log).expect("the log can be moved back");

@@ -85,8 +85,22 @@ struct Stated {
     spelling: fn(&str, Value) -> Value,
 }
 
-const fn stated(id: &'static str, table: &'static str, key: &'static str, columns: &'static [&'static str], sql: &'static str) -> Stated {
-    Stated { id, table, sql, columns, key, ordered: false, spelling: |_, value| value }
+const fn stated(
+    id: &'static str,
+    table: &'static str,
+    key: &'static str,
+    columns: &'static [&'static str],
+    sql: &'static str,
+) -> Stated {
+    Stated {
+        id,
+        table,
+        sql,
+        columns,
+        key,
+        ordered: false,
+        spelling: |_, value| value,
+    }
 }
 
 const STATED: [Stated; 12] = [
@@ -100,8 +114,20 @@ const STATED: [Stated; 12] = [
             "SELECT page, edits FROM pages ORDER BY edits DESC, page LIMIT 10",
         )
     },
-    stated("wiki-04-city-filtered-count", "wikipedia", "expected", &["cityName", "cnt", "aall"], "SELECT cityName, cnt, aall FROM cities"),
-    stated("cars-05-having", "cars", "expected", &["drivers"], "SELECT count(*) AS drivers FROM active_drivers"),
+    stated(
+        "wiki-04-city-filtered-count",
+        "wikipedia",
+        "expected",
+        &["cityName", "cnt", "aall"],
+        "SELECT cityName, cnt, aall FROM cities",
+    ),
+    stated(
+        "cars-05-having",
+        "cars",
+        "expected",
+        &["drivers"],
+        "SELECT count(*) AS drivers FROM active_drivers",
+    ),
     Stated {
         ordered: true,
         ..stated(
@@ -126,7 +152,16 @@ const STATED: [Stated; 12] = [
             "flink-tumble-5s",
             "flink",
             "expected_batch",
-            &["name", "window_start_ms", "window_end_ms", "count", "sum_bigdec", "max_double", "min_float", "count_distinct_string"],
+            &[
+                "name",
+                "window_start_ms",
+                "window_end_ms",
+                "count",
+                "sum_bigdec",
+                "max_double",
+                "min_float",
+                "count_distinct_string",
+            ],
             "SELECT name, window_start, window_start + INTERVAL '5 seconds' AS window_end, \"count\", sum_bigdec, max_double, \
              min_float, count_distinct_string FROM flink_tumble",
         )
@@ -183,16 +218,32 @@ const STATED: [Stated; 12] = [
 
 /// Cases that no view can state, and why.
 const NOT_STATED: [(&str, &str); 4] = [
-    ("storm-rolling-count-1", "counts per slot of processing time, not of event time: another run gives other numbers"),
-    ("storm-rolling-count-5", "counts per slot of processing time, not of event time: another run gives other numbers"),
-    ("arroyo-session_window", "session windows are refused until their state merges"),
-    ("arroyo-global_session_window", "session windows are refused until their state merges"),
+    (
+        "storm-rolling-count-1",
+        "counts per slot of processing time, not of event time: another run gives other numbers",
+    ),
+    (
+        "storm-rolling-count-5",
+        "counts per slot of processing time, not of event time: another run gives other numbers",
+    ),
+    (
+        "arroyo-session_window",
+        "session windows are refused until their state merges",
+    ),
+    (
+        "arroyo-global_session_window",
+        "session windows are refused until their state merges",
+    ),
 ];
 
 fn from_millis(column: &str, value: Value) -> Value {
     match value.as_i64() {
         Some(millis) if column.ends_with("_ms") => {
-            json!(chrono::DateTime::from_timestamp_millis(millis).expect("the time is in range").to_rfc3339())
+            json!(
+                chrono::DateTime::from_timestamp_millis(millis)
+                    .expect("the time is in range")
+                    .to_rfc3339()
+            )
         }
         _ => value,
     }
@@ -209,7 +260,10 @@ fn from_clock(column: &str, value: Value) -> Value {
 /// The inline events of a case as NDJSON.
 fn inline(case: &Case, columns: &[&str], spelling: fn(&str, Value) -> Value) -> Vec<u8> {
     data::ndjson(case.events().into_iter().map(|values| {
-        let fields = columns.iter().zip(values).map(|(column, value)| ((*column).to_owned(), spelling(column, value)));
+        let fields = columns
+            .iter()
+            .zip(values)
+            .map(|(column, value)| ((*column).to_owned(), spelling(column, value)));
         Value::Object(fields.collect::<Map<_, _>>()).to_string()
     }))
 }
@@ -221,18 +275,43 @@ fn cars_per_hour(cars: &Path) -> Vec<Vec<Value>> {
         let time = time_us(event["timestamp"].as_str().expect("cars have a time")).expect("it is RFC 3339");
         *hours.entry(time.div_euclid(3_600_000_000) + 1).or_default() += 1;
     }
-    let end = |hour: i64| chrono::DateTime::from_timestamp(hour * 3_600, 0).expect("the time is in range").to_rfc3339();
-    hours.into_iter().map(|(hour, events)| vec![json!(events), json!(end(hour))]).collect()
+    let end = |hour: i64| {
+        chrono::DateTime::from_timestamp(hour * 3_600, 0)
+            .expect("the time is in range")
+            .to_rfc3339()
+    };
+    hours
+        .into_iter()
+        .map(|(hour, events)| vec![json!(events), json!(end(hour))])
+        .collect()
 }
 
 #[test]
 fn every_case_that_a_view_can_state() {
     const TEST: &str = "every_case_that_a_view_can_state";
-    let names = ["cars.ndjson", "nexmark_bid.ndjson.gz", "impulse.ndjson", data::WIKIPEDIA, data::EXAMPLES];
-    let Some(files) = names.into_iter().map(|name| data::file(TEST, name)).collect::<Option<Vec<_>>>() else { return };
-    let [cars, bids, impulse, edits, cases] = files.as_slice() else { unreachable!("five names give five files") };
+    let names = [
+        "cars.ndjson",
+        "nexmark_bid.ndjson.gz",
+        "impulse.ndjson",
+        data::WIKIPEDIA,
+        data::EXAMPLES,
+    ];
+    let Some(files) = names
+        .into_iter()
+        .map(|name| data::file(TEST, name))
+        .collect::<Option<Vec<_>>>()
+    else {
+        return;
+    };
+    let [cars, bids, impulse, edits, cases] = files.as_slice() else {
+        unreachable!("five names give five files")
+    };
     let cases = load(cases);
-    let known: BTreeSet<&str> = STATED.iter().map(|case| case.id).chain(NOT_STATED.map(|(id, _)| id)).collect();
+    let known: BTreeSet<&str> = STATED
+        .iter()
+        .map(|case| case.id)
+        .chain(NOT_STATED.map(|(id, _)| id))
+        .collect();
     let there: BTreeSet<&str> = cases.iter().map(Case::id).collect();
     assert_eq!(there, known, "examples.json has other cases than this test knows");
     for (id, reason) in NOT_STATED {
@@ -242,7 +321,12 @@ fn every_case_that_a_view_can_state() {
     let _gate = gate::heavy();
     let mut dev = Dev::start(SQL, "[landing]\nmax_age = '200ms'");
     let mut through: BTreeMap<&str, TopicOffsets> = BTreeMap::new();
-    for (table, file) in [("wikipedia", edits), ("cars", cars), ("bid", bids), ("impulse", impulse)] {
+    for (table, file) in [
+        ("wikipedia", edits),
+        ("cars", cars),
+        ("bid", bids),
+        ("impulse", impulse),
+    ] {
         through.insert(table, dev.ingest_file(table, file).1);
     }
     let flink = find(&cases, "flink-tumble-5s");
@@ -260,16 +344,34 @@ fn every_case_that_a_view_can_state() {
         for stated in &STATED {
             let what = format!("{} ({}), {moment}", stated.id, find(&cases, stated.id).question());
             let expected = find(&cases, stated.id).rows(stated.key, stated.columns);
-            let respell = |row: Vec<Value>| stated.columns.iter().zip(row).map(|(c, v)| (stated.spelling)(c, v)).collect();
+            let respell = |row: Vec<Value>| {
+                stated
+                    .columns
+                    .iter()
+                    .zip(row)
+                    .map(|(c, v)| (stated.spelling)(c, v))
+                    .collect()
+            };
             let expected: Vec<Vec<Value>> = expected.into_iter().map(respell).collect();
             let found = dev.query_at_least(stated.sql, &through[stated.table]);
-            let assert_same = if stated.ordered { assert_same_rows_in_order } else { assert_same_rows };
+            let assert_same = if stated.ordered {
+                assert_same_rows_in_order
+            } else {
+                assert_same_rows
+            };
             assert_same(&what, &expected, &found.rows);
         }
         // Arroyo ran this one without allowing for lateness. Our answer is the plain count of all events; that the published
         // rows passed as well says that the disorder of this file never crosses an hour that Arroyo had closed.
-        let found = dev.query_at_least("SELECT events, hour + INTERVAL '1 hour' FROM hourly_cars", &through["cars"]);
-        assert_same_rows(&format!("all cars per hour, {moment}"), &cars_per_hour(cars), &found.rows);
+        let found = dev.query_at_least(
+            "SELECT events, hour + INTERVAL '1 hour' FROM hourly_cars",
+            &through["cars"],
+        );
+        assert_same_rows(
+            &format!("all cars per hour, {moment}"),
+            &cars_per_hour(cars),
+            &found.rows,
+        );
     };
     check(&dev, "realtime");
     for (table, through) in &through {
@@ -279,9 +381,15 @@ fn every_case_that_a_view_can_state() {
     dev.restart();
     check(&dev, "realtime, rebuilt after kill -9");
     dev.run_batch();
-    for (view, coverage) in &dev.query("SELECT count(*) FROM cities, flink_tumble, sliding, bids, hourly_cars").coverage {
+    for (view, coverage) in &dev
+        .query("SELECT count(*) FROM cities, flink_tumble, sliding, bids, hourly_cars")
+        .coverage
+    {
         assert!(coverage.exact, "`{view}`: {coverage:?}");
-        assert_eq!(coverage.batch_cut, coverage.served_through, "`{view}` comes from the batch run alone");
+        assert_eq!(
+            coverage.batch_cut, coverage.served_through,
+            "`{view}` comes from the batch run alone"
+        );
     }
     check(&dev, "after a batch run");
     dev.kill9();
@@ -291,11 +399,20 @@ fn every_case_that_a_view_can_state() {
 
 #[test]
 fn a_session_window_is_refused_with_a_hint() {
-    let table = "CREATE TABLE impulse (\"timestamp\" TIMESTAMP NOT NULL, counter BIGINT) WITH (event_time = 'timestamp');";
+    let table =
+        "CREATE TABLE impulse (\"timestamp\" TIMESTAMP NOT NULL, counter BIGINT) WITH (event_time = 'timestamp');";
     let view = "CREATE MATERIALIZED VIEW s AS SELECT session(\"timestamp\", INTERVAL '20 seconds') AS w, count(*) AS n FROM impulse GROUP BY w;";
     let site = Site::new(&format!("{table}\n{view}\n"), "");
     let output = site.cli(&["check", "--config", site.config()]).refused();
-    assert!(output.stderr.contains("session windows are not supported yet"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("session windows are not supported yet"),
+        "{}",
+        output.stderr
+    );
     assert!(output.stderr.contains("views.sql:2:"), "no place: {}", output.stderr);
-    assert!(output.stderr.contains("help: ") && output.stderr.contains("tumble("), "no hint: {}", output.stderr);
+    assert!(
+        output.stderr.contains("help: ") && output.stderr.contains("tumble("),
+        "no hint: {}",
+        output.stderr
+    );
 }

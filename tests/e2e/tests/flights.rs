@@ -72,27 +72,53 @@ impl Oracle {
     fn add(&mut self, flight: &Flight) {
         self.totals.add(flight);
         self.airports.entry(flight.origin.clone()).or_default().add(flight);
-        self.days.entry(flight.time_us.div_euclid(DAY_US)).or_default().add(flight);
+        self.days
+            .entry(flight.time_us.div_euclid(DAY_US))
+            .or_default()
+            .add(flight);
     }
 
     #[track_caller]
     fn check(&self, moment: &str, dev: &Dev, through: &TopicOffsets) {
         let totals = dev.query_at_least("SELECT flights, delay, distance FROM totals", through);
-        assert_eq!(totals.integers(), [self.totals.flights, self.totals.delay, self.totals.distance], "{moment}: totals");
+        assert_eq!(
+            totals.integers(),
+            [self.totals.flights, self.totals.delay, self.totals.distance],
+            "{moment}: totals"
+        );
         let airports: Vec<Vec<Value>> = self
             .airports
             .iter()
             .map(|(origin, sums)| {
                 let average = sums.distance as f64 / sums.flights as f64;
                 let destinations = sums.destinations.len();
-                vec![json!(origin), json!(sums.flights), json!(sums.delay), json!(sums.earliest), json!(sums.latest), json!(average), json!(destinations)]
+                vec![
+                    json!(origin),
+                    json!(sums.flights),
+                    json!(sums.delay),
+                    json!(sums.earliest),
+                    json!(sums.latest),
+                    json!(average),
+                    json!(destinations),
+                ]
             })
             .collect();
         let sql = "SELECT origin, flights, delay, earliest, latest, distance, destinations FROM airports";
-        assert_same_rows(&format!("{moment}: airports"), &airports, &dev.query_at_least(sql, through).rows);
-        let day = |day: i64| DateTime::from_timestamp_micros(day * DAY_US).expect("the day is in range").to_rfc3339();
-        let days: Vec<Vec<Value>> =
-            self.days.iter().map(|(d, sums)| vec![json!(day(*d)), json!(sums.flights), json!(sums.distance)]).collect();
+        assert_same_rows(
+            &format!("{moment}: airports"),
+            &airports,
+            &dev.query_at_least(sql, through).rows,
+        );
+        let day = |day: i64| {
+            DateTime::from_timestamp_micros(day * DAY_US)
+                .expect("the day is in range")
+                .to_rfc3339()
+        };
+        let days: Vec<Vec<Value>> = self
+            .days
+            .iter()
+            .map(|(d, sums)| vec![json!(day(*d)), json!(sums.flights), json!(sums.distance)])
+            .collect();
         let daily = dev.query_at_least("SELECT day, flights, distance FROM daily", through);
         assert_same_rows(&format!("{moment}: daily"), &days, &daily.rows);
     }
@@ -101,14 +127,26 @@ impl Oracle {
 /// Calls `each` with the first `most` flights.
 fn read(path: &Path, most: usize, mut each: impl FnMut(&Flight)) {
     let file = File::open(path).expect("the flights can be opened");
-    let batches = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.build()).expect("it is Parquet");
+    let batches = ParquetRecordBatchReaderBuilder::try_new(file)
+        .and_then(|builder| builder.build())
+        .expect("it is Parquet");
     let mut left = most;
     for batch in batches {
         let batch: RecordBatch = batch.expect("the flights can be read");
-        let column = |name: &str| batch.column_by_name(name).unwrap_or_else(|| panic!("flights have no `{name}`"));
-        let (dates, delays) = (column("date").as_primitive::<TimestampMicrosecondType>(), column("delay").as_primitive::<Int64Type>());
+        let column = |name: &str| {
+            batch
+                .column_by_name(name)
+                .unwrap_or_else(|| panic!("flights have no `{name}`"))
+        };
+        let (dates, delays) = (
+            column("date").as_primitive::<TimestampMicrosecondType>(),
+            column("delay").as_primitive::<Int64Type>(),
+        );
         let distances = column("distance").as_primitive::<Int64Type>();
-        let (origins, destinations) = (column("origin").as_string::<i64>(), column("destination").as_string::<i64>());
+        let (origins, destinations) = (
+            column("origin").as_string::<i64>(),
+            column("destination").as_string::<i64>(),
+        );
         for row in 0..batch.num_rows().min(left) {
             each(&Flight {
                 time_us: dates.value(row),
@@ -127,21 +165,27 @@ fn read(path: &Path, most: usize, mut each: impl FnMut(&Flight)) {
 
 /// One flight as an event.
 fn write(out: &mut impl Write, flight: &Flight) {
-    let date = DateTime::from_timestamp_micros(flight.time_us).expect("the time is in range").to_rfc3339_opts(SecondsFormat::Secs, true);
+    let date = DateTime::from_timestamp_micros(flight.time_us)
+        .expect("the time is in range")
+        .to_rfc3339_opts(SecondsFormat::Secs, true);
     let event = json!({"date": date, "delay": flight.delay, "distance": flight.distance, "origin": flight.origin, "destination": flight.destination});
     writeln!(out, "{event}").expect("the events can be written");
 }
 
 #[test]
 fn flights_realtime_and_recomputed() {
-    let Some(path) = data::file("flights_realtime_and_recomputed", data::FLIGHTS) else { return };
+    let Some(path) = data::file("flights_realtime_and_recomputed", data::FLIGHTS) else {
+        return;
+    };
     let full = std::env::var("ANABRANCH_E2E_FULL").is_ok_and(|value| value == "1");
     let most = if full { 3_000_000 } else { 200_000 };
     let _gate = gate::heavy();
     let mut dev = Dev::start(SQL, "[landing]\nmax_age = '500ms'\nmax_bytes = '32MiB'");
 
     let halves = [dev.site().file("first.ndjson"), dev.site().file("second.ndjson")];
-    let mut files = halves.each_ref().map(|path| std::io::BufWriter::new(File::create(path).expect("a file can be made")));
+    let mut files = halves
+        .each_ref()
+        .map(|path| std::io::BufWriter::new(File::create(path).expect("a file can be made")));
     let (mut first, mut all) = (Oracle::default(), Oracle::default());
     let mut row = 0;
     read(&path, most, |flight| {

@@ -36,13 +36,20 @@ fn produce(edits: &Edits, site: &Site, range: std::ops::Range<usize>) -> TopicOf
 /// Which speed worker owns each partition.
 fn owners(http: &Http) -> Vec<String> {
     let status = http.status();
-    let partitions = status["sources"][TABLE]["partitions"].as_object().expect("partitions are listed");
-    partitions.values().filter_map(|partition| partition["owner"].as_str().map(str::to_owned)).collect()
+    let partitions = status["sources"][TABLE]["partitions"]
+        .as_object()
+        .expect("partitions are listed");
+    partitions
+        .values()
+        .filter_map(|partition| partition["owner"].as_str().map(str::to_owned))
+        .collect()
 }
 
 /// Waits until every partition is owned, and `enough` of the owners.
 fn wait_for_owners(what: &str, http: &Http, enough: impl Fn(&[String]) -> bool) -> Vec<String> {
-    until(what, MOVE, || Some(owners(http)).filter(|owners| owners.len() == PARTITIONS && enough(owners)))
+    until(what, MOVE, || {
+        Some(owners(http)).filter(|owners| owners.len() == PARTITIONS && enough(owners))
+    })
 }
 
 fn of_one_worker(owners: &[String]) -> bool {
@@ -59,7 +66,9 @@ fn check_landed_once(site: &Site, events: usize) {
 
 #[test]
 fn wikipedia_through_kafka() {
-    let Some(edits) = Edits::load("wikipedia_through_kafka") else { return };
+    let Some(edits) = Edits::load("wikipedia_through_kafka") else {
+        return;
+    };
     let Some(kafka) = servers::kafka() else { return };
     let _gate = gate::heavy();
     let (sql, toml) = configuration("wikipedia-edits", &kafka.bootstrap(), "200ms");
@@ -79,20 +88,33 @@ fn wikipedia_through_kafka() {
     let (accepted, second) = http.ingest(TABLE, edits.body(half..all));
     assert_eq!(accepted, (all - half) as u64);
     let through: TopicOffsets = first.into_iter().chain(second).collect();
-    assert_eq!(through.values().sum::<i64>(), EVENTS, "the log holds each event once: {through:?}");
+    assert_eq!(
+        through.values().sum::<i64>(),
+        EVENTS,
+        "the log holds each event once: {through:?}"
+    );
     edits.check("half batch, half realtime", &http, all, &through);
 
     for (process, service) in [(&mut speed, "speed"), (&mut batch, "batch"), (&mut serve, "serve")] {
         process.kill9();
         *process = site.start(service);
-        edits.check(&format!("half and half, after kill -9 of {service}"), &http, all, &through);
+        edits.check(
+            &format!("half and half, after kill -9 of {service}"),
+            &http,
+            all,
+            &through,
+        );
     }
     wait_landed(&http, TABLE, &through);
     assert_eq!(run_batch(&http)["rows"].as_u64(), Some(all as u64));
     edits.check("all in a batch run", &http, all, &through);
     check_landed_once(&site, all);
     for process in [&mut serve, &mut batch, &mut speed] {
-        assert!(process.terminate().success(), "SIGTERM ends it in order\n{}", process.tail());
+        assert!(
+            process.terminate().success(),
+            "SIGTERM ends it in order\n{}",
+            process.tail()
+        );
     }
 }
 
@@ -104,7 +126,9 @@ fn second_site(first: &Site, sql: &str, toml: &str) -> Site {
 
 #[test]
 fn two_speed_processes_share_partitions_and_one_takes_over() {
-    let Some(edits) = Edits::load("two_speed_processes_share_partitions_and_one_takes_over") else { return };
+    let Some(edits) = Edits::load("two_speed_processes_share_partitions_and_one_takes_over") else {
+        return;
+    };
     let Some(kafka) = servers::kafka() else { return };
     let _gate = gate::heavy();
     let (sql, toml) = configuration("wikipedia-shared", &kafka.bootstrap(), "300ms");
@@ -121,7 +145,9 @@ fn two_speed_processes_share_partitions_and_one_takes_over() {
     let mut second = other.spawn("speed");
     through.extend(produce(edits, &site, quarter..2 * quarter));
     other.ready("speed", &mut second);
-    wait_for_owners("two processes share the partitions", &http, |owners| !of_one_worker(owners));
+    wait_for_owners("two processes share the partitions", &http, |owners| {
+        !of_one_worker(owners)
+    });
     edits.check("two processes", &http, 2 * quarter, &through);
     wait_landed(&http, TABLE, &through);
     run_batch(&http);
@@ -142,7 +168,9 @@ fn two_speed_processes_share_partitions_and_one_takes_over() {
 /// the group or the master dataset: it says so, discards what it had not landed, and nothing is there twice.
 #[test]
 fn a_process_that_stood_still_lands_nothing_twice() {
-    let Some(edits) = Edits::load("a_process_that_stood_still_lands_nothing_twice") else { return };
+    let Some(edits) = Edits::load("a_process_that_stood_still_lands_nothing_twice") else {
+        return;
+    };
     let Some(kafka) = servers::kafka() else { return };
     let _gate = gate::heavy();
     // Long enough for the first one to be frozen with events that it has folded and not landed.
@@ -180,7 +208,9 @@ fn a_process_that_stood_still_lands_nothing_twice() {
 /// itself plays the other owner, by the same claim that a speed process makes.
 #[test]
 fn a_former_owner_is_refused_and_says_so() {
-    let Some(edits) = Edits::load("a_former_owner_is_refused_and_says_so") else { return };
+    let Some(edits) = Edits::load("a_former_owner_is_refused_and_says_so") else {
+        return;
+    };
     let Some(kafka) = servers::kafka() else { return };
     let _gate = gate::heavy();
     let (sql, toml) = configuration("wikipedia-fought-over", &kafka.bootstrap(), "300ms");
@@ -198,15 +228,27 @@ fn a_former_owner_is_refused_and_says_so() {
     let partitions = [PartitionId(0), PartitionId(1)];
     master::claim(&site, TABLE, &partitions);
     through.extend(produce(edits, &site, half..all));
-    until("the former owner is refused and says so", MOVE, || says_refused(&speed).then_some(()));
-    until("/v1/status tells of the refusal", MOVE, || (refusals(&http) >= 1).then_some(()));
+    until("the former owner is refused and says so", MOVE, || {
+        says_refused(&speed).then_some(())
+    });
+    until("/v1/status tells of the refusal", MOVE, || {
+        (refusals(&http) >= 1).then_some(())
+    });
     // The other partitions go on landing; the claimed ones stand where they were.
-    let free: TopicOffsets = through.clone().into_iter().filter(|(name, _)| name.ends_with("/2") || name.ends_with("/3")).collect();
+    let free: TopicOffsets = through
+        .clone()
+        .into_iter()
+        .filter(|(name, _)| name.ends_with("/2") || name.ends_with("/3"))
+        .collect();
     wait_landed(&http, TABLE, &free);
     let now = master::read(&site, TABLE);
     now.assert_each_offset_once();
     for partition in partitions {
-        assert_eq!(now.snapshot.next.get(partition), landed.next.get(partition), "a landing under an old epoch was let in");
+        assert_eq!(
+            now.snapshot.next.get(partition),
+            landed.next.get(partition),
+            "a landing under an old epoch was let in"
+        );
     }
     let demand = json!({"sql": "SELECT edits FROM totals", "require": "exact", "timeout": "200ms"});
     http.post("/v1/sql", &demand).error(503);
@@ -230,5 +272,7 @@ fn says_refused(process: &Process) -> bool {
 fn refusals(http: &Http) -> u64 {
     let status = http.status();
     let reports = status["speed"].as_object().expect("speed processes report").values();
-    reports.filter_map(|report| report["sources"][TABLE]["refused_total"].as_u64()).sum()
+    reports
+        .filter_map(|report| report["sources"][TABLE]["refused_total"].as_u64())
+        .sum()
 }

@@ -24,7 +24,10 @@ fn a_layer_depends_on_no_other_layer() {
         LAYERS.into_iter().find(|layer| *layer == top)
     };
     for layer in LAYERS {
-        assert!(packages.keys().any(|name| layer_of(name) == Some(layer)), "{layer}/ has no crates; was it renamed?");
+        assert!(
+            packages.keys().any(|name| layer_of(name) == Some(layer)),
+            "{layer}/ has no crates; was it renamed?"
+        );
     }
     let mut wrong = Vec::new();
     for (name, package) in &packages {
@@ -32,7 +35,9 @@ fn a_layer_depends_on_no_other_layer() {
         let is_shared = package.folder.split('/').next() == Some(SHARED);
         for dependency in &package.dependencies {
             match layer_of(dependency) {
-                Some(layer) if is_shared => wrong.push(format!("{name} is shared, but depends on {dependency} of {layer}/")),
+                Some(layer) if is_shared => {
+                    wrong.push(format!("{name} is shared, but depends on {dependency} of {layer}/"))
+                }
                 Some(layer) if own.is_some_and(|own| own != layer) => {
                     wrong.push(format!("{name} depends on {dependency} of {layer}/"));
                 }
@@ -57,10 +62,27 @@ fn packages() -> BTreeMap<String, Package> {
     let text = |value: &Value| value.as_str().expect("a name is text").to_owned();
     let package = |package: &Value| {
         let manifest = text(&package["manifest_path"]);
-        let folder = manifest.trim_start_matches(&root).trim_start_matches('/').trim_end_matches("/Cargo.toml");
+        let folder = manifest
+            .trim_start_matches(&root)
+            .trim_start_matches('/')
+            .trim_end_matches("/Cargo.toml");
         let dependencies = package["dependencies"].as_array().expect("there is a list");
-        let dependencies = dependencies.iter().map(|dependency| text(&dependency["name"])).collect();
-        (text(&package["name"]), Package { folder: folder.to_owned(), dependencies })
+        let dependencies = dependencies
+            .iter()
+            .map(|dependency| text(&dependency["name"]))
+            .collect();
+        (
+            text(&package["name"]),
+            Package {
+                folder: folder.to_owned(),
+                dependencies,
+            },
+        )
     };
-    metadata["packages"].as_array().expect("there are packages").iter().map(package).collect()
+    metadata["packages"]
+        .as_array()
+        .expect("there are packages")
+        .iter()
+        .map(package)
+        .collect()
 }

@@ -54,8 +54,12 @@ struct Product {
 fn orders(events: &[Value]) -> Vec<Vec<Value>> {
     let mut products: BTreeMap<&str, Product> = BTreeMap::new();
     for event in events {
-        let name = event["after"]["product_name"].as_str().or(event["before"]["product_name"].as_str());
-        let product = products.entry(name.expect("every change names its product")).or_default();
+        let name = event["after"]["product_name"]
+            .as_str()
+            .or(event["before"]["product_name"].as_str());
+        let product = products
+            .entry(name.expect("every change names its product"))
+            .or_default();
         product.changes += 1;
         for (side, sign) in [("after", 1), ("before", -1)] {
             if let Some(row) = event[side].as_object() {
@@ -69,7 +73,15 @@ fn orders(events: &[Value]) -> Vec<Vec<Value>> {
     }
     let row = |(name, p): (&str, Product)| {
         let price = json!(p.cents as f64 / 100.0);
-        vec![json!(name), json!(p.changes), json!(p.orders), json!(p.quantity), price, json!(p.lsn), json!(p.deleted)]
+        vec![
+            json!(name),
+            json!(p.changes),
+            json!(p.orders),
+            json!(p.quantity),
+            price,
+            json!(p.lsn),
+            json!(p.deleted),
+        ]
     };
     products.into_iter().map(row).collect()
 }
@@ -95,7 +107,9 @@ fn by_type(events: &[Value]) -> Vec<Vec<Value>> {
         }
     };
     for event in events {
-        let sums = types.entry(event["type"].as_str().expect("every event has a type")).or_default();
+        let sums = types
+            .entry(event["type"].as_str().expect("every event has a type"))
+            .or_default();
         let payload = &event["payload"];
         sums.events += 1;
         add(&mut sums.size, payload["size"].as_i64());
@@ -106,12 +120,29 @@ fn by_type(events: &[Value]) -> Vec<Vec<Value>> {
         sums.by_orgs += i64::from(event["org"]["login"].is_string());
         sums.repos.extend(event["repo"]["id"].as_i64());
         sums.opened += i64::from(payload["action"] == "opened");
-        let author = commits.and_then(|commits| commits.first()?["author"]["name"].as_str()).map(str::to_owned);
+        let author = commits
+            .and_then(|commits| commits.first()?["author"]["name"].as_str())
+            .map(str::to_owned);
         sums.last_author = sums.last_author.take().max(author);
     }
     let row = |(name, t): (&str, OfType)| {
-        let counted = vec![json!(name), json!(t.events), json!(t.size), json!(t.commits), json!(t.actors.len())];
-        [counted, vec![json!(t.by_orgs), json!(t.repos.len()), json!(t.opened), json!(t.last_author)]].concat()
+        let counted = vec![
+            json!(name),
+            json!(t.events),
+            json!(t.size),
+            json!(t.commits),
+            json!(t.actors.len()),
+        ];
+        [
+            counted,
+            vec![
+                json!(t.by_orgs),
+                json!(t.repos.len()),
+                json!(t.opened),
+                json!(t.last_author),
+            ],
+        ]
+        .concat()
     };
     types.into_iter().map(row).collect()
 }
@@ -119,8 +150,12 @@ fn by_type(events: &[Value]) -> Vec<Vec<Value>> {
 #[test]
 fn nested_events_by_their_fields() {
     const TEST: &str = "nested_events_by_their_fields";
-    let Some(changes) = data::file(TEST, "debezium-cdc.ndjson") else { return };
-    let Some(github) = data::file(TEST, "github-events.ndjson") else { return };
+    let Some(changes) = data::file(TEST, "debezium-cdc.ndjson") else {
+        return;
+    };
+    let Some(github) = data::file(TEST, "github-events.ndjson") else {
+        return;
+    };
     let _gate = gate::heavy();
     let mut dev = Dev::start(SQL, "[landing]\nmax_age = '200ms'");
     let through = ["changes", "github"].map(|table| {
@@ -129,7 +164,8 @@ fn nested_events_by_their_fields() {
     });
     let (changes, github) = (data::events(&changes), data::events(&github));
     let check = |dev: &Dev, moment: &str| {
-        let at = |table: &str| -> &TopicOffsets { &through.iter().find(|(name, _)| *name == table).expect("it was sent").1 };
+        let at =
+            |table: &str| -> &TopicOffsets { &through.iter().find(|(name, _)| *name == table).expect("it was sent").1 };
         let sql = "SELECT product, changes, orders, quantity, price, lsn, deleted FROM orders";
         let found = dev.query_at_least(sql, at("changes"));
         assert_same_rows(&format!("orders, {moment}"), &orders(&changes), &found.rows);
@@ -140,7 +176,11 @@ fn nested_events_by_their_fields() {
     check(&dev, "realtime");
     for (table, through) in &through {
         dev.wait_landed(table, through);
-        assert_eq!(dev.status()["sources"][table]["dead_letters"].as_u64().unwrap_or(0), 0, "{table}: every event decodes");
+        assert_eq!(
+            dev.status()["sources"][table]["dead_letters"].as_u64().unwrap_or(0),
+            0,
+            "{table}: every event decodes"
+        );
     }
     dev.kill9();
     dev.restart();

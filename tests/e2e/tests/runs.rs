@@ -25,22 +25,31 @@ fn runs(dev: &Dev) -> Vec<Value> {
 }
 
 fn published(dev: &Dev, trigger: &str) -> usize {
-    runs(dev).iter().filter(|run| run["trigger"] == trigger && run["state"] == "published").count()
+    runs(dev)
+        .iter()
+        .filter(|run| run["trigger"] == trigger && run["state"] == "published")
+        .count()
 }
 
 #[test]
 fn runs_start_on_schedule_and_never_overlap() {
-    let Some(edits) = Edits::load("runs_start_on_schedule_and_never_overlap") else { return };
+    let Some(edits) = Edits::load("runs_start_on_schedule_and_never_overlap") else {
+        return;
+    };
     let _gate = gate::heavy();
     let settings = "[landing]\nmax_age = '200ms'\n[batch]\nschedule = '* * * * * *'";
     let mut dev = Dev::start(&views(LOG), settings);
     let (_, through) = dev.ingest_file(TABLE, &edits.file);
-    until("three runs have published by themselves", WITHIN, || (published(&dev, "schedule") >= 3).then_some(()));
+    until("three runs have published by themselves", WITHIN, || {
+        (published(&dev, "schedule") >= 3).then_some(())
+    });
     edits.check("on schedule", dev.http(), edits.lines.len(), &through);
     let mut times: Vec<(String, String)> = runs(&dev)
         .iter()
         .filter(|run| run["state"] == "published")
-        .map(|run| ["started_at", "finished_at"].map(|key| run[key].as_str().expect("a published run has times").to_owned()))
+        .map(|run| {
+            ["started_at", "finished_at"].map(|key| run[key].as_str().expect("a published run has times").to_owned())
+        })
         .map(|[started, finished]| (started, finished))
         .collect();
     times.sort();
@@ -52,22 +61,30 @@ fn runs_start_on_schedule_and_never_overlap() {
 
 #[test]
 fn state_beyond_its_budget_starts_a_run() {
-    let Some(edits) = Edits::load("state_beyond_its_budget_starts_a_run") else { return };
+    let Some(edits) = Edits::load("state_beyond_its_budget_starts_a_run") else {
+        return;
+    };
     let _gate = gate::heavy();
     let settings = "[landing]\nmax_age = '200ms'\n[speed]\nstate_budget = '1MiB'\n[batch]\nmemory_budget = '1MiB'";
     let dev = Dev::start(&with_many_groups(), settings);
     // At twice the budget the spout pauses until a run has published, and then goes on: everything comes in all the same.
     let (_, through) = dev.ingest_file(TABLE, &edits.file);
     edits.check("within the budget", dev.http(), edits.lines.len(), &through);
-    until("a run was started by the budget", WITHIN, || (published(&dev, "state_budget") >= 1).then_some(()));
-    let sum = dev.query_at_least("SELECT count(*), sum(edits), sum(added) FROM edits", &through).integers();
+    until("a run was started by the budget", WITHIN, || {
+        (published(&dev, "state_budget") >= 1).then_some(())
+    });
+    let sum = dev
+        .query_at_least("SELECT count(*), sum(edits), sum(added) FROM edits", &through)
+        .integers();
     assert_eq!(sum[1..], [EVENTS, crate::edits::ADDED]);
 }
 
 /// The same snapshot gives the same bytes, whether or not groups are spilled on the way.
 #[test]
 fn runs_are_deterministic_and_spill() {
-    let Some(edits) = Edits::load("runs_are_deterministic_and_spill") else { return };
+    let Some(edits) = Edits::load("runs_are_deterministic_and_spill") else {
+        return;
+    };
     let _gate = gate::heavy();
     let settings = |budget: &str| format!("[landing]\nmax_age = '200ms'\n[batch]\nmemory_budget = '{budget}'");
     let dev = Dev::start(&with_many_groups(), &settings("1MiB"));
@@ -79,10 +96,16 @@ fn runs_are_deterministic_and_spill() {
     assert!(first.len() >= 5, "every view has files: {:?}", first.keys());
     assert_eq!(first.keys().collect::<Vec<_>>(), second.keys().collect::<Vec<_>>());
     for (name, bytes) in &first {
-        assert!(bytes == &second[name], "{} differs between two runs over one snapshot", name.display());
+        assert!(
+            bytes == &second[name],
+            "{} differs between two runs over one snapshot",
+            name.display()
+        );
     }
     edits.check("spilled", dev.http(), edits.lines.len(), &through);
-    let sum = dev.query_at_least("SELECT sum(edits), sum(added) FROM edits", &through).integers();
+    let sum = dev
+        .query_at_least("SELECT sum(edits), sum(added) FROM edits", &through)
+        .integers();
     assert_eq!(sum, [EVENTS, crate::edits::ADDED]);
 }
 

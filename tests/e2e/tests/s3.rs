@@ -8,16 +8,24 @@ use crate::edits::{Edits, TABLE, views};
 
 #[test]
 fn wikipedia_on_s3() {
-    let Some(edits) = Edits::load("wikipedia_on_s3") else { return };
+    let Some(edits) = Edits::load("wikipedia_on_s3") else {
+        return;
+    };
     let Some(s3) = servers::s3() else { return };
     let _gate = gate::heavy();
     let mut storage = toml::Table::new();
     let url = format!("{}/e2e-{}", s3.url.trim_end_matches('/'), std::process::id());
     storage.insert("url".into(), url.into());
-    let options = s3.options.iter().map(|(key, value)| (key.clone(), toml::Value::String(value.clone())));
+    let options = s3
+        .options
+        .iter()
+        .map(|(key, value)| (key.clone(), toml::Value::String(value.clone())));
     storage.insert("options".into(), toml::Value::Table(options.collect()));
     let settings = toml::Table::from_iter([("storage".to_owned(), toml::Value::Table(storage))]);
-    let mut dev = Dev::start(&views("connector = 'log', partitions = 2"), &format!("{settings}\n[landing]\nmax_age = '300ms'"));
+    let mut dev = Dev::start(
+        &views("connector = 'log', partitions = 2"),
+        &format!("{settings}\n[landing]\nmax_age = '300ms'"),
+    );
     let (half, all) = (edits.half(), edits.lines.len());
 
     let first = dev.ingest(TABLE, edits.body(0..half));

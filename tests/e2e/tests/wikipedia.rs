@@ -35,14 +35,24 @@ fn cut_and_served(dev: &Dev, through: &TopicOffsets) -> (i64, i64) {
 
 #[test]
 fn realtime_only_not_landed() {
-    let Some(edits) = Edits::load("realtime_only_not_landed") else { return };
+    let Some(edits) = Edits::load("realtime_only_not_landed") else {
+        return;
+    };
     let _gate = gate::heavy();
     let mut dev = Dev::start(&views(LOG), NEVER);
     let (acknowledged, through) = dev.ingest_file(TABLE, &edits.file);
     assert_eq!(acknowledged, EVENTS as u64);
-    assert_eq!(through.values().sum::<i64>(), EVENTS, "each event has one offset: {through:?}");
+    assert_eq!(
+        through.values().sum::<i64>(),
+        EVENTS,
+        "each event has one offset: {through:?}"
+    );
     edits.check("realtime only", dev.http(), edits.lines.len(), &through);
-    assert_eq!(master::read(dev.site(), TABLE).counts(), (0, 0), "this test is about events that have not landed");
+    assert_eq!(
+        master::read(dev.site(), TABLE).counts(),
+        (0, 0),
+        "this test is about events that have not landed"
+    );
     check_through_restarts(edits, "realtime only", &mut dev, edits.lines.len(), &through);
     assert_eq!(cut_and_served(&dev, &through), (0, EVENTS));
     let status = dev.process().interrupt();
@@ -51,7 +61,9 @@ fn realtime_only_not_landed() {
 
 #[test]
 fn landed_then_half_in_a_batch_run_then_all() {
-    let Some(edits) = Edits::load("landed_then_half_in_a_batch_run_then_all") else { return };
+    let Some(edits) = Edits::load("landed_then_half_in_a_batch_run_then_all") else {
+        return;
+    };
     let _gate = gate::heavy();
     let mut dev = Dev::start(&views(LOG), SOON);
     let (half, all) = (edits.half(), edits.lines.len());
@@ -61,7 +73,11 @@ fn landed_then_half_in_a_batch_run_then_all() {
     check_through_restarts(edits, "landed, no publication", &mut dev, half, &first);
 
     let run = dev.land_and_run(TABLE, &first);
-    assert_eq!(run["rows"].as_i64(), Some(half as i64), "the run folded every landed row: {run}");
+    assert_eq!(
+        run["rows"].as_i64(),
+        Some(half as i64),
+        "the run folded every landed row: {run}"
+    );
     assert_eq!(cut_and_served(&dev, &first), (half as i64, half as i64));
     edits.check("first half in a batch run", dev.http(), half, &first);
 
@@ -70,7 +86,11 @@ fn landed_then_half_in_a_batch_run_then_all() {
     let through: TopicOffsets = first.into_iter().chain(through).collect();
     assert_eq!(cut_and_served(&dev, &through), (half as i64, EVENTS));
     check_through_restarts(edits, "half batch, half realtime", &mut dev, all, &through);
-    assert_eq!(cut_and_served(&dev, &through), (half as i64, EVENTS), "no run was asked for");
+    assert_eq!(
+        cut_and_served(&dev, &through),
+        (half as i64, EVENTS),
+        "no run was asked for"
+    );
 
     dev.land_and_run(TABLE, &through);
     assert_eq!(cut_and_served(&dev, &through), (EVENTS, EVENTS));
@@ -80,7 +100,9 @@ fn landed_then_half_in_a_batch_run_then_all() {
 /// One partition, so that every answer is of a prefix of the file, and its only right content is known.
 #[test]
 fn every_answer_while_runs_publish() {
-    let Some(edits) = Edits::load("every_answer_while_runs_publish") else { return };
+    let Some(edits) = Edits::load("every_answer_while_runs_publish") else {
+        return;
+    };
     let _gate = gate::heavy();
     let mut dev = Dev::start(&views("connector = 'log', partitions = 1"), SOON);
     let prefixes = edits.prefixes();
@@ -89,7 +111,11 @@ fn every_answer_while_runs_publish() {
         let coverage = answer.covered();
         assert!(coverage.exact, "{moment}: not exact: {coverage:?}");
         let events = answer.events_covered();
-        assert_eq!(answer.integers(), prefixes[events as usize], "{moment}: the answer is not its prefix: {coverage:?}");
+        assert_eq!(
+            answer.integers(),
+            prefixes[events as usize],
+            "{moment}: the answer is not its prefix: {coverage:?}"
+        );
         let cut: i64 = coverage.batch_cut.values().sum();
         assert!(cut <= events, "{moment}: {coverage:?}");
         events
@@ -135,7 +161,11 @@ fn every_answer_while_runs_publish() {
         dev.kill9();
         dev.restart();
         let answer = dev.query_at_least("SELECT edits, added, editors FROM totals", &through);
-        assert_eq!(answer.integers(), *prefixes.last().expect("there are prefixes"), "killed {pause_ms} ms into a run");
+        assert_eq!(
+            answer.integers(),
+            *prefixes.last().expect("there are prefixes"),
+            "killed {pause_ms} ms into a run"
+        );
     }
     edits.check("after kills during runs", dev.http(), edits.lines.len(), &through);
     dev.run_batch();
@@ -145,7 +175,9 @@ fn every_answer_while_runs_publish() {
 /// Killed while events come in: what was acknowledged is there, each once, and producing goes on.
 #[test]
 fn killed_while_events_come_in() {
-    let Some(edits) = Edits::load("killed_while_events_come_in") else { return };
+    let Some(edits) = Edits::load("killed_while_events_come_in") else {
+        return;
+    };
     let _gate = gate::heavy();
     let mut dev = Dev::start(&views("connector = 'log', partitions = 1"), SOON);
     let chunk = edits.lines.len() / 8;
@@ -171,7 +203,9 @@ fn killed_while_events_come_in() {
 /// A changed view is missing until a run has published it, and says so; the others stay.
 #[test]
 fn a_changed_view_is_recomputed() {
-    let Some(edits) = Edits::load("a_changed_view_is_recomputed") else { return };
+    let Some(edits) = Edits::load("a_changed_view_is_recomputed") else {
+        return;
+    };
     let _gate = gate::heavy();
     let sql = views(LOG);
     let mut dev = Dev::start(&sql, SOON);
@@ -186,7 +220,12 @@ fn a_changed_view_is_recomputed() {
         &json!({"sql": "SELECT edits, most FROM longest", "require": "exact", "timeout": "60s", "at_least": through}),
         "application/json",
     );
-    assert_eq!(answer.clone().expect(200).json()["rows"][0][0], EVENTS, "{}", answer.text());
+    assert_eq!(
+        answer.clone().expect(200).json()["rows"][0][0],
+        EVENTS,
+        "{}",
+        answer.text()
+    );
     anabranch_e2e::until("the new view is published", Duration::from_secs(60), || {
         let published = dev.query("SELECT edits FROM longest").covered().publication;
         (published.is_some() && published > before).then_some(())

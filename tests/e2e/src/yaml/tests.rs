@@ -11,7 +11,16 @@ fn anchors_and_merge_keys_are_resolved() {
 
 #[test]
 fn what_is_no_yaml_is_refused() {
-    for text in ["a: b: c\n", "a:\n\t- b\n", "a: [b\n", "a: 'b\n", "a: 1\na: 2\n", "", "a: 1\n---\nb: 2\n", "a: *nobody\n"] {
+    for text in [
+        "a: b: c\n",
+        "a:\n\t- b\n",
+        "a: [b\n",
+        "a: 'b\n",
+        "a: 1\na: 2\n",
+        "",
+        "a: 1\n---\nb: 2\n",
+        "a: *nobody\n",
+    ] {
         assert!(parse(text).is_err(), "{text:?}");
     }
 }
