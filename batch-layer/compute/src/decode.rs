@@ -16,7 +16,7 @@ use crate::plan::wanted_roots;
 use crate::{Error, FileBytes, InputFile, Plan};
 
 /// Rows per decoded batch: large enough to amortise the cost of evaluating expressions, small enough to stay in cache.
-const BATCH_ROWS: usize = 8192;
+const BATCH_ROWS: usize = 16_384;
 
 /// A file whose footer is parsed and whose columns are matched to the plan's.
 pub(crate) struct OpenFile {

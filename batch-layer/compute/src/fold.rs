@@ -81,7 +81,7 @@ impl Kernel {
             .map(|_| {
                 Ok(Slot {
                     queue: Mutex::default(),
-                    lane: Mutex::new(Lane::new(plan, limit_bytes)?),
+                    lane: Mutex::new(Lane::new(plan, limit_bytes, self.threads())?),
                 })
             })
             .collect::<Result<Vec<_>, Error>>()?;
@@ -108,7 +108,7 @@ impl Kernel {
         for slot in fold.slots {
             let lane = slot.lane.into_inner().unwrap_or_else(PoisonError::into_inner);
             rows += lane.rows();
-            for (states, state) in per_view.iter_mut().zip(lane.finish()?) {
+            for (states, state) in per_view.iter_mut().zip(lane.finish()) {
                 states.push(state);
             }
         }

@@ -2,6 +2,7 @@
 
 use anabranch_view::{Aggregator, View};
 use arrow::array::RecordBatch;
+use rayon::iter::{IntoParallelRefMutIterator, ParallelIterator};
 
 use crate::decode::RowGroup;
 use crate::spill::{SPILL_PARTITIONS, SpillArea, SpillFile};
@@ -11,6 +12,8 @@ pub(crate) struct Lane {
     views: Vec<LaneView>,
     rows: u64,
     limit_bytes: usize,
+    /// Whether views are folded side by side: worth it when there are fewer lanes than threads.
+    parallel_views: bool,
 }
 
 /// One view's state in one lane: what was spilled, in order, and what is in memory after it.
@@ -21,14 +24,15 @@ pub(crate) struct LaneView {
     spilled: Vec<SpillFile>,
 }
 
-/// What a lane leaves of one view.
+/// What a lane leaves of one view: spilled state, in order, and what came after it.
 pub(crate) struct LaneState {
     pub(crate) spilled: Vec<SpillFile>,
-    pub(crate) rest: RecordBatch,
+    pub(crate) rest: Aggregator,
 }
 
 impl Lane {
-    pub(crate) fn new(plan: &Plan, limit_bytes: usize) -> Result<Self, Error> {
+    pub(crate) fn new(plan: &Plan, limit_bytes: usize, threads: usize) -> Result<Self, Error> {
+        let parallel_views = plan.views().len() > 1 && plan.lanes() < threads;
         let views = plan
             .views()
             .iter()
@@ -45,6 +49,7 @@ impl Lane {
             views,
             rows: 0,
             limit_bytes,
+            parallel_views,
         })
     }
 
@@ -53,9 +58,10 @@ impl Lane {
         for batch in group.read()? {
             control.check()?;
             let batch = batch?;
-            for LaneView { view, aggregator, .. } in &mut self.views {
-                let prepared = view.prepare(&batch).map_err(Error::view(view))?;
-                aggregator.fold(&prepared).map_err(Error::view(view))?;
+            if self.parallel_views {
+                self.views.par_iter_mut().try_for_each(|view| view.fold(&batch))?;
+            } else {
+                self.views.iter_mut().try_for_each(|view| view.fold(&batch))?;
             }
             let rows = batch.num_rows() as u64;
             self.rows += rows;
@@ -94,22 +100,24 @@ impl Lane {
     }
 
     /// Ends the lane: what it holds, per view in the plan's order.
-    pub(crate) fn finish(self) -> Result<Vec<LaneState>, Error> {
-        let states = self.views.into_iter().map(
+    pub(crate) fn finish(self) -> impl Iterator<Item = LaneState> {
+        self.views.into_iter().map(
             |LaneView {
-                 view,
-                 mut aggregator,
-                 spilled,
-             }| {
-                let rest = aggregator.emit().map_err(Error::view(&view))?;
-                Ok(LaneState { spilled, rest })
+                 aggregator, spilled, ..
+             }| LaneState {
+                spilled,
+                rest: aggregator,
             },
-        );
-        states.collect()
+        )
     }
 }
 
 impl LaneView {
+    fn fold(&mut self, events: &RecordBatch) -> Result<(), Error> {
+        let prepared = self.view.prepare(events).map_err(Error::view(&self.view))?;
+        self.aggregator.fold(&prepared).map_err(Error::view(&self.view))
+    }
+
     fn spill(&mut self, area: &SpillArea, control: &Control) -> Result<(), Error> {
         let state = self.aggregator.emit().map_err(Error::view(&self.view))?;
         // A new one, since an emptied aggregator may keep its capacity.

@@ -18,7 +18,7 @@
 //! * **Determinism.** Lanes, the order of row groups in a lane, spill points and merge order are functions of the files
 //!   (paths, row counts), the view and the memory budget; never of the number of threads or of timing. So the same
 //!   snapshot gives the same bytes. A different *memory budget* may move spill points, which can change the last bits of
-//!   float sums (class *Float*) and nothing else.
+//!   float sums and sketches (classes *Float* and *Sketch*) and nothing else.
 //! * **Bounded memory.** Partial state held while folding stays near [`Options::memory_budget_bytes`]; beyond it, state is
 //!   split by hash of the key and spilled. Spilled partitions are merged one group of partitions at a time, within the budget.
 //! * **One decode.** A row group is decoded once, with the union of the columns its views read.

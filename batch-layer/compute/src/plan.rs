@@ -8,10 +8,8 @@ use parquet::schema::types::SchemaDescriptor;
 
 use crate::Error;
 
-/// Rows per lane: fewer lanes merge less, more lanes use more cores.
+/// Rows per lane: fewer lanes merge less, more lanes use more cores. What fits into one lane takes well under a second.
 const LANE_ROWS: u64 = 4 << 20;
-/// From this many rows on a second lane is worth its merge.
-const TWO_LANES_ROWS: u64 = 1 << 20;
 /// Upper bound of lanes, and so of cores that one source's fold can use.
 const MAX_LANES: u64 = 32;
 
@@ -56,8 +54,7 @@ impl Plan {
             .cloned()
             .collect();
         let columns = fields.iter().map(|field| field.name().clone()).collect();
-        let fewest = if rows_total < TWO_LANES_ROWS { 1 } else { 2 };
-        let lanes = rows_total.div_ceil(LANE_ROWS).clamp(fewest, MAX_LANES);
+        let lanes = rows_total.div_ceil(LANE_ROWS).clamp(1, MAX_LANES);
         let lanes = usize::try_from(lanes).expect("at most MAX_LANES, which fits");
         Ok(Self {
             views,

@@ -13,6 +13,8 @@ use crate::{Control, Error};
 
 /// Above this many groups, lanes are merged by hash parts, in parallel.
 const GROUPS_PER_PART: usize = 1 << 16;
+/// So few lanes are merged into the first one: it spares that lane's groups a second table.
+const LANES_IN_PLACE: usize = 2;
 /// Hash parts of an in-memory merge, for each thread: more than one, since parts differ in size.
 const PARTS_PER_THREAD: usize = 2;
 
@@ -26,31 +28,40 @@ pub(crate) struct Reducer<'a> {
 
 impl Reducer<'_> {
     /// Runs with disjoint groups, each sorted by key.
-    pub(crate) fn sorted_runs(&self, view: &View, lanes: Vec<LaneState>) -> Result<Vec<Run>, Error> {
+    pub(crate) fn sorted_runs(&self, view: &View, mut lanes: Vec<LaneState>) -> Result<Vec<Run>, Error> {
         if lanes.iter().any(|lane| !lane.spilled.is_empty()) {
             return self.merge_spilled(view, lanes);
         }
-        let mut states: Vec<RecordBatch> = lanes
-            .into_iter()
-            .map(|lane| lane.rest)
-            .filter(|state| state.num_rows() > 0)
-            .collect();
-        let groups: usize = states.iter().map(RecordBatch::num_rows).sum();
-        if states.len() <= 1 {
-            // Nothing to merge: one lane's groups are distinct.
-            return states.pop().map(|state| sorted_run(view, &state)).into_iter().collect();
+        let groups: usize = lanes.iter().map(|lane| lane.rest.groups()).sum();
+        // Which way to merge follows from the data alone: the ways differ in the last bits of some aggregates.
+        if groups <= GROUPS_PER_PART || lanes.len() <= LANES_IN_PLACE {
+            let mut first = lanes.remove(0).rest;
+            for mut lane in lanes {
+                self.control.check()?;
+                first
+                    .merge(&lane.rest.emit().map_err(Error::view(view))?)
+                    .map_err(Error::view(view))?;
+            }
+            return Ok(vec![sorted_run(view, &first.emit().map_err(Error::view(view))?)?]);
         }
-        // The number of parts may follow from the number of threads: a group's lanes are merged in the same order in any part.
-        let threads = self.pool.current_num_threads();
-        if groups <= GROUPS_PER_PART || threads == 1 {
-            return Ok(vec![sorted_run(view, &self.merge(view, states.into_iter().map(Ok))?)?]);
-        }
-        let count = groups.div_ceil(GROUPS_PER_PART).min(PARTS_PER_THREAD * threads);
-        let parts = self.pool.install(|| {
-            let split = states.into_par_iter().map(|state| view.split_state(&state, count));
-            split.collect::<Result<Vec<_>, _>>().map_err(Error::view(view))
-        })?;
+        self.merge_parts(view, lanes, groups)
+    }
+
+    /// Merges lanes by hash parts, in parallel. Their number may follow from the number of threads, since a group's lanes are
+    /// merged in the same order in any part.
+    fn merge_parts(&self, view: &View, lanes: Vec<LaneState>, groups: usize) -> Result<Vec<Run>, Error> {
+        let count = match self.pool.current_num_threads() {
+            1 => 1,
+            threads => groups.div_ceil(GROUPS_PER_PART).min(PARTS_PER_THREAD * threads),
+        };
         self.pool.install(|| {
+            let split = lanes.into_par_iter().map(|mut lane| {
+                let state = lane.rest.emit()?;
+                // Let go before it is copied.
+                drop(lane);
+                view.split_state(&state, count)
+            });
+            let parts = split.collect::<Result<Vec<_>, _>>().map_err(Error::view(view))?;
             let merged = (0..count).into_par_iter().map(|part| {
                 let states = parts.iter().map(|lane| Ok(lane[part].clone()));
                 sorted_run(view, &self.merge(view, states)?)
@@ -61,11 +72,12 @@ impl Reducer<'_> {
 
     fn merge_spilled(&self, view: &View, lanes: Vec<LaneState>) -> Result<Vec<Run>, Error> {
         let mut files = Vec::new();
-        for lane in lanes {
+        for mut lane in lanes {
             files.extend(lane.spilled);
-            if lane.rest.num_rows() > 0 {
+            if lane.rest.groups() > 0 {
                 self.control.check()?;
-                files.push(spill_state(view, &lane.rest, self.spill, self.control)?);
+                let rest = lane.rest.emit().map_err(Error::view(view))?;
+                files.push(spill_state(view, &rest, self.spill, self.control)?);
             }
         }
         let mut runs = Vec::with_capacity(SPILL_PARTITIONS);

@@ -64,17 +64,16 @@ fn equals_a_plain_query() {
 fn the_number_of_threads_changes_no_byte() {
     let rows = events(60_000, 500, 2);
     let input = files(&rows, 9000, 1000);
-    for budget_bytes in [BUDGET, TIGHT] {
-        let plan = Plan::new(views(&[PER_PAGE, PER_PAGE_AND_N, FILTERED]), 60_000)
-            .unwrap()
-            .with_lanes(5);
+    // One lane folds its views side by side; several lanes run side by side.
+    for (budget_bytes, lanes) in [(BUDGET, 5), (TIGHT, 5), (BUDGET, 1), (TIGHT, 1)] {
+        let plan = Plan::new(views(&[PER_PAGE, PER_PAGE_AND_N, FILTERED]), 60_000).unwrap().with_lanes(lanes);
         let run = |threads| -> Vec<Vec<u8>> {
             let results = fold(&kernel(threads, budget_bytes), &plan, &input, &Control::new()).unwrap();
             results.into_iter().map(|state| bytes_of(&gather(state))).collect()
         };
         let one = run(1);
-        assert_eq!(one, run(2), "budget {budget_bytes}");
-        assert_eq!(one, run(4), "budget {budget_bytes}");
+        assert_eq!(one, run(2), "budget {budget_bytes}, {lanes} lanes");
+        assert_eq!(one, run(4), "budget {budget_bytes}, {lanes} lanes");
     }
 }
 
