@@ -9,9 +9,9 @@ pub enum Trigger {
     Request,
     /// `[batch] schedule`.
     Schedule,
-    /// The latest publication lacks a view as it is defined now (DESIGN rule 13).
+    /// The latest publication lacks a view as it is defined now (ARCHITECTURE.md, rule 13).
     Definition,
-    /// A speed worker holds more state than `[speed] state_budget` (DESIGN rule 6).
+    /// A speed worker holds more state than `[speed] state_budget` (ARCHITECTURE.md, rule 6).
     StateBudget,
 }
 

@@ -217,7 +217,10 @@ impl Consistency {
         };
         let call = async {
             let mut results = client.do_action(action).await?.into_inner();
-            results.message().await
+            let first = results.message().await?;
+            // Read to its end: a stream that is dropped before is a reset, of which HTTP/2 allows so many.
+            while results.message().await?.is_some() {}
+            Ok::<_, tonic::Status>(first)
         };
         let result = tokio::time::timeout(SNAPSHOT_TIMEOUT, call)
             .await

@@ -1,4 +1,4 @@
-//! The master dataset: per source one Delta table of raw events, and the one clock (DESIGN section 2).
+//! The master dataset: per source one Delta table of raw events, and the one clock (ARCHITECTURE.md, "The one clock").
 //!
 //! The Delta kernel reads a table's state when it is opened, reads old versions, and writes checkpoints. From there on
 //! the state is kept up to date commit by commit, and commits are written as exactly the next version, so that the cost
@@ -341,7 +341,7 @@ impl MasterDataset {
         }
     }
 
-    /// Lands files and next offsets in one commit (DESIGN rule 7). Retries conflicts and unclear errors itself. The same
+    /// Lands files and next offsets in one commit (ARCHITECTURE.md, rule 7). Retries conflicts and unclear errors itself. The same
     /// landing may be handed in again after an error: if it was committed after all, its version is found.
     ///
     /// # Errors

@@ -142,7 +142,7 @@ impl Publications {
         Ok(numbers)
     }
 
-    /// Creates exactly `based_on + 1` (DESIGN rule 12).
+    /// Creates exactly `based_on + 1` (ARCHITECTURE.md, rule 12).
     ///
     /// # Errors
     /// `Conflict` when another run published first; `Invalid` when it would lower a cut of a source.
@@ -155,7 +155,7 @@ impl Publications {
     }
 
     /// Publishes an earlier publication's manifest again, as `based_on + 1`. The caller has rebuilt realtime state from
-    /// its cut on (DESIGN rule 5).
+    /// its cut on (ARCHITECTURE.md, rule 5).
     ///
     /// # Errors
     /// `Conflict` when another run published first; `NotFound` when there is no publication `to`.

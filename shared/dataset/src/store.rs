@@ -80,7 +80,7 @@ impl Store {
     }
 
     /// Proves atomic create-if-absent: 16 racing puts of one new object must have one winner, the object must hold the
-    /// winner's bytes, and a later put must be refused (DESIGN rule 11).
+    /// winner's bytes, and a later put must be refused (ARCHITECTURE.md, rule 11).
     ///
     /// # Errors
     /// `Invalid` when the store failed the proof and must not be used; otherwise whatever kept it from answering.

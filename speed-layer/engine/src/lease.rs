@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anabranch_dataset::{Lease, Leases, Store};
+use anabranch_model::PartitionId;
 use anabranch_runtime::Shutdown;
 use serde_json::{Map, Value, json};
 
@@ -16,7 +17,7 @@ use crate::source::{LandedRows, SourceLayer};
 const TTL: Duration = Duration::from_secs(10);
 const RENEW_EVERY: Duration = Duration::from_secs(2);
 /// How often state is measured.
-const MEASURE_EVERY: Duration = Duration::from_millis(500);
+const MEASURE_EVERY: Duration = Duration::from_millis(100);
 /// How often the ends of the log and the totals of the master dataset are read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -35,6 +36,7 @@ impl Keeper {
     pub(crate) async fn run(self, shutdown: Shutdown) -> Result<(), Error> {
         let leases = Leases::new(&self.store);
         let (mut renewed, mut looked): (Option<Instant>, Option<Instant>) = (None, None);
+        let mut told = Vec::new();
         loop {
             let state_bytes = self.measure();
             if looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
@@ -43,9 +45,11 @@ impl Keeper {
             }
             // Without the number of partitions a reader could not tell that some are missing.
             let partitions_known = self.layers.iter().all(|layer| !layer.facts.log_ends.lock().is_empty());
-            if partitions_known && renewed.is_none_or(|at| at.elapsed() >= RENEW_EVERY) {
+            // Readers look for owners here, so a change is told at once.
+            let owned = self.owned();
+            if partitions_known && (owned != told || renewed.is_none_or(|at| at.elapsed() >= RENEW_EVERY)) {
                 match leases.renew(&self.lease(state_bytes)).await {
-                    Ok(()) => renewed = Some(Instant::now()),
+                    Ok(()) => (renewed, told) = (Some(Instant::now()), owned),
                     Err(error) => tracing::warn!(%error, "cannot renew the lease; trying again"),
                 }
             }
@@ -55,6 +59,18 @@ impl Keeper {
             }
         }
         Ok(())
+    }
+
+    /// What is owned, per source: partition and epoch.
+    fn owned(&self) -> Vec<Vec<(PartitionId, i64)>> {
+        let owned = |layer: &Arc<SourceLayer>| {
+            layer
+                .partitions()
+                .iter()
+                .map(|state| (state.partition, state.epoch))
+                .collect()
+        };
+        self.layers.iter().map(owned).collect()
     }
 
     fn measure(&self) -> usize {

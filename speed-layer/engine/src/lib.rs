@@ -14,7 +14,7 @@
 //!
 //! It refuses to own what a view means, where logs and objects are stored, and how batch and realtime state are merged.
 //!
-//! Invariants (DESIGN, section 2):
+//! Invariants (ARCHITECTURE.md, "Rules that keep it exact"):
 //! * A query sees, of each partition, one prefix of the log: up to the smallest end over all instances and views.
 //! * An event counts in realtime state iff its position is at or behind the cut that was asked for; a run that straddles
 //!   a cut is never served, the state is rebuilt from landed rows instead.

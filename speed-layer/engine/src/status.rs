@@ -123,7 +123,11 @@ pub(crate) fn source_status(layer: &SourceLayer, topology: Vec<ComponentStats>) 
         events_consumed: facts.events.load(Ordering::Relaxed),
         dead_letters: facts.dead_letters.load(Ordering::Relaxed),
         dead_letter_samples: facts.dead_samples.lock().iter().cloned().collect(),
-        columns_never_seen: facts.unseen_columns.lock().clone(),
+        columns_never_seen: match facts.events.load(Ordering::Relaxed) {
+            // Nothing has been looked at yet, so nothing can be said.
+            0 => Vec::new(),
+            _ => facts.unseen_columns.lock().clone(),
+        },
         views: layer.views.iter().enumerate().map(view_status).collect(),
         landings: facts.landings.load(Ordering::Relaxed),
         last_landing: facts.last_landing.lock().clone(),

@@ -85,13 +85,6 @@ fn views_compile() {
 }
 
 #[test]
-fn json_parses() {
-    for (path, text) in with_extension("json") {
-        serde_json::from_str::<Value>(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    }
-}
-
-#[test]
 fn compose_files_are_yaml_and_name_what_is_there() {
     for (path, text) in with_extension("yaml") {
         let document = yaml::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

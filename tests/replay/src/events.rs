@@ -30,7 +30,10 @@ pub struct Events {
 
 impl Events {
     pub fn new(seed: u64) -> Self {
-        Self { state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1, time_ms: 0 }
+        Self {
+            state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
+            time_ms: 0,
+        }
     }
 
     /// xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift generators").

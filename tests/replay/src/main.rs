@@ -77,7 +77,9 @@ fn main() -> Result<()> {
 
 fn all() -> Result<()> {
     for name in ["speed-path", "recompute", "point-query", "latency"] {
-        let status = std::process::Command::new(std::env::current_exe()?).arg(name).status()?;
+        let status = std::process::Command::new(std::env::current_exe()?)
+            .arg(name)
+            .status()?;
         ensure!(status.success(), "{name} failed");
     }
     Ok(())
@@ -99,7 +101,10 @@ impl Bench {
         settings.telemetry.log = "warn".into();
         settings.resolve(dir.path());
         telemetry::init(&settings.telemetry);
-        Ok(Self { platform: Platform::new(settings, VIEWS_SQL, "views.sql")?, _dir: dir })
+        Ok(Self {
+            platform: Platform::new(settings, VIEWS_SQL, "views.sql")?,
+            _dir: dir,
+        })
     }
 }
 
@@ -108,10 +113,17 @@ pub async fn fill(log: &Arc<dyn PartitionedLog>, events: &mut Events, count: u64
     let (mut done, mut bytes) = (0, 0);
     while done < count {
         let records: Vec<RawRecord> = (0..(count - done).min(50_000))
-            .map(|_| RawRecord { payload: Some(events.line()), ..RawRecord::default() })
+            .map(|_| RawRecord {
+                payload: Some(events.line()),
+                ..RawRecord::default()
+            })
             .collect();
         done += records.len() as u64;
-        bytes += records.iter().filter_map(|r| r.payload.as_ref()).map(|p| p.len() as u64).sum::<u64>();
+        bytes += records
+            .iter()
+            .filter_map(|r| r.payload.as_ref())
+            .map(|p| p.len() as u64)
+            .sum::<u64>();
         log.append(records).await?;
     }
     Ok(bytes)
@@ -129,14 +141,24 @@ async fn speed_path(count: u64) -> Result<()> {
     let cpu = cpu_seconds();
     let shutdown = Shutdown::new();
     let began = Instant::now();
-    let layer = bench.platform.speed(&store, logs, bind("127.0.0.1:0", "speed.listen").await?, &shutdown).await?;
+    let layer = bench
+        .platform
+        .speed(&store, logs, bind("127.0.0.1:0", "speed.listen").await?, &shutdown)
+        .await?;
     landed(&bench.platform, &store, count).await?;
     let elapsed = began.elapsed();
     let cpu = cpu_seconds() - cpu;
-    report("speed path: decode, three views, landing with _raw", count, bytes, elapsed);
+    report(
+        "speed path: decode, three views, landing with _raw",
+        count,
+        bytes,
+        elapsed,
+    );
     println!(
         "  {:.2} cores busy, {:.0} events/s per busy core, peak memory of the process {} MiB",
-        cpu / elapsed.as_secs_f64(), count as f64 / cpu, peak_memory_mib()
+        cpu / elapsed.as_secs_f64(),
+        count as f64 / cpu,
+        peak_memory_mib()
     );
     shutdown.cancel();
     layer.stopped().await?;
@@ -172,20 +194,28 @@ async fn point_query(count: u64, queries: u32) -> Result<()> {
     fill(&log, &mut events, count - count / 2).await?;
     let through = log.ends().await?;
     let topic = log.topic();
-    let at_least: serde_json::Map<String, Value> =
-        through.iter().map(|(p, next)| (anabranch_model::topic_partition(topic, p), next.0.into())).collect();
+    let at_least: serde_json::Map<String, Value> = through
+        .iter()
+        .map(|(p, next)| (anabranch_model::topic_partition(topic, p), next.0.into()))
+        .collect();
     let body = json!({"sql": "SELECT count(*) FROM pages", "at_least": at_least, "timeout": "60s"});
     client.sql(&body, "application/json").await?;
 
     let mut taken = Vec::new();
     for i in 0..queries {
-        let path = format!("/v1/views/per_action/rows?action={}", events::ACTIONS[i as usize % events::ACTIONS.len()]);
+        let path = format!(
+            "/v1/views/per_action/rows?action={}",
+            events::ACTIONS[i as usize % events::ACTIONS.len()]
+        );
         let began = Instant::now();
         let answer = client.get(&path).await?;
         taken.push(began.elapsed());
         ensure!(answer["row_count"] == 1, "a point query answered {answer}");
     }
-    percentiles("merged point query (HTTP, one connection, half batch and half realtime)", &mut taken);
+    percentiles(
+        "merged point query (HTTP, one connection, half batch and half realtime)",
+        &mut taken,
+    );
     let mut taken = Vec::new();
     for i in 0..queries {
         let path = format!("/v1/views/pages/rows?page=%2Fproduct%2F{}", 1 + i % 200);
@@ -193,14 +223,20 @@ async fn point_query(count: u64, queries: u32) -> Result<()> {
         client.get(&path).await?;
         taken.push(began.elapsed());
     }
-    percentiles("merged query of one page, every minute (count, sum, approx_distinct)", &mut taken);
+    percentiles(
+        "merged query of one page, every minute (count, sum, approx_distinct)",
+        &mut taken,
+    );
     shutdown.cancel();
     layers.stopped().await
 }
 
 /// Starts a batch run and waits until it has published; returns its record.
 pub async fn batch_run(client: &Client) -> Result<Value> {
-    let id = client.post("/v1/batch/runs", &json!({})).await?["run_id"].as_str().context("no run id")?.to_owned();
+    let id = client.post("/v1/batch/runs", &json!({})).await?["run_id"]
+        .as_str()
+        .context("no run id")?
+        .to_owned();
     loop {
         let run = client.get(&format!("/v1/batch/runs/{id}")).await?;
         match run["state"].as_str() {
@@ -226,7 +262,10 @@ async fn latency(rate: u64, seconds: u64) -> Result<()> {
             while began.elapsed() < Duration::from_secs(seconds) {
                 tick.tick().await;
                 let due = (began.elapsed().as_secs_f64() * rate as f64) as u64;
-                let records = (produced..due).map(|_| RawRecord { payload: Some(events.line()), ..RawRecord::default() });
+                let records = (produced..due).map(|_| RawRecord {
+                    payload: Some(events.line()),
+                    ..RawRecord::default()
+                });
                 let records: Vec<RawRecord> = records.collect();
                 produced = due;
                 if !records.is_empty() {
@@ -239,19 +278,36 @@ async fn latency(rate: u64, seconds: u64) -> Result<()> {
     let mut probe = Events::new(4);
     while began.elapsed() < Duration::from_secs(seconds) {
         let sent = Instant::now();
-        let through = log.append(vec![RawRecord { payload: Some(probe.line()), ..RawRecord::default() }]).await?;
+        let through = log
+            .append(vec![RawRecord {
+                payload: Some(probe.line()),
+                ..RawRecord::default()
+            }])
+            .await?;
         let acknowledged = sent.elapsed();
-        let at_least: serde_json::Map<String, Value> =
-            through.iter().map(|(p, n)| (anabranch_model::topic_partition(log.topic(), p), n.0.into())).collect();
+        let at_least: serde_json::Map<String, Value> = through
+            .iter()
+            .map(|(p, n)| (anabranch_model::topic_partition(log.topic(), p), n.0.into()))
+            .collect();
         let body = json!({"sql": "SELECT clicks FROM per_action LIMIT 1", "at_least": at_least, "timeout": "10s"});
         client.sql(&body, "application/json").await?;
         taken.push((acknowledged, sent.elapsed()));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let produced = producer.await??;
-    println!("event-to-answer at {} events/s, {} probes", produced / seconds, taken.len());
-    percentiles("  produce, durably acknowledged", &mut taken.iter().map(|t| t.0).collect::<Vec<_>>());
-    percentiles("  produce to answer", &mut taken.iter().map(|t| t.1).collect::<Vec<_>>());
+    println!(
+        "event-to-answer at {} events/s, {} probes",
+        produced / seconds,
+        taken.len()
+    );
+    percentiles(
+        "  produce, durably acknowledged",
+        &mut taken.iter().map(|t| t.0).collect::<Vec<_>>(),
+    );
+    percentiles(
+        "  produce to answer",
+        &mut taken.iter().map(|t| t.1).collect::<Vec<_>>(),
+    );
     println!("  peak memory of the process {} MiB", peak_memory_mib());
     shutdown.cancel();
     layers.stopped().await
@@ -261,14 +317,21 @@ pub fn report(what: &str, events: u64, bytes: u64, elapsed: Duration) {
     let seconds = elapsed.as_secs_f64();
     println!(
         "{what}\n  {events} events in {seconds:.2} s: {:.2} M events/s, {:.0} MB/s",
-        events as f64 / seconds / 1e6, bytes as f64 / seconds / 1e6
+        events as f64 / seconds / 1e6,
+        bytes as f64 / seconds / 1e6
     );
 }
 
 fn percentiles(what: &str, taken: &mut [Duration]) {
     taken.sort_unstable();
     let at = |q: f64| taken[((taken.len() - 1) as f64 * q) as usize].as_secs_f64() * 1e3;
-    println!("{what}: p50 {:.2} ms, p90 {:.2} ms, p99 {:.2} ms, max {:.2} ms", at(0.5), at(0.9), at(0.99), at(1.0));
+    println!(
+        "{what}: p50 {:.2} ms, p90 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(1.0)
+    );
 }
 
 /// User and system time of this process so far, in seconds.
@@ -284,6 +347,9 @@ pub fn cpu_seconds() -> f64 {
 /// The most resident memory this process ever had, in MiB.
 pub fn peak_memory_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap_or_default();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_default() / 1024
 }

@@ -31,13 +31,22 @@ pub async fn run(count: u64) -> Result<()> {
     let mut ours = Vec::new();
     for _ in 0..3 {
         let run = batch_run(&client).await?;
-        ours.push(run["timings_ms"]["total"].as_f64().context("the run has no total time")? / 1e3);
+        ours.push(
+            run["timings_ms"]["total"]
+                .as_f64()
+                .context("the run has no total time")?
+                / 1e3,
+        );
     }
     let dataset = MasterDataset::open_existing(&layers.store, bench.platform.source("clicks")?).await?;
     let snapshot = dataset.context("nothing has landed")?.snapshot(None).await?;
     let root = bench.platform.settings.storage.url.clone();
-    let files: Vec<String> =
-        snapshot.files.iter().filter(|file| !file.dead).map(|file| format!("{root}/{}", file.path)).collect();
+    let files: Vec<String> = snapshot
+        .files
+        .iter()
+        .filter(|file| !file.dead)
+        .map(|file| format!("{root}/{}", file.path))
+        .collect();
     shutdown.cancel();
     layers.stopped().await?;
 
@@ -46,7 +55,9 @@ pub async fn run(count: u64) -> Result<()> {
         let began = Instant::now();
         for query in QUERIES {
             let context = SessionContext::new_with_config(SessionConfig::new());
-            let frame = context.read_parquet(files.clone(), ParquetReadOptions::default()).await?;
+            let frame = context
+                .read_parquet(files.clone(), ParquetReadOptions::default())
+                .await?;
             context.register_table("clicks", Arc::clone(&frame.into_view()))?;
             context.sql(query).await?.collect().await?;
         }
@@ -59,7 +70,11 @@ pub async fn run(count: u64) -> Result<()> {
     let (ours, plain) = (median(&mut ours), median(&mut plain));
     println!(
         "recompute of three views over {count} events in {} files (both medians of 3)\n  batch run, published: {ours:.2} s, {:.2} M rows/s\n  three DataFusion queries: {plain:.2} s, {:.2} M rows/s\n  ratio {:.2}, peak memory of the process {} MiB",
-        files.len(), count as f64 / ours / 1e6, count as f64 / plain / 1e6, plain / ours, peak_memory_mib()
+        files.len(),
+        count as f64 / ours / 1e6,
+        count as f64 / plain / 1e6,
+        plain / ours,
+        peak_memory_mib()
     );
     Ok(())
 }

@@ -66,7 +66,9 @@ fn the_number_of_threads_changes_no_byte() {
     let input = files(&rows, 9000, 1000);
     // One lane folds its views side by side; several lanes run side by side.
     for (budget_bytes, lanes) in [(BUDGET, 5), (TIGHT, 5), (BUDGET, 1), (TIGHT, 1)] {
-        let plan = Plan::new(views(&[PER_PAGE, PER_PAGE_AND_N, FILTERED]), 60_000).unwrap().with_lanes(lanes);
+        let plan = Plan::new(views(&[PER_PAGE, PER_PAGE_AND_N, FILTERED]), 60_000)
+            .unwrap()
+            .with_lanes(lanes);
         let run = |threads| -> Vec<Vec<u8>> {
             let results = fold(&kernel(threads, budget_bytes), &plan, &input, &Control::new()).unwrap();
             results.into_iter().map(|state| bytes_of(&gather(state))).collect()

@@ -1,4 +1,4 @@
-//! The commit loop: exactly version N+1, on what was decided at N (DESIGN rule 7).
+//! The commit loop: exactly version N+1, on what was decided at N (ARCHITECTURE.md, rule 7).
 
 use std::sync::PoisonError;
 

@@ -17,7 +17,7 @@ pub(crate) use answer::Answer;
 pub(crate) use compile::Slots;
 pub(crate) use slot::{Slot, evaluate};
 
-/// How two computations of an output column compare (DESIGN: results are of three classes).
+/// How two computations of an output column compare (ARCHITECTURE.md, rule 14).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {

@@ -1,1 +1,0 @@
-//! Build-time only: one feature set for third-party crates whatever package is selected.
