@@ -54,14 +54,12 @@ pub async fn run(args: Demo) -> Result<ExitCode> {
         "anabranch demo: speed, batch and serving layer in this process; data in {}",
         dir.display()
     );
-    println!("  API   {}", client.base());
+    let program = std::env::args().next().unwrap_or_else(|| "anabranch".into());
+    let base = client.base();
+    println!("  API   {base}");
+    println!("  try   curl -s '{base}/v1/views/pages/rows?order=-clicks&limit=5'");
     println!(
-        "  try   curl -s '{}/v1/views/pages/rows?order=-clicks&limit=5'",
-        client.base()
-    );
-    println!(
-        "  or    anabranch query --url {} 'SELECT page, clicks, visitors FROM pages ORDER BY clicks DESC LIMIT 5'",
-        client.base()
+        "  or    {program} query --url {base} 'SELECT page, clicks, visitors FROM pages ORDER BY clicks DESC LIMIT 5'"
     );
     println!(
         "  every {CHECK_EVERY:?} each group of each view is compared with the generator's own truth; Ctrl-C ends\n"
