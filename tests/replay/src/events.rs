@@ -2,6 +2,13 @@
 
 pub const ACTIONS: [&str; 4] = ["view", "cart", "buy", "find"];
 
+/// The table alone.
+pub const TABLE_SQL: &str = r#"
+CREATE TABLE clicks (
+  ts TIMESTAMP NOT NULL, "user" TEXT, page TEXT, action TEXT, ms BIGINT, bytes BIGINT
+) WITH (connector = 'log', topic = 'clicks', format = 'json', event_time = 'ts', partitions = 4);
+"#;
+
 /// The table, and three views of different shape.
 pub const VIEWS_SQL: &str = r#"
 CREATE TABLE clicks (

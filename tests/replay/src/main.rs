@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 mod events;
 mod recompute;
 
-use events::{Events, VIEWS_SQL};
+use events::{Events, TABLE_SQL, VIEWS_SQL};
 
 #[derive(Parser)]
 #[command(about = "End-to-end measurements of Anabranch on generated events")]
@@ -35,6 +35,11 @@ struct Args {
 enum Measure {
     /// Log → decode → three views → landing with `_raw`: events/s until everything has landed.
     SpeedPath {
+        #[arg(long, default_value_t = 3_000_000)]
+        events: u64,
+    },
+    /// Log → decode → landing with `_raw`, without any view: what landing costs.
+    Landing {
         #[arg(long, default_value_t = 3_000_000)]
         events: u64,
     },
@@ -66,7 +71,10 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match args.measure {
-            Measure::SpeedPath { events } => speed_path(events).await,
+            Measure::SpeedPath { events } => {
+                speed_path(VIEWS_SQL, "decode, three views, landing with _raw", events).await
+            }
+            Measure::Landing { events } => speed_path(TABLE_SQL, "decode, landing with _raw, no view", events).await,
             Measure::Recompute { events } => recompute::run(events).await,
             Measure::PointQuery { events, queries } => point_query(events, queries).await,
             Measure::Latency { rate, seconds } => latency(rate, seconds).await,
@@ -76,7 +84,7 @@ fn main() -> Result<()> {
 }
 
 fn all() -> Result<()> {
-    for name in ["speed-path", "recompute", "point-query", "latency"] {
+    for name in ["speed-path", "landing", "recompute", "point-query", "latency"] {
         let status = std::process::Command::new(std::env::current_exe()?)
             .arg(name)
             .status()?;
@@ -92,7 +100,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    pub fn new() -> Result<Self> {
+    pub fn new(sql: &str) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let mut settings = Settings::default();
         settings.speed.listen = "127.0.0.1:0".into();
@@ -102,7 +110,7 @@ impl Bench {
         settings.resolve(dir.path());
         telemetry::init(&settings.telemetry);
         Ok(Self {
-            platform: Platform::new(settings, VIEWS_SQL, "views.sql")?,
+            platform: Platform::new(settings, sql, "views.sql")?,
             _dir: dir,
         })
     }
@@ -129,8 +137,8 @@ pub async fn fill(log: &Arc<dyn PartitionedLog>, events: &mut Events, count: u64
     Ok(bytes)
 }
 
-async fn speed_path(count: u64) -> Result<()> {
-    let bench = Bench::new()?;
+async fn speed_path(sql: &str, what: &str, count: u64) -> Result<()> {
+    let bench = Bench::new(sql)?;
     let store = bench.platform.store().await?;
     let logs = bench.platform.logs().await?;
     let log = Arc::clone(&logs["clicks"]);
@@ -148,12 +156,7 @@ async fn speed_path(count: u64) -> Result<()> {
     landed(&bench.platform, &store, count).await?;
     let elapsed = began.elapsed();
     let cpu = cpu_seconds() - cpu;
-    report(
-        "speed path: decode, three views, landing with _raw",
-        count,
-        bytes,
-        elapsed,
-    );
+    report(&format!("speed path: {what}"), count, bytes, elapsed);
     println!(
         "  {:.2} cores busy, {:.0} events/s per busy core, peak memory of the process {} MiB",
         cpu / elapsed.as_secs_f64(),
@@ -182,7 +185,7 @@ pub async fn landed(platform: &Platform, store: &anabranch_dataset::Store, count
 }
 
 async fn point_query(count: u64, queries: u32) -> Result<()> {
-    let bench = Bench::new()?;
+    let bench = Bench::new(VIEWS_SQL)?;
     let shutdown = Shutdown::new();
     let layers = AllLayers::start(&bench.platform, &shutdown).await?;
     let client = Client::at(&layers.address().to_string());
@@ -248,7 +251,7 @@ pub async fn batch_run(client: &Client) -> Result<Value> {
 }
 
 async fn latency(rate: u64, seconds: u64) -> Result<()> {
-    let bench = Bench::new()?;
+    let bench = Bench::new(VIEWS_SQL)?;
     let shutdown = Shutdown::new();
     let layers = AllLayers::start(&bench.platform, &shutdown).await?;
     let client = Client::at(&layers.address().to_string());

@@ -10,7 +10,7 @@ use anabranch_runtime::Shutdown;
 use anyhow::{Context, Result};
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 
-use crate::events::Events;
+use crate::events::{Events, VIEWS_SQL};
 use crate::{Bench, batch_run, fill, landed, peak_memory_mib};
 
 /// The three views as one would write them for DataFusion alone.
@@ -21,7 +21,7 @@ const QUERIES: [&str; 3] = [
 ];
 
 pub async fn run(count: u64) -> Result<()> {
-    let bench = Bench::new()?;
+    let bench = Bench::new(VIEWS_SQL)?;
     let shutdown = Shutdown::new();
     let layers = AllLayers::start(&bench.platform, &shutdown).await?;
     fill(&layers.logs["clicks"], &mut Events::new(5), count).await?;
