@@ -31,6 +31,7 @@ pub async fn run(count: u64) -> Result<()> {
     let mut ours = Vec::new();
     for _ in 0..3 {
         let run = batch_run(&client).await?;
+        println!("batch run: {} ms", run["timings_ms"]);
         ours.push(
             run["timings_ms"]["total"]
                 .as_f64()
