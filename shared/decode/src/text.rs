@@ -95,7 +95,7 @@ fn unescape(literal: &[u8], out: &mut Vec<u8>) -> Result<(), usize> {
     Ok(())
 }
 
-/// Reads `uXXXX`, or `uXXXX\uXXXX` for a surrogate pair, and tells how many bytes that took.
+/// Reads `uHHHH`, or `uHHHH\uHHHH` for a surrogate pair, and tells how many bytes that took.
 fn unicode_escape(tail: &[u8]) -> Option<(char, usize)> {
     let unit = |from: usize| {
         let digits = std::str::from_utf8(tail.get(from..from + 4)?).ok()?;
