@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use anabranch_dataset::{Publication, Publications, RunRecord, RunState, Runs};
+use anabranch_model::crash_point;
 use chrono::Utc;
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
@@ -126,7 +127,9 @@ pub(crate) async fn remove_results(shared: &Shared, run_id: &str) -> Result<(), 
         .iter()
         .filter(|object| object.location.extension() == Some("parquet"))
     {
+        crash_point!("run.remove_results.before");
         objects.delete(&object.location).await.map_err(failed)?;
+        crash_point!("run.remove_results.after");
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use anabranch_model::crash_point;
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use futures::stream::{self, StreamExt};
@@ -72,7 +73,10 @@ impl Leases {
     pub async fn renew(&self, lease: &Lease) -> Result<()> {
         let path = lease_path(&lease.kind, &lease.id);
         let bytes = serde_json::to_vec(lease).map_err(|e| Error::corrupt(&path, e))?;
-        self.inner.store.put(&path, bytes.into()).await
+        crash_point!("lease.renew.before");
+        self.inner.store.put(&path, bytes.into()).await?;
+        crash_point!("lease.renew.after");
+        Ok(())
     }
 
     /// Removes the lease; it need not be there.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use anabranch_catalog::Source;
+use anabranch_model::crash_point;
 use anabranch_model::{Cut, Offset, OffsetRange, OffsetVector, PartitionId};
 use arrow::datatypes::SchemaRef;
 use object_store::path::Path;
@@ -148,9 +149,11 @@ impl MasterDataset {
                 let first = creation(source, identity)?;
                 let lines = first.encode(now_ms());
                 let path = commit_path(&root, 0);
+                crash_point!("table.create.before");
                 if store.create(&path, lines.into()).await? {
                     tracing::info!(table = %source.name, "master dataset created");
                 }
+                crash_point!("table.create.after");
                 kernel::load(store, &source.name, &root, None)
                     .await?
                     .ok_or_else(|| Error::corrupt(&path, "it was created and is not there"))?
@@ -215,10 +218,12 @@ impl MasterDataset {
                 parameters: json!({}),
                 actions: vec![json!({"metaData": metadata})],
             };
+            crash_point!("table.columns.before");
             Ok(Decision::Commit(commit, ()))
         };
         match self.commit(id, adopt).await? {
             Outcome::Committed { version, .. } => {
+                crash_point!("table.columns.after");
                 tracing::info!(table = %self.inner.source.name, version, "columns added")
             }
             Outcome::Stopped(()) => {}
@@ -332,8 +337,10 @@ impl MasterDataset {
                 owned,
             ))
         };
+        crash_point!("claim.commit.before");
         match self.commit(id, claim).await? {
             Outcome::Committed { version, result } => {
+                crash_point!("claim.commit.after");
                 tracing::info!(table = %self.inner.source.name, version, owner, partitions = result.len(), "partitions claimed");
                 Ok(result)
             }
@@ -378,8 +385,12 @@ impl MasterDataset {
             };
             Ok(Decision::Commit(commit, BTreeMap::new()))
         };
+        crash_point!("land.commit.before");
         Ok(match self.commit(landing.commit_id, land).await? {
-            Outcome::Committed { version, .. } => LandOutcome::Landed { version },
+            Outcome::Committed { version, .. } => {
+                crash_point!("land.commit.after");
+                LandOutcome::Landed { version }
+            }
             Outcome::Stopped(partitions) => LandOutcome::Refused { partitions },
         })
     }

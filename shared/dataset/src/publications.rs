@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anabranch_model::{CutMap, Offset};
+use anabranch_model::{CutMap, Offset, crash_point};
 use futures::TryStreamExt;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
@@ -187,12 +187,14 @@ impl Publications {
         };
         let path = path(number);
         let bytes = serde_json::to_vec_pretty(&publication).map_err(|e| Error::corrupt(&path, e))?;
+        crash_point!("publish.before");
         if !self.inner.store.create(&path, bytes.into()).await? {
             return Err(Error::Published {
                 based_on,
                 latest: number,
             });
         }
+        crash_point!("publish.after");
         Ok(publication)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anabranch_model::CutMap;
+use anabranch_model::{CutMap, crash_point};
 use futures::TryStreamExt;
 use futures::stream::{self, StreamExt};
 use object_store::path::Path;
@@ -91,7 +91,10 @@ impl Runs {
     pub async fn put(&self, record: &RunRecord) -> Result<()> {
         let path = record_path(&record.run_id);
         let bytes = serde_json::to_vec_pretty(record).map_err(|e| Error::corrupt(&path, e))?;
-        self.store.put(&path, bytes.into()).await
+        crash_point!("run.record.before");
+        self.store.put(&path, bytes.into()).await?;
+        crash_point!("run.record.after");
+        Ok(())
     }
 
     /// The record of a run.

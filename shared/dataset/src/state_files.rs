@@ -1,5 +1,6 @@
 //! A batch view's state as Parquet: group keys and partial state, sorted by key.
 
+use anabranch_model::crash_point;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
@@ -172,7 +173,9 @@ impl StateFileWriter {
     pub async fn finish(mut self) -> Result<StateFile> {
         self.encode(|encoder| encoder.finish().map(drop)).await?;
         self.drain(0).await?;
+        crash_point!("state_file.before");
         self.upload.shutdown().await.map_err(|e| self.upload_error(e))?;
+        crash_point!("state_file.after");
         Ok(StateFile {
             path: self.path.to_string(),
             bytes: self.bytes,

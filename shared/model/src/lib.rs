@@ -7,8 +7,10 @@
 //! * An [`OffsetVector`] says, per partition of one source, what comes next. It is the platform's only clock.
 //! * A [`Cut`] is an offset vector with the name it has in the master dataset: a Delta table version.
 //! * [`Coverage`] is what every answer says about itself.
+//! * [`crash`] names the places at which tests have a process die.
 
 mod coverage;
+pub mod crash;
 mod error;
 mod offsets;
 mod raw;

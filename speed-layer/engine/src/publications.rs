@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anabranch_dataset::{Lease, Leases, Publication, Publications, Store};
-use anabranch_model::{Cut, CutMap, Offset, PartitionId};
+use anabranch_model::{Cut, CutMap, Offset, PartitionId, crash_point};
 use anabranch_runtime::Shutdown;
 use anabranch_view::View;
 
@@ -147,7 +147,9 @@ fn adopt(layer: &Arc<SourceLayer>, latest: Option<&Publication>, may_drop: bool,
             match state.adopt(index, cut, may_drop) {
                 Adoption::Keep => {}
                 Adoption::Drop => {
+                    crash_point!("expire.before");
                     let runs = state.drop_below(index, cut);
+                    crash_point!("expire.after");
                     tracing::debug!(table = layer.name(), view = view.name(), partition = %state.partition, %cut, runs, "dropped what a batch view has replaced");
                 }
                 Adoption::Rebuild => {

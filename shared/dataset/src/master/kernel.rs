@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use anabranch_model::crash_point;
 use arrow::array::RecordBatch;
 use arrow::json::LineDelimitedWriter;
 use bytes::Bytes;
@@ -81,11 +82,15 @@ pub(super) async fn checkpoint(store: &Store, source: &str, root: &Path, version
         // second runtime would survive.
         let bytes = encode_checkpoint(actions, &source, &path)?;
         let size = bytes.len() as u64;
+        crash_point!("checkpoint.before");
         kernel.runtime.block_on(store.put(&path, bytes))?;
+        crash_point!("checkpoint.written");
         let progress = Arc::into_inner(progress)
             .ok_or_else(|| failed(KernelError::generic("the checkpoint's rows are still being read")))?;
         let stats = LastCheckpointHintStats::from_reconciliation_state(progress, size, 0).map_err(failed)?;
-        writer.finalize(&engine, &stats).map_err(failed)
+        writer.finalize(&engine, &stats).map_err(failed)?;
+        crash_point!("checkpoint.after");
+        Ok(())
     })
     .await
 }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path as FsPath, PathBuf};
 use std::{fmt, ops::Range};
 
+use anabranch_model::crash_point;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
@@ -139,10 +140,12 @@ fn put(target: &FsPath, payload: &PutPayload, create: bool) -> Result<()> {
         .try_for_each(|bytes| file.write_all(bytes))
         .and_then(|()| file.sync_all());
     drop(file);
+    crash_point!("local.place.before");
     let placed = written.and_then(|()| match create {
         true => fs::hard_link(&staging, target),
         false => fs::rename(&staging, target),
     });
+    crash_point!("local.place.after");
     if create || placed.is_err() {
         // A staging file that stays behind is never listed: its name ends in `#digits`.
         let _ = fs::remove_file(&staging);

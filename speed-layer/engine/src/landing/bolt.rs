@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anabranch_model::crash_point;
 use anabranch_topology::{Anchor, Bolt, BoxError, Output, Tuple};
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -97,9 +98,11 @@ impl LandBolt {
         };
         let entries = std::mem::take(&mut self.open);
         // The boundary comes before the landing starts: no run may ever reach across it.
+        crash_point!("seal.before");
         for entry in last_of_each(&entries) {
             entry.state.seal(entry.range.end, now);
         }
+        crash_point!("seal.after");
         permit.send(Job {
             entries,
             closed_at: now,

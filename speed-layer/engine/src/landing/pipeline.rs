@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anabranch_dataset::{Advance, DataFile, LandOutcome, Landing, Refusal};
-use anabranch_model::{OffsetRange, PartitionId};
+use anabranch_model::{OffsetRange, PartitionId, crash_point};
 use anabranch_runtime::Shutdown;
 use anabranch_topology::Anchor;
 use arrow::array::RecordBatch;
@@ -177,7 +177,9 @@ async fn put(layer: &SourceLayer, bytes: Bytes, rows: u64, dead: bool) -> Result
             source,
         })
     };
+    crash_point!("land.upload.before");
     retry_landing(layer, "uploading a landing", attempt).await?;
+    crash_point!("land.upload.after");
     Ok(DataFile {
         path,
         bytes: size,

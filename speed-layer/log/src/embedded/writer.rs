@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use anabranch_model::{Offset, OffsetVector, PartitionId};
+use anabranch_model::{Offset, OffsetVector, PartitionId, crash_point};
 
 use super::Clock;
 use super::block::{BlockBuilder, EncodedBlock};
@@ -155,8 +155,10 @@ impl Writer {
                 batch.put_block(*lane, last, block, entry);
             }
         }
+        crash_point!("log.append.before");
         match batch.commit() {
             Ok(()) => {
+                crash_point!("log.append.after");
                 let mut topics = BTreeMap::new();
                 for write in lanes.into_values() {
                     write.topic.set_state(write.partition, write.state);
