@@ -172,6 +172,7 @@ impl Consistency {
                         .get(view.name())
                         .map(|batch| batch.cut.next.clone())
                         .unwrap_or_default(),
+                    until: None,
                 })
                 .collect(),
         };

@@ -316,6 +316,14 @@ fn judge(facts: &ViewFacts, replies: &[SnapshotReply], partition: PartitionId, n
             partition: partition_name,
             worker,
         }),
+        // This request never names an end, so the worker answers another question than was asked.
+        Piece::NoBoundary { .. } => {
+            return Err(Error::NotAsked {
+                view: facts.view.clone(),
+                partition: partition_name,
+                worker,
+            });
+        }
         Piece::Ready { range, .. } => {
             let view = facts.view.clone();
             if range.end < range.start {

@@ -35,6 +35,13 @@ pub enum Error {
         start: Offset,
         end: Offset,
     },
+    /// An answer to a question that serving never asks.
+    #[error("view {view}: worker {worker} answers {partition} as if an end had been asked for")]
+    NotAsked {
+        view: String,
+        partition: String,
+        worker: String,
+    },
     /// Two views of one source would be answered for different prefixes of the log.
     #[error(
         "worker {worker} froze {partition} at {end} for view {view}, but at {other_end} for view {other_view}: one snapshot has one prefix"
@@ -72,6 +79,7 @@ impl Error {
                 ErrorKind::Data
             }
             Self::Schema { .. } => ErrorKind::Data,
+            Self::NotAsked { .. } => ErrorKind::Internal,
             Self::View { source, .. } => source.kind(),
             Self::Arrow { .. } => ErrorKind::Internal,
         }

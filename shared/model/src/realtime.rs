@@ -30,6 +30,10 @@ pub struct ViewCut {
     pub hash: String,
     /// Next offsets of the batch view. A partition that is absent is wanted from its start.
     pub cut: OffsetVector,
+    /// Asks for exactly `[cut, until)` of each partition, rather than for all there is: what was served at an earlier
+    /// version. Of a partition that is absent here nothing is wanted, since at that version it had not begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<OffsetVector>,
 }
 
 /// One frozen snapshot: per source and partition one prefix of the log, the same for all its views.
@@ -61,8 +65,10 @@ pub enum Piece {
     /// The state no longer reaches back to the cut that was asked for: a newer publication has replaced it.
     /// Reload the publication and ask again.
     CutTooOld { epoch: i64, held_from: Offset },
-    /// The cut lies beyond what this worker has consumed yet; ask again.
+    /// The cut, or the end that was asked for, lies beyond what this worker has consumed yet; ask again.
     CutAhead { epoch: i64, through: Offset },
+    /// An end was asked for, but it lies before the cut, or state has been merged across one of the two.
+    NoBoundary { epoch: i64 },
 }
 
 impl Piece {
@@ -72,7 +78,8 @@ impl Piece {
             Self::Ready { epoch, .. }
             | Self::Rebuilding { epoch, .. }
             | Self::CutTooOld { epoch, .. }
-            | Self::CutAhead { epoch, .. } => *epoch,
+            | Self::CutAhead { epoch, .. }
+            | Self::NoBoundary { epoch } => *epoch,
         }
     }
 }

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anabranch_model::PartitionId;
-use anabranch_model::realtime::{SNAPSHOT_TTL_SECONDS, SnapshotReply, SnapshotRequest, StateTicket, ViewPieces};
+use anabranch_model::realtime::{
+    SNAPSHOT_TTL_SECONDS, SnapshotReply, SnapshotRequest, StateTicket, ViewCut, ViewPieces,
+};
 use anabranch_view::View;
 use arrow::array::RecordBatch;
 use parking_lot::Mutex;
@@ -14,7 +16,7 @@ use parking_lot::Mutex;
 use crate::Error;
 use crate::rebuild;
 use crate::source::SourceLayer;
-use crate::state::Run;
+use crate::state::{Run, Until, Wanted};
 
 /// Snapshots kept at most; the oldest goes first. Each holds references only, but they keep replaced state alive.
 const MAX_SNAPSHOTS: usize = 4096;
@@ -36,6 +38,18 @@ struct Snapshot {
 struct FrozenView {
     view: View,
     partitions: BTreeMap<PartitionId, Vec<Arc<Run>>>,
+}
+
+/// What a request wants of one view's state of one partition.
+fn wanted(view: usize, asked: &ViewCut, partition: PartitionId) -> Wanted {
+    Wanted {
+        view,
+        cut: asked.cut.get(partition),
+        until: match &asked.until {
+            None => Until::Newest,
+            Some(until) => until.get(partition).map_or(Until::Cut, Until::At),
+        },
+    }
 }
 
 impl Snapshots {
@@ -84,7 +98,7 @@ impl Snapshots {
             for state in layer.partitions() {
                 let cuts: Vec<_> = asked
                     .iter()
-                    .map(|(index, asked)| (*index, asked.cut.get(state.partition)))
+                    .map(|(index, asked)| wanted(*index, asked, state.partition))
                     .collect();
                 for ((index, asked), frozen) in asked.iter().zip(state.freeze(&cuts)) {
                     if frozen.straddled && state.begin_rebuild(*index) {

@@ -86,11 +86,31 @@ impl Boundaries {
     }
 }
 
+/// One view's part of what a snapshot asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) view: usize,
+    /// `None`: from the partition's start.
+    pub(crate) cut: Option<Offset>,
+    pub(crate) until: Until,
+}
+
+/// How far a snapshot is to reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// To the end of the prefix that all views and instances have.
+    Newest,
+    /// To this offset exactly.
+    At(Offset),
+    /// Not behind the cut: the partition had not begun.
+    Cut,
+}
+
 /// One view's part of a frozen snapshot.
 pub(crate) struct Frozen {
     pub(crate) piece: Piece,
     pub(crate) runs: Vec<Arc<Run>>,
-    /// The cut lies inside a run: the view must be rebuilt from landed rows.
+    /// The served cut lies inside a run: the view must be rebuilt from landed rows.
     pub(crate) straddled: bool,
 }
 
@@ -284,25 +304,40 @@ impl PartitionState {
         view.lanes[instance].replace(&job.runs, run)
     }
 
-    /// Freezes one prefix for several views, each from its own cut (`None`: from the partition's start).
-    pub(crate) fn freeze(&self, views: &[(usize, Option<Offset>)]) -> Vec<Frozen> {
+    /// Freezes one prefix for several views, each from its own cut.
+    pub(crate) fn freeze(&self, wanted: &[Wanted]) -> Vec<Frozen> {
         let inner = self.inner.lock();
-        let Some(end) = inner.common_end() else {
+        let Some(common_end) = inner.common_end() else {
             return Vec::new();
         };
         let epoch = self.epoch;
-        let mut frozen = Vec::with_capacity(views.len());
-        for (view, cut) in views {
-            let Some(view) = inner.views.get(*view) else { continue };
-            let cut = cut.unwrap_or(self.start);
+        let mut frozen = Vec::with_capacity(wanted.len());
+        for wanted in wanted {
+            let Some(view) = inner.views.get(wanted.view) else {
+                continue;
+            };
+            let cut = wanted.cut.unwrap_or(self.start);
+            let end = match wanted.until {
+                Until::Newest => common_end,
+                Until::At(until) => until,
+                Until::Cut => cut,
+            };
             let held_from = view.held_from();
             let (mut runs, mut straddled) = (Vec::new(), false);
             let piece = if view.phase == ViewPhase::Rebuilding {
-                Piece::Rebuilding { epoch, through: end }
+                Piece::Rebuilding {
+                    epoch,
+                    through: common_end,
+                }
             } else if cut < held_from {
                 Piece::CutTooOld { epoch, held_from }
+            } else if cut.max(end) > common_end {
+                Piece::CutAhead {
+                    epoch,
+                    through: common_end,
+                }
             } else if cut > end {
-                Piece::CutAhead { epoch, through: end }
+                Piece::NoBoundary { epoch }
             } else if let Some(parts) = view
                 .lanes
                 .iter()
@@ -319,9 +354,14 @@ impl PartitionState {
                     epoch,
                     range: OffsetRange::new(cut, end),
                 }
+            } else if wanted.until != Until::Newest {
+                Piece::NoBoundary { epoch }
             } else {
                 straddled = true;
-                Piece::Rebuilding { epoch, through: end }
+                Piece::Rebuilding {
+                    epoch,
+                    through: common_end,
+                }
             };
             frozen.push(Frozen { piece, runs, straddled });
         }

@@ -65,6 +65,7 @@ async fn what_a_worker_does_not_hold_is_left_out_or_refused() {
         view: view.into(),
         hash: hash.into(),
         cut: OffsetVector::new(),
+        until: None,
     };
     let views = vec![
         asked(view.name(), "another definition"),

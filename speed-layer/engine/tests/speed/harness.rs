@@ -298,6 +298,7 @@ impl Reader {
             view: view.name().into(),
             hash: view.hash().clone(),
             cut: cut.clone(),
+            until: None,
         });
         self.ask(SnapshotRequest { views: views.collect() }).await
     }

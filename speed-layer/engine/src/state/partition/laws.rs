@@ -7,6 +7,7 @@ use arrow::array::Int64Array;
 use arrow::compute::concat_batches;
 use proptest::prelude::*;
 
+use super::tests::newest;
 use super::*;
 
 const INSTANCES: usize = 3;
@@ -175,7 +176,7 @@ impl Model {
 
     /// Freezes and checks the content.
     fn query(&self, cut: i64) -> Piece {
-        let frozen = self.state.freeze(&[(0, Some(Offset(cut)))]).remove(0);
+        let frozen = self.state.freeze(&[newest(Some(Offset(cut)))]).remove(0);
         if let Piece::Ready { range, .. } = frozen.piece {
             assert_eq!(range.start, Offset(cut));
             let mut offsets: Vec<i64> = Vec::new();

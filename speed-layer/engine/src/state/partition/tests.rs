@@ -22,7 +22,24 @@ fn partition(instances: usize) -> Arc<PartitionState> {
 }
 
 fn piece(state: &PartitionState, cut: i64) -> Piece {
-    state.freeze(&[(0, Some(Offset(cut)))]).remove(0).piece
+    state.freeze(&[newest(Some(Offset(cut)))]).remove(0).piece
+}
+
+pub(super) fn newest(cut: Option<Offset>) -> Wanted {
+    Wanted {
+        view: 0,
+        cut,
+        until: Until::Newest,
+    }
+}
+
+/// From `cut` to `until` exactly.
+fn exactly(state: &PartitionState, cut: i64, until: i64) -> Frozen {
+    let wanted = Wanted {
+        until: Until::At(Offset(until)),
+        ..newest(Some(Offset(cut)))
+    };
+    state.freeze(&[wanted]).remove(0)
 }
 
 fn values(frozen: &Frozen) -> Vec<i64> {
@@ -48,7 +65,7 @@ fn a_query_sees_the_prefix_that_every_instance_has() {
     );
     state.publish(0, range(110, 120), vec![batch(2)]).unwrap();
     state.publish(1, range(100, 110), vec![None]).unwrap();
-    let frozen = state.freeze(&[(0, None)]).remove(0);
+    let frozen = state.freeze(&[newest(None)]).remove(0);
     assert_eq!(
         frozen.piece,
         Piece::Ready {
@@ -85,7 +102,7 @@ fn a_cut_that_cannot_be_served_is_answered_with_the_reason() {
             range: range(110, 110)
         }
     );
-    let inside = state.freeze(&[(0, Some(Offset(105)))]).remove(0);
+    let inside = state.freeze(&[newest(Some(Offset(105)))]).remove(0);
     assert!(inside.straddled);
     assert_eq!(
         inside.piece,
@@ -94,6 +111,43 @@ fn a_cut_that_cannot_be_served_is_answered_with_the_reason() {
             through: Offset(110)
         }
     );
+}
+
+#[test]
+fn a_prefix_up_to_an_earlier_version_is_frozen_if_a_boundary_lies_there() {
+    let state = partition(2);
+    for (start, end) in [(100, 110), (110, 120)] {
+        state.publish(0, range(start, end), vec![batch(start)]).unwrap();
+        state.publish(1, range(start, end), vec![None]).unwrap();
+    }
+    state.publish(0, range(120, 130), vec![batch(120)]).unwrap();
+    let ready = |start, end| Piece::Ready {
+        epoch: 3,
+        range: range(start, end),
+    };
+    let frozen = exactly(&state, 100, 110);
+    assert_eq!(frozen.piece, ready(100, 110));
+    assert_eq!(values(&frozen), [100], "nothing from behind the end");
+    assert_eq!(exactly(&state, 110, 110).piece, ready(110, 110));
+    // Instance 1 has not folded that far.
+    let behind = Piece::CutAhead {
+        epoch: 3,
+        through: Offset(120),
+    };
+    assert_eq!(exactly(&state, 100, 130).piece, behind);
+    for (cut, until) in [(100, 105), (105, 110), (110, 100)] {
+        let frozen = exactly(&state, cut, until);
+        assert_eq!(frozen.piece, Piece::NoBoundary { epoch: 3 }, "[{cut}, {until})");
+        assert!(
+            !frozen.straddled && frozen.runs.is_empty(),
+            "a question about the past changes nothing"
+        );
+    }
+    let not_begun = Wanted {
+        until: Until::Cut,
+        ..newest(Some(Offset(110)))
+    };
+    assert_eq!(state.freeze(&[not_begun]).remove(0).piece, ready(110, 110));
 }
 
 #[test]
@@ -255,7 +309,7 @@ fn an_ended_state_takes_and_gives_nothing() {
     state.end();
     state.publish(0, range(500, 510), vec![batch(1)]).unwrap();
     assert!(!state.is_live());
-    assert!(state.freeze(&[(0, None)]).is_empty());
+    assert!(state.freeze(&[newest(None)]).is_empty());
     assert_eq!(
         state.install(0, (Offset(0), Offset(100)), &mut Some(Vec::new())),
         Install::Outdated
