@@ -10,7 +10,6 @@ use futures::stream::{self, StreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::store::Store;
@@ -146,17 +145,18 @@ impl Leases {
     /// What the store's clock shows. Read by writing an object, then carried forward for a minute.
     async fn now(&self) -> Result<DateTime<Utc>> {
         let known = *self.inner.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reading) = known.filter(|reading| reading.at.elapsed() < CLOCK_TTL) {
-            return Ok(reading.time + reading.at.elapsed());
+        let environment = self.inner.store.environment();
+        if let Some(reading) = known.filter(|reading| environment.elapsed(reading.at) < CLOCK_TTL) {
+            return Ok(reading.time + environment.elapsed(reading.at));
         }
         let path = Path::from("services")
             .join("clock")
-            .join(format!("{}.json", Uuid::now_v7().simple()));
+            .join(format!("{}.json", environment.ordered_id().simple()));
         let objects = self.inner.store.objects();
         self.inner.store.put(&path, bytes::Bytes::from_static(b"{}")).await?;
         let head = objects.head(&path).await.map_err(Error::store("read", &path));
         // Taken after the answer: an estimate that is a little early believes a lease a little longer.
-        let at = Instant::now();
+        let at = environment.instant();
         let _ = objects.delete(&path).await;
         let time = head?.last_modified;
         *self.inner.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(Reading { time, at });

@@ -23,6 +23,7 @@
 //! * What was answered as created is durable ([`DurableLocal`] for local folders).
 //! * No row is ever deleted, and no version is cleaned away: cuts refer to them.
 
+mod environment;
 mod error;
 mod leases;
 mod master;
@@ -34,6 +35,7 @@ mod store;
 #[cfg(test)]
 mod testing;
 
+pub use environment::{Environment, Simulated, Spawned};
 pub use error::Error;
 pub use leases::{Lease, Leases};
 pub use master::{Advance, Claim, DataFile, LandOutcome, Landing, MasterDataset, Owned, Refusal, Snapshot};

@@ -15,6 +15,7 @@ use object_store::path::Path;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::store::Store;
 use commit::{CHECKPOINT_INTERVAL, Decision, Outcome, now_ms};
@@ -146,8 +147,9 @@ impl MasterDataset {
         let state = match kernel::load(store, &source.name, &root, None).await? {
             Some(state) => state,
             None => {
-                let first = creation(source, identity)?;
-                let lines = first.encode(now_ms());
+                let environment = store.environment();
+                let first = creation(source, identity, environment)?;
+                let lines = first.encode(now_ms(environment));
                 let path = commit_path(&root, 0);
                 crash_point!("table.create.before");
                 if store.create(&path, lines.into()).await? {
@@ -189,7 +191,7 @@ impl MasterDataset {
 
     /// Checks the identity and adds columns declared since.
     async fn adopt(&self, identity: &str) -> Result<()> {
-        let id = Uuid::now_v7();
+        let id = self.environment().ordered_id();
         let wanted = schema::wanted(&self.inner.source);
         let adopt = |state: &TableState| {
             let metadata = state.metadata.as_ref().ok_or_else(|| self.no_metadata())?;
@@ -307,10 +309,10 @@ impl MasterDataset {
         if partitions.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let id = Uuid::now_v7();
+        let id = self.environment().ordered_id();
         self.refresh().await?;
         let claim = |state: &TableState| {
-            let now_ms = now_ms();
+            let now_ms = now_ms(self.environment());
             let source = &self.inner.source.name;
             let mut owned = BTreeMap::new();
             let mut actions = Vec::new();
@@ -368,7 +370,7 @@ impl MasterDataset {
             if !refused.is_empty() {
                 return Ok(Decision::Stop(refused));
             }
-            let now_ms = now_ms();
+            let now_ms = now_ms(self.environment());
             let adds = files
                 .iter()
                 .map(|(relative, file)| log::add_action(relative, file, now_ms));
@@ -423,13 +425,17 @@ impl MasterDataset {
 
     /// Path (relative to the store) for a new data file. `dead`: below `_dead=true/`. Later paths sort after earlier ones.
     pub fn new_file_path(&self, dead: bool) -> Path {
-        let name = format!("{}.parquet", Uuid::now_v7());
+        let name = format!("{}.parquet", self.environment().ordered_id());
         self.inner.root.clone().join(format!("_dead={dead}")).join(name)
     }
 
     /// Parquet schema of landed files (event schema; `_dead` is a partition column and not in the files).
     pub fn file_schema(&self) -> SchemaRef {
         self.inner.source.event_schema()
+    }
+
+    fn environment(&self) -> &Environment {
+        self.inner.store.environment()
     }
 
     fn table(&self) -> String {
@@ -458,7 +464,7 @@ fn refusal(state: &TableState, partition: PartitionId, advance: &Advance) -> Opt
 }
 
 /// The table's version 0.
-fn creation(source: &Source, identity: &str) -> Result<Commit> {
+fn creation(source: &Source, identity: &str, environment: &Environment) -> Result<Commit> {
     let properties = [
         (IDENTITY, identity),
         // History is immutable; rewriting files (which is not deleting rows) stays allowed.
@@ -468,13 +474,13 @@ fn creation(source: &Source, identity: &str) -> Result<Commit> {
         ("delta.enableExpiredLogCleanup", "false"),
     ];
     let metadata = Metadata {
-        id: Uuid::new_v4().to_string(),
+        id: environment.random_id().to_string(),
         name: Some(source.name.clone()),
         description: None,
         format: json!({"provider": "parquet", "options": {}}),
         schema_string: schema::encode(&source.name, &schema::wanted(source))?,
         partition_columns: vec![anabranch_model::columns::DEAD.to_owned()],
-        created_time: Some(now_ms()),
+        created_time: Some(now_ms(environment)),
         configuration: properties
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -482,7 +488,7 @@ fn creation(source: &Source, identity: &str) -> Result<Commit> {
     };
     let actions: Vec<Value> = vec![log::protocol_action(), json!({"metaData": metadata})];
     Ok(Commit {
-        id: Uuid::now_v7(),
+        id: environment.ordered_id(),
         operation: "CREATE TABLE",
         parameters: json!({}),
         actions,

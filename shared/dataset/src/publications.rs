@@ -178,7 +178,12 @@ impl Publications {
 
     async fn append(&self, based_on: u64, manifest: Manifest) -> Result<Publication> {
         let number = based_on + 1;
-        let published_at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+        let published_at = self
+            .inner
+            .store
+            .environment()
+            .now()
+            .to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
         let publication = Publication {
             number,
             based_on,

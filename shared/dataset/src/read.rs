@@ -25,6 +25,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaDataReader;
 use parquet::file::reader::{ChunkReader, Length};
 
+use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::master::DataFile;
 use crate::store::Store;
@@ -241,26 +242,29 @@ pub fn read_columns(
     columns: &SchemaRef,
 ) -> impl Stream<Item = Result<RecordBatch>> + Send + 'static + use<> {
     let (store, path, bytes, columns) = (store.clone(), file.path.clone(), file.bytes, columns.clone());
+    let environment = store.environment().clone();
     let open = async move { DataReader::open(&store, &path, bytes, &columns).await };
-    open.map_ok(|reader| {
+    open.map_ok(move |reader| {
         let groups = stream::iter(0..reader.row_groups());
         groups
-            .map(move |group| read_row_group(reader.clone(), group))
+            .map(move |group| read_row_group(environment.clone(), reader.clone(), group))
             .buffered(2)
             .try_flatten()
     })
     .try_flatten_stream()
 }
 
-async fn read_row_group(reader: DataReader, group: usize) -> Result<impl Stream<Item = Result<RecordBatch>> + Send> {
+async fn read_row_group(
+    environment: Environment,
+    reader: DataReader,
+    group: usize,
+) -> Result<impl Stream<Item = Result<RecordBatch>> + Send> {
     let fetched = reader.fetch(group..group + 1).await?;
     let decode = move || fetched.decode(STREAM_BATCH_ROWS)?.collect::<Result<Vec<_>>>();
-    let batches = tokio::task::spawn_blocking(decode)
-        .await
-        .map_err(|source| Error::Task {
-            task: "decoding Parquet",
-            source,
-        })??;
+    let batches = environment.offload(decode).await.map_err(|source| Error::Task {
+        task: "decoding Parquet",
+        source,
+    })??;
     Ok(stream::iter(batches.into_iter().map(Ok)))
 }
 

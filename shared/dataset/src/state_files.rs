@@ -11,6 +11,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use tokio::io::AsyncWriteExt;
 
+use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::publications::{BatchView, StateFile};
 use crate::read::DataReader;
@@ -79,7 +80,9 @@ impl StateFiles {
         }
         let fetched = reader.fetch(0..reader.row_groups()).await?;
         let decode = move || fetched.decode(BATCH_ROWS)?.collect::<Result<Vec<_>>>();
-        let batches: Vec<RecordBatch> = tokio::task::spawn_blocking(decode)
+        let batches: Vec<RecordBatch> = store
+            .environment()
+            .offload(decode)
             .await
             .map_err(|source| Error::Task {
                 task: "decoding a state file",
@@ -106,6 +109,7 @@ pub struct StateFileWriter {
     schema: SchemaRef,
     bytes: u64,
     rows: u64,
+    environment: Environment,
 }
 
 impl StateFileWriter {
@@ -131,6 +135,7 @@ impl StateFileWriter {
             schema,
             bytes: 0,
             rows: 0,
+            environment: store.environment().clone(),
         })
     }
 
@@ -195,12 +200,10 @@ impl StateFileWriter {
             let result = work(&mut encoder);
             (encoder, result)
         };
-        let (encoder, result) = tokio::task::spawn_blocking(encode)
-            .await
-            .map_err(|source| Error::Task {
-                task: "encoding a state file",
-                source,
-            })?;
+        let (encoder, result) = self.environment.offload(encode).await.map_err(|source| Error::Task {
+            task: "encoding a state file",
+            source,
+        })?;
         result.map_err(Error::parquet(&self.path))?;
         self.encoder = Some(encoder);
         Ok(())

@@ -11,8 +11,8 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ClientConfigKey, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use uuid::Uuid;
 
+use crate::environment::Environment;
 use crate::error::{Error, Result};
 
 mod durable_local;
@@ -34,6 +34,7 @@ pub struct Store {
 struct Inner {
     url: String,
     objects: Arc<dyn ObjectStore>,
+    environment: Environment,
 }
 
 impl Store {
@@ -71,12 +72,23 @@ impl Store {
 
     /// A store around objects that were opened elsewhere, e.g. with faults injected. It must be able to create if absent.
     pub fn with_objects(url: impl Into<String>, objects: Arc<dyn ObjectStore>) -> Self {
+        Self::simulated(url, objects, Environment::default())
+    }
+
+    /// As [`Self::with_objects`], for a process whose time, chance and threads are simulated too.
+    pub fn simulated(url: impl Into<String>, objects: Arc<dyn ObjectStore>, environment: Environment) -> Self {
         Self {
             inner: Arc::new(Inner {
                 url: url.into(),
                 objects,
+                environment,
             }),
         }
+    }
+
+    /// Time, chance and threads of the process that uses this store.
+    pub fn environment(&self) -> &Environment {
+        &self.inner.environment
     }
 
     /// Proves atomic create-if-absent: 16 racing puts of one new object must have one winner, the object must hold the
@@ -85,7 +97,7 @@ impl Store {
     /// # Errors
     /// `Invalid` when the store failed the proof and must not be used; otherwise whatever kept it from answering.
     pub async fn prove_create_if_absent(&self) -> Result<()> {
-        let path = Path::from(format!("probe/{}", Uuid::now_v7().simple()));
+        let path = Path::from(format!("probe/{}", self.environment().ordered_id().simple()));
         let puts = (0..RACING_PUTS).map(|writer| {
             let (store, path) = (self.clone(), path.clone());
             tokio::spawn(async move { (writer, store.put_if_absent(&path, probe_bytes(writer)).await) })
@@ -167,7 +179,7 @@ impl Store {
             if let Some(error) = unclear {
                 tracing::warn!(%path, %error, attempt, "the store did not say whether the object was created; trying again");
             }
-            backoff(attempt).await;
+            backoff(self.environment(), attempt).await;
         }
     }
 
@@ -213,10 +225,10 @@ pub(crate) fn worth_retrying(error: &Error) -> bool {
 }
 
 /// Waits a random time, up to 5 ms after the first attempt and up to half a second after many.
-pub(crate) async fn backoff(attempt: u32) {
+pub(crate) async fn backoff(environment: &Environment, attempt: u32) {
     let ceiling_us = 5_000_u64.saturating_mul(1 << attempt.min(7)).min(500_000);
-    let wait = rand::random_range(0..=ceiling_us);
-    tokio::time::sleep(Duration::from_micros(wait)).await;
+    let wait = environment.random_up_to(ceiling_us);
+    environment.sleep(Duration::from_micros(wait)).await;
 }
 
 fn probe_bytes(writer: usize) -> Bytes {

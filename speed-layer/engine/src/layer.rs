@@ -26,7 +26,7 @@ use crate::flight::Flight;
 use crate::ingest::{self, Ingest};
 use crate::landing::LandBolt;
 use crate::lease::Keeper;
-use crate::message::{LAND_STREAM, split_by_key};
+use crate::message::{LAND_STREAM, Message, split_by_key};
 use crate::publications;
 use crate::snapshots::Snapshots;
 use crate::source::{SourceLayer, SourceParts};
@@ -134,7 +134,7 @@ impl SpeedLayer {
                 paused: Arc::clone(&paused),
             })
             .await?;
-            let topology = Arc::new(start_topology(&layer).await?);
+            let topology = Arc::new(wire(&layer).await?.start()?);
             running.push(Running { layer, topology });
         }
         let layers: Vec<_> = running.iter().map(|running| Arc::clone(&running.layer)).collect();
@@ -183,7 +183,7 @@ impl Drop for StopOnError {
 }
 
 /// Spout → DecodeBolts → ViewBolts and LandBolt.
-async fn start_topology(layer: &Arc<SourceLayer>) -> Result<Topology, Error> {
+pub(crate) async fn wire(layer: &Arc<SourceLayer>) -> Result<TopologyBuilder<Message>, Error> {
     let group = format!("anabranch.{}", layer.name());
     let subscription = layer.log.subscribe(&group).await?;
     let commands = mpsc::channel(COMMANDS);
@@ -200,7 +200,7 @@ async fn start_topology(layer: &Arc<SourceLayer>) -> Result<Topology, Error> {
         .stream(LAND_STREAM)
         .subscribe(
             "spout",
-            Grouping::fields(|message: &crate::message::Message| message.partition().0.unsigned_abs().into()),
+            Grouping::fields(|message: &Message| message.partition().0.unsigned_abs().into()),
         );
     if !layer.views.is_empty() {
         let (view_layer, views) = (Arc::clone(layer), Arc::clone(&layer.views));
@@ -217,7 +217,7 @@ async fn start_topology(layer: &Arc<SourceLayer>) -> Result<Topology, Error> {
     builder
         .bolt("land", 1, move |_| LandBolt::new(Arc::clone(&land_layer)))
         .subscribe_to("decode", LAND_STREAM, Grouping::global());
-    Ok(builder.start()?)
+    Ok(builder)
 }
 
 /// What runs until shutdown.

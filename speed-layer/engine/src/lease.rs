@@ -35,26 +35,27 @@ pub(crate) struct Keeper {
 impl Keeper {
     pub(crate) async fn run(self, shutdown: Shutdown) -> Result<(), Error> {
         let leases = Leases::new(&self.store);
+        let environment = self.store.environment();
         let (mut renewed, mut looked): (Option<Instant>, Option<Instant>) = (None, None);
         let mut told = Vec::new();
         loop {
             let state_bytes = self.measure();
-            if looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
+            if looked.is_none_or(|at| environment.elapsed(at) >= LOOK_EVERY) {
                 self.look().await;
-                looked = Some(Instant::now());
+                looked = Some(environment.instant());
             }
             // Without the number of partitions a reader could not tell that some are missing.
             let partitions_known = self.layers.iter().all(|layer| !layer.facts.log_ends.lock().is_empty());
             // Readers look for owners here, so a change is told at once.
             let owned = self.owned();
-            if partitions_known && (owned != told || renewed.is_none_or(|at| at.elapsed() >= RENEW_EVERY)) {
+            if partitions_known && (owned != told || renewed.is_none_or(|at| environment.elapsed(at) >= RENEW_EVERY)) {
                 match leases.renew(&self.lease(state_bytes)).await {
-                    Ok(()) => (renewed, told) = (Some(Instant::now()), owned),
+                    Ok(()) => (renewed, told) = (Some(environment.instant()), owned),
                     Err(error) => tracing::warn!(%error, "cannot renew the lease; trying again"),
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(MEASURE_EVERY) => {}
+                () = environment.sleep(MEASURE_EVERY) => {}
                 () = shutdown.cancelled() => break,
             }
         }
@@ -81,7 +82,7 @@ impl Keeper {
         );
         metrics::gauge!("anabranch_speed_state_bytes").set(state_bytes as f64);
         metrics::gauge!("anabranch_speed_paused").set(f64::from(u8::from(self.paused.load(Ordering::Relaxed))));
-        self.snapshots.expire(Instant::now());
+        self.snapshots.expire(self.store.environment().instant());
         state_bytes
     }
 

@@ -32,6 +32,8 @@ mod message;
 mod ownership;
 mod publications;
 mod rebuild;
+#[doc(hidden)]
+pub mod simulation;
 mod snapshots;
 mod source;
 mod spout;

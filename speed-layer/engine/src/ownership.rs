@@ -143,7 +143,7 @@ where
             done => return done,
         }
         tokio::select! {
-            () = tokio::time::sleep(wait) => wait = (wait * 2).min(LAST_RETRY),
+            () = layer.environment().sleep(wait) => wait = (wait * 2).min(LAST_RETRY),
             () = layer.shutdown.cancelled() => return Err(Error::Stopping),
         }
     }

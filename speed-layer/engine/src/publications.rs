@@ -88,17 +88,17 @@ pub(crate) async fn watch(
     let mut leases_read: Option<Instant> = None;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(poll) => {}
+            () = store.environment().sleep(poll) => {}
             () = shutdown.cancelled() => return Ok(()),
         }
         let looked = async {
             let latest = publications.latest().await?;
-            if leases_read.is_none_or(|at| at.elapsed() >= LEASE_POLL) {
+            if leases_read.is_none_or(|at| store.environment().elapsed(at) >= LEASE_POLL) {
                 facts = LeaseFacts {
                     pins: pins(&leases.list("serve").await?),
                     running: running_cuts(&leases.list("batch").await?),
                 };
-                leases_read = Some(Instant::now());
+                leases_read = Some(store.environment().instant());
             }
             pinned.retain(|number, _| facts.pins.contains(number));
             for pin in &facts.pins {
@@ -113,7 +113,7 @@ pub(crate) async fn watch(
         };
         match looked.await {
             Ok(latest) => {
-                let now = Instant::now();
+                let now = store.environment().instant();
                 let may_drop = agreement.may_drop(latest.as_ref().map(|p| p.number), &facts.pins, now);
                 let cuts: Vec<&CutMap> = latest
                     .iter()
@@ -166,8 +166,8 @@ fn adopt(layer: &Arc<SourceLayer>, latest: Option<&Publication>, may_drop: bool,
             partitions = rebuilding.len(),
             "realtime state does not fit the publication's cut; rebuilding it"
         );
-        let layer = Arc::clone(layer);
-        tokio::spawn(async move { rebuild::run(&layer, rebuilding).await });
+        let rebuilder = Arc::clone(layer);
+        layer.spawn(async move { rebuild::run(&rebuilder, rebuilding).await });
     }
 }
 

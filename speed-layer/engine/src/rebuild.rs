@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anabranch_dataset::{DataFile, Leases, Publications, Snapshot};
 use anabranch_model::{Offset, OffsetRange, PartitionId};
@@ -57,7 +57,7 @@ pub(crate) async fn run(layer: &Arc<SourceLayer>, states: Vec<Arc<PartitionState
 }
 
 async fn attempt(layer: &Arc<SourceLayer>, states: &[Arc<PartitionState>]) -> Result<(), Error> {
-    let since = Instant::now();
+    let since = layer.environment().instant();
     layer.facts.rebuilds.fetch_add(1, Ordering::Relaxed);
     // The publication is read before the snapshot, so that its cut cannot lie behind it.
     let publication = Publications::new(&layer.store).latest().await?;
@@ -92,14 +92,14 @@ async fn attempt(layer: &Arc<SourceLayer>, states: &[Arc<PartitionState>]) -> Re
                 .iter()
                 .map(|range| Run::new(*range, folded.take(plan.partition, *view, *range)))
                 .collect();
-            install(state, *view, ranges, runs).await;
+            install(layer, state, *view, ranges, runs).await;
         }
     }
     tracing::info!(
         table = layer.name(),
         partitions = ?states.iter().map(|state| state.partition.0).collect::<Vec<_>>(),
         files = count,
-        elapsed = ?since.elapsed(),
+        elapsed = ?layer.environment().elapsed(since),
         "realtime state rebuilt from landed rows"
     );
     Ok(())
@@ -160,23 +160,28 @@ async fn fold_files(layer: &Arc<SourceLayer>, plans: Vec<Plan>, files: Vec<DataF
                     path: file.path.to_string(),
                     source,
                 })?;
-                folder = blocking(move || folder.fold(bytes)).await?;
+                folder = blocking(&layer, move || folder.fold(bytes)).await?;
             }
-            blocking(move || folder.emit()).await
+            blocking(&layer, move || folder.emit()).await
         }
     };
     let parts = try_join_all((0..layer.decoders.max(1)).map(|_| worker())).await?;
     let views = Arc::clone(&layer.views);
-    blocking(move || Folded::merge(&views, parts)).await
+    blocking(layer, move || Folded::merge(&views, parts)).await
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work)
+async fn blocking<T: Send + 'static>(
+    layer: &SourceLayer,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    layer
+        .environment()
+        .offload(work)
         .await
         .map_err(|error| Error::Task(format!("rebuilding: {error}")))?
 }
 
-async fn install(state: &PartitionState, view: usize, ranges: &[OffsetRange], runs: Vec<Run>) {
+async fn install(layer: &SourceLayer, state: &PartitionState, view: usize, ranges: &[OffsetRange], runs: Vec<Run>) {
     let Some((from, through)) = ranges
         .first()
         .zip(ranges.last())
@@ -184,18 +189,24 @@ async fn install(state: &PartitionState, view: usize, ranges: &[OffsetRange], ru
     else {
         // Nothing lies between the cut and what is recorded: an empty base at the place where reading began.
         let at = state.held_boundary();
-        install_at(state, view, (at, at), runs).await;
+        install_at(layer, state, view, (at, at), runs).await;
         return;
     };
-    install_at(state, view, (from, through), runs).await;
+    install_at(layer, state, view, (from, through), runs).await;
 }
 
-async fn install_at(state: &PartitionState, view: usize, bounds: (Offset, Offset), runs: Vec<Run>) {
+async fn install_at(
+    layer: &SourceLayer,
+    state: &PartitionState,
+    view: usize,
+    bounds: (Offset, Offset),
+    runs: Vec<Run>,
+) {
     let mut runs = Some(runs);
     while state.is_live() {
         match state.install(view, bounds, &mut runs) {
             Install::Done | Install::Outdated => return,
-            Install::NotYet => tokio::time::sleep(INSTALL_WAIT).await,
+            Install::NotYet => layer.environment().sleep(INSTALL_WAIT).await,
         }
     }
 }

@@ -113,11 +113,8 @@ impl Snapshots {
                 }
             }
             if !straddled.is_empty() {
-                let layer = Arc::clone(layer);
-                layer
-                    .runtime
-                    .clone()
-                    .spawn(async move { rebuild::run(&layer, straddled).await });
+                let rebuilder = Arc::clone(layer);
+                layer.spawn(async move { rebuild::run(&rebuilder, straddled).await });
             }
         }
         self.keep(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anabranch_catalog::Source;
-use anabranch_dataset::{MasterDataset, Store};
+use anabranch_dataset::{Environment, MasterDataset, Spawned, Store};
 use anabranch_log::PartitionedLog;
 use anabranch_model::{OffsetVector, PartitionId};
 use anabranch_runtime::{Settings, Shutdown};
@@ -144,6 +144,16 @@ impl SourceLayer {
         &self.source.name
     }
 
+    /// Time, chance and threads of this process.
+    pub(crate) fn environment(&self) -> &Environment {
+        self.store.environment()
+    }
+
+    /// Runs a task in the background, from any thread.
+    pub(crate) fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> Spawned<T> {
+        self.environment().spawn_on(&self.runtime, task)
+    }
+
     pub(crate) fn partitions(&self) -> Vec<Arc<PartitionState>> {
         self.partitions.read().values().cloned().collect()
     }
@@ -189,7 +199,7 @@ impl SourceLayer {
         let mut refused = self.facts.refused.lock();
         refused.push_front(Refused {
             partition: partition.0,
-            at: now_rfc3339(),
+            at: now_rfc3339(self.environment()),
             reason,
         });
         refused.truncate(REFUSALS);
@@ -206,6 +216,6 @@ impl SourceLayer {
 }
 
 /// The wall clock, for people; nothing is decided by it.
-pub(crate) fn now_rfc3339() -> String {
-    chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+pub(crate) fn now_rfc3339(environment: &Environment) -> String {
+    environment.now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }

@@ -77,6 +77,7 @@ impl LogSpout {
             max_bytes: usize::try_from(speed.micro_batch_bytes.get()).unwrap_or(usize::MAX),
             wait: POLL_WAIT,
         };
+        let now = layer.environment().instant();
         Self {
             layer,
             subscription,
@@ -90,7 +91,7 @@ impl LogSpout {
             held_since: None,
             paused: false,
             said_over_budget: false,
-            told_landed: Instant::now(),
+            told_landed: now,
         }
     }
 
@@ -139,7 +140,7 @@ impl LogSpout {
         self.claiming
             .extend(partitions.iter().map(|partition| (*partition, Claiming::Wanted)));
         let claim = ownership::claim(Arc::clone(&self.layer), partitions, self.answers.clone());
-        self.layer.runtime.spawn(claim);
+        self.layer.spawn(claim);
     }
 
     fn revoked(
@@ -203,7 +204,7 @@ impl LogSpout {
         let raw = Raw {
             state: Arc::clone(&reading.state),
             batch,
-            consumed_at: Instant::now(),
+            consumed_at: self.layer.environment().instant(),
         };
         Ok(out.emit(message, Message::Raw(Box::new(raw)))?)
     }
@@ -230,7 +231,7 @@ impl LogSpout {
 
     /// Tells the log how far events are landed, for those who watch lag there.
     fn tell_landed(&mut self) {
-        self.told_landed = Instant::now();
+        self.told_landed = self.layer.environment().instant();
         let landed = self
             .reading
             .values()
@@ -288,11 +289,12 @@ impl Spout<Message> for LogSpout {
             return Ok(Activity::Done);
         }
         self.apply_commands()?;
-        if self.told_landed.elapsed() >= TELL_LANDED_EVERY {
+        let now = self.layer.environment().instant();
+        if now.saturating_duration_since(self.told_landed) >= TELL_LANDED_EVERY {
             self.tell_landed();
         }
         if self.held(out) {
-            if self.held_since.get_or_insert_with(Instant::now).elapsed() < PAUSE_AFTER {
+            if now.saturating_duration_since(*self.held_since.get_or_insert(now)) < PAUSE_AFTER {
                 return Ok(Activity::Idle(HELD_WAIT));
             }
             self.set_paused(true)?;
@@ -346,7 +348,7 @@ impl Spout<Message> for LogSpout {
                 tracing::warn!(table = self.layer.name(), %partition, "a tuple failed: reading resumes at the recorded next offset");
                 self.claiming.insert(partition, Claiming::Wanted);
                 let epoch = state.epoch;
-                self.layer.runtime.spawn(ownership::resume(
+                self.layer.spawn(ownership::resume(
                     Arc::clone(&self.layer),
                     partition,
                     epoch,

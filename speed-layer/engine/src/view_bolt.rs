@@ -85,7 +85,8 @@ impl Bolt<Message> for ViewBolt {
                 got: range.start,
                 expected,
             })?;
-        self.visible.record(prepared.consumed_at.elapsed().as_secs_f64());
+        let visible_after = self.layer.environment().elapsed(prepared.consumed_at);
+        self.visible.record(visible_after.as_secs_f64());
         anchor.ack();
         self.merge(state)
     }

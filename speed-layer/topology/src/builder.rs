@@ -7,6 +7,7 @@ use crate::grouping::Kind;
 use crate::ledger::Ledger;
 use crate::output::{DEFAULT_STREAM, Output, SpoutOutput, Stream, Subscriber};
 use crate::stats::Counters;
+use crate::stepped::SteppedTopology;
 use crate::topology::{Component, Topology};
 use crate::{Bolt, Error, Grouping, Spout, TaskContext, Tuple};
 
@@ -111,6 +112,28 @@ impl<T: Clone + Send + 'static> TopologyBuilder<T> {
     /// # Errors
     /// When the graph is wrong or a thread cannot be started.
     pub fn start(self) -> Result<Topology, Error> {
+        let Assembled {
+            name,
+            components,
+            spouts,
+            bolts,
+        } = self.assemble()?;
+        Topology::start(name, components, spouts, bolts)
+    }
+
+    /// Checks the graph and makes its tasks without threads: whoever calls [`SteppedTopology::step`] says which task works
+    /// next. That is what a simulation needs, in which nothing may depend on the scheduler.
+    ///
+    /// # Errors
+    /// When the graph is wrong, or a task cannot be prepared.
+    pub fn start_stepped(self) -> Result<SteppedTopology<T>, Error> {
+        let Assembled {
+            name, spouts, bolts, ..
+        } = self.assemble()?;
+        SteppedTopology::start(name, spouts, bolts)
+    }
+
+    fn assemble(self) -> Result<Assembled<T>, Error> {
         self.check()?;
         let name: Arc<str> = self.name.into();
         let wiring = Wiring::new(&self.components, self.channel_capacity);
@@ -157,7 +180,12 @@ impl<T: Clone + Send + 'static> TopologyBuilder<T> {
                 }
             }
         }
-        Topology::start(name, components, spouts, bolts)
+        Ok(Assembled {
+            name,
+            components,
+            spouts,
+            bolts,
+        })
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -264,6 +292,14 @@ impl<T> BoltDeclaration<'_, T> {
         }
         self
     }
+}
+
+/// The tasks of a checked graph.
+struct Assembled<T> {
+    name: Arc<str>,
+    components: Vec<Component>,
+    spouts: Vec<SpoutTask<T>>,
+    bolts: Vec<BoltTask<T>>,
 }
 
 /// One inbox per task.

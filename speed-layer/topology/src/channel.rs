@@ -90,6 +90,15 @@ impl<M> Inbox<M> {
         }
     }
 
+    /// The next message, if one is there.
+    pub(crate) fn take(&self) -> Option<M> {
+        let message = self.state.lock().queue.pop_front();
+        if message.is_some() {
+            self.not_full.notify_one();
+        }
+        message
+    }
+
     /// Drops what is queued and refuses everything from now on.
     pub(crate) fn kill(&self) {
         let dropped = {

@@ -24,27 +24,37 @@ pub(crate) struct SpoutTask<T> {
 }
 
 impl<T: Clone + 'static> SpoutTask<T> {
+    pub(crate) fn open(&mut self) -> Result<(), BoxError> {
+        self.spout.open(&self.context)
+    }
+
+    /// Tells the spout what has ended, then asks it for a tuple unless too many messages are open.
+    pub(crate) fn step(&mut self) -> Result<Activity, BoxError> {
+        while let Some(ended) = self.ledger.poll(Duration::ZERO) {
+            tell(&mut *self.spout, &self.counters, ended)?;
+        }
+        if self.ledger.open() >= self.max_pending {
+            return Ok(Activity::Idle(HELD_BACK));
+        }
+        let since = Instant::now();
+        let activity = self.spout.next_tuple(&mut self.output)?;
+        if activity == Activity::Busy {
+            self.counters.add_executed(since.elapsed());
+        }
+        Ok(activity)
+    }
+
     pub(crate) fn run(mut self, control: &Control) -> Result<(), BoxError> {
-        self.spout.open(&self.context)?;
+        self.open()?;
         while !control.stopping.load(Ordering::Acquire) {
-            while let Some(ended) = self.ledger.poll(Duration::ZERO) {
-                tell(&mut *self.spout, &self.counters, ended)?;
-            }
-            let wait = if self.ledger.open() >= self.max_pending {
-                HELD_BACK
-            } else {
-                let since = Instant::now();
-                match self.spout.next_tuple(&mut self.output)? {
-                    Activity::Busy => {
-                        self.counters.add_executed(since.elapsed());
-                        continue;
+            match self.step()? {
+                Activity::Busy => {}
+                Activity::Idle(wait) => {
+                    if let Some(ended) = self.ledger.poll(wait) {
+                        tell(&mut *self.spout, &self.counters, ended)?;
                     }
-                    Activity::Idle(wait) => wait,
-                    Activity::Done => break,
                 }
-            };
-            if let Some(ended) = self.ledger.poll(wait) {
-                tell(&mut *self.spout, &self.counters, ended)?;
+                Activity::Done => break,
             }
         }
         let Self {
@@ -90,19 +100,36 @@ pub(crate) struct BoltTask<T> {
 }
 
 impl<T: Clone + 'static> BoltTask<T> {
+    pub(crate) fn prepare(&mut self) -> Result<(), BoxError> {
+        self.bolt.prepare(&self.context)
+    }
+
+    /// Wakes the bolt if that is due at `now`; returns when it was due.
+    pub(crate) fn wake_if_due(&mut self, now: Instant) -> Result<Option<Instant>, BoxError> {
+        let wake_at = self.bolt.wake_at();
+        if wake_at.is_some_and(|at| at <= now) {
+            self.bolt.wake(&mut self.output)?;
+        }
+        Ok(wake_at)
+    }
+
+    pub(crate) fn execute(&mut self, tuple: Tuple<T>) -> Result<(), BoxError> {
+        let since = Instant::now();
+        self.bolt.execute(tuple, &mut self.output)?;
+        self.counters.add_executed(since.elapsed());
+        Ok(())
+    }
+
+    pub(crate) fn next_wake(&self) -> Option<Instant> {
+        self.bolt.wake_at()
+    }
+
     pub(crate) fn run(mut self) -> Result<(), BoxError> {
-        self.bolt.prepare(&self.context)?;
+        self.prepare()?;
         loop {
-            let wake_at = self.bolt.wake_at();
-            if wake_at.is_some_and(|at| at <= Instant::now()) {
-                self.bolt.wake(&mut self.output)?;
-            }
+            let wake_at = self.wake_if_due(Instant::now())?;
             match self.inbox.receive(wake_at) {
-                Received::Message(tuple) => {
-                    let since = Instant::now();
-                    self.bolt.execute(tuple, &mut self.output)?;
-                    self.counters.add_executed(since.elapsed());
-                }
+                Received::Message(tuple) => self.execute(tuple)?,
                 Received::TimedOut => {}
                 Received::Closed => return self.bolt.finish(&mut self.output),
                 Received::Killed => return Ok(()),

@@ -122,6 +122,7 @@ mod grouping;
 mod ledger;
 mod output;
 mod stats;
+mod stepped;
 mod topology;
 mod tuple;
 
@@ -131,5 +132,6 @@ pub use error::{BoxError, EmitError, Error};
 pub use grouping::Grouping;
 pub use output::{DEFAULT_STREAM, Output, SpoutOutput};
 pub use stats::{ComponentKind, ComponentStats};
+pub use stepped::{Step, SteppedTopology};
 pub use topology::Topology;
 pub use tuple::{Anchor, Tuple};

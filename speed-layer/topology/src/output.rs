@@ -64,7 +64,7 @@ impl<T: Clone> Output<T> {
         last.deliver(&from, anchor, value)
     }
 
-    fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         let mut inboxes = self
             .streams
             .iter()

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::MasterDataset;
 use super::kernel::{self, commit_path};
 use super::log::{Commit, TableState};
+use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::store::{Store, backoff, worth_retrying};
 
@@ -76,7 +77,7 @@ impl MasterDataset {
             fresh = false;
             tried = Some(result.clone());
             let next = version + 1;
-            let lines = Bytes::from(commit.encode(now_ms()));
+            let lines = Bytes::from(commit.encode(now_ms(self.inner.store.environment())));
             match self
                 .inner
                 .store
@@ -101,7 +102,7 @@ impl MasterDataset {
                     self.refresh().await?;
                     fresh = true;
                     if self.with_state(|state| state.find_commit(id)).is_none() {
-                        backoff(lost.min(6)).await;
+                        backoff(self.inner.store.environment(), lost.min(6)).await;
                     }
                 }
                 Err(error) if !worth_retrying(&error) => return Err(error),
@@ -120,7 +121,7 @@ impl MasterDataset {
                             source,
                         });
                     }
-                    backoff(unclear).await;
+                    backoff(self.inner.store.environment(), unclear).await;
                     match self.refresh().await {
                         Ok(()) => fresh = true,
                         Err(error) if worth_retrying(&error) => {
@@ -179,7 +180,8 @@ impl MasterDataset {
 
     pub(super) fn spawn_checkpoint(&self, version: u64) {
         let (store, root, name) = (self.inner.store.clone(), self.inner.root.clone(), self.table());
-        tokio::spawn(async move {
+        let environment = store.environment().clone();
+        environment.spawn(async move {
             match kernel::checkpoint(&store, &name, &root, version).await {
                 Ok(()) => tracing::debug!(table = %name, version, "checkpoint written"),
                 Err(error) => {
@@ -194,6 +196,6 @@ async fn read_commit(store: &Store, root: &Path, version: u64) -> Result<Option<
     store.read(&commit_path(root, version)).await
 }
 
-pub(super) fn now_ms() -> i64 {
-    chrono::Utc::now().timestamp_millis()
+pub(super) fn now_ms(environment: &Environment) -> i64 {
+    environment.now().timestamp_millis()
 }

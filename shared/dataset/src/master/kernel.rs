@@ -40,7 +40,7 @@ pub(super) async fn load(store: &Store, source: &str, root: &Path, version: Opti
     let (source, root) = (source.to_owned(), root.clone());
     let table = source.clone();
     let kernel = Kernel::new(store, &root);
-    let state = run("reading the Delta log", move || {
+    let state = run(store, "reading the Delta log", move || {
         let engine = kernel.engine();
         let (version, actions) = kernel
             .reconciled(&engine, version)
@@ -66,7 +66,7 @@ pub(super) async fn load(store: &Store, source: &str, root: &Path, version: Opti
 pub(super) async fn checkpoint(store: &Store, source: &str, root: &Path, version: u64) -> Result<()> {
     let kernel = Kernel::new(store, root);
     let (source, store) = (source.to_owned(), store.clone());
-    run("writing a Delta checkpoint", move || {
+    run(&store.clone(), "writing a Delta checkpoint", move || {
         let failed = |error| kernel_error(&source, Some(version))(error);
         let engine = kernel.engine();
         let snapshot = Snapshot::builder_for(&kernel.url)
@@ -235,8 +235,14 @@ fn root_cause(error: KernelError) -> KernelError {
     }
 }
 
-async fn run<T: Send + 'static>(task: &'static str, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
+async fn run<T: Send + 'static>(
+    store: &Store,
+    task: &'static str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    store
+        .environment()
+        .offload(work)
         .await
         .map_err(|source| Error::Task { task, source })?
 }

@@ -128,7 +128,7 @@ fn last_of_each(entries: &[Entry]) -> Vec<&Entry> {
 impl Bolt<Message> for LandBolt {
     fn execute(&mut self, tuple: Tuple<Message>, _out: &mut Output<Message>) -> Result<(), BoxError> {
         let (message, anchor) = tuple.into_parts();
-        let now = Instant::now();
+        let now = self.layer.environment().instant();
         match message {
             Message::Decoded(decoded) if !decoded.state.is_live() => anchor.fail(),
             Message::Decoded(decoded) => self.gather(Entry::new(decoded, anchor), now),
@@ -147,13 +147,13 @@ impl Bolt<Message> for LandBolt {
     }
 
     fn wake(&mut self, _out: &mut Output<Message>) -> Result<(), BoxError> {
-        self.close_if_due(Instant::now())
+        self.close_if_due(self.layer.environment().instant())
     }
 
     /// Lands what is open, and waits until everything is landed or given up.
     fn finish(&mut self, _out: &mut Output<Message>) -> Result<(), BoxError> {
         if !self.open.is_empty() {
-            self.close(true, Instant::now())?;
+            self.close(true, self.layer.environment().instant())?;
         }
         if let Some(pipeline) = self.pipeline.take() {
             self.layer.runtime.block_on(pipeline.finish());

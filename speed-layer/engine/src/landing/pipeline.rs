@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use anabranch_dataset::{Advance, DataFile, LandOutcome, Landing, Refusal};
+use anabranch_dataset::{Advance, DataFile, LandOutcome, Landing, Refusal, Spawned};
 use anabranch_model::{OffsetRange, PartitionId, crash_point};
 use anabranch_runtime::Shutdown;
 use anabranch_topology::Anchor;
@@ -13,8 +13,6 @@ use arrow::array::RecordBatch;
 use bytes::Bytes;
 use object_store::ObjectStoreExt;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
-use uuid::Uuid;
 
 use super::encode::encode;
 use crate::Error;
@@ -68,7 +66,7 @@ struct Uploaded {
 /// The running stages. Dropping it aborts what is under way; nothing half-landed can come of that.
 pub(crate) struct Pipeline {
     jobs: Option<mpsc::Sender<Job>>,
-    commit: Option<JoinHandle<()>>,
+    commit: Option<Spawned<()>>,
     abort: Shutdown,
 }
 
@@ -78,8 +76,7 @@ impl Pipeline {
         let (uploaded, mut to_commit) = mpsc::channel::<Uploaded>(1);
         let abort = Shutdown::new();
         let encoder = Arc::clone(&layer);
-        let runtime = layer.runtime.clone();
-        runtime.spawn(until(abort.clone(), async move {
+        layer.spawn(until(abort.clone(), async move {
             while let Some(mut job) = to_encode.recv().await {
                 let files = match upload(&encoder, &mut job).await {
                     Ok(files) => files,
@@ -90,10 +87,11 @@ impl Pipeline {
                 }
             }
         }));
-        let commit = runtime.spawn(until(abort.clone(), async move {
+        let committer = Arc::clone(&layer);
+        let commit = layer.spawn(until(abort.clone(), async move {
             while let Some(next) = to_commit.recv().await {
-                if let Err(error) = commit(&layer, next).await {
-                    return layer.fail(error);
+                if let Err(error) = commit(&committer, next).await {
+                    return committer.fail(error);
                 }
             }
         }));
@@ -115,7 +113,7 @@ impl Pipeline {
         drop(self.jobs.take());
         if let Some(commit) = self.commit.take() {
             // A panic has been reported by the runtime; the tuples of the landing fail by being dropped.
-            let _ = commit.await;
+            let _ = commit.ended().await;
         }
     }
 }
@@ -159,7 +157,10 @@ async fn upload(layer: &Arc<SourceLayer>, job: &mut Job) -> Result<Vec<DataFile>
         }
         let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
         let (schema, compression) = (layer.dataset.file_schema(), layer.settings.landing.compression);
-        let encoded = tokio::task::spawn_blocking(move || encode(&schema, &batches, compression)).await;
+        let encoded = layer
+            .environment()
+            .offload(move || encode(&schema, &batches, compression))
+            .await;
         let bytes = encoded.map_err(|error| Error::Task(format!("encoding a landing: {error}")))??;
         files.push(put(layer, bytes, rows, dead).await?);
     }
@@ -212,7 +213,7 @@ async fn commit(layer: &Arc<SourceLayer>, uploaded: Uploaded) -> Result<(), Erro
             return Ok(());
         }
         let landing = Landing {
-            commit_id: Uuid::new_v4(),
+            commit_id: layer.environment().random_id(),
             files: files.clone(),
             partitions,
         };
@@ -271,7 +272,7 @@ fn refuse(layer: &SourceLayer, job: &Job, partitions: &BTreeMap<PartitionId, Ref
 }
 
 fn landed(layer: &SourceLayer, job: Job, files: &[DataFile], version: u64) {
-    let elapsed = job.closed_at.elapsed();
+    let elapsed = layer.environment().elapsed(job.closed_at);
     let rows = |dead: bool| {
         files
             .iter()
@@ -288,7 +289,7 @@ fn landed(layer: &SourceLayer, job: Job, files: &[DataFile], version: u64) {
     layer.facts.landings.fetch_add(1, Ordering::Relaxed);
     *layer.facts.last_landing.lock() = Some(LastLanding {
         version,
-        at: now_rfc3339(),
+        at: now_rfc3339(layer.environment()),
         events: rows(false),
         dead_letters: rows(true),
         file_bytes,

@@ -1,0 +1,148 @@
+//! A worker without threads and ports, for the seeded simulation (`tests/simulation`): the same spout, bolts, landing,
+//! realtime state, lease and publication watch as [`SpeedLayer`](crate::SpeedLayer) starts, driven step by step.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use anabranch_catalog::Source;
+use anabranch_dataset::Store;
+use anabranch_log::PartitionedLog;
+use anabranch_model::realtime::{SnapshotReply, SnapshotRequest, StateTicket};
+use anabranch_runtime::{Settings, Shutdown};
+use anabranch_topology::{Step, SteppedTopology};
+use anabranch_view::View;
+use arrow::array::RecordBatch;
+
+use crate::Error;
+use crate::layer::wire;
+use crate::lease::Keeper;
+use crate::message::Message;
+use crate::publications;
+use crate::snapshots::Snapshots;
+use crate::source::{SourceLayer, SourceParts};
+
+/// What a simulated worker is made of.
+pub struct WorkerParts {
+    pub source: Arc<Source>,
+    pub views: Vec<View>,
+    pub log: Arc<dyn PartitionedLog>,
+    /// With the process's simulated surroundings.
+    pub store: Store,
+    pub settings: Arc<Settings>,
+    pub worker_id: String,
+}
+
+/// One simulated worker. Its background tasks live in its store's environment; whoever crashes the process drops those
+/// and this.
+pub struct Worker {
+    layer: Arc<SourceLayer>,
+    topology: SteppedTopology<Message>,
+    snapshots: Arc<Snapshots>,
+}
+
+/// What others may ask of a worker, as they do over Flight.
+#[derive(Clone)]
+pub struct Flight {
+    snapshots: Arc<Snapshots>,
+    store: Store,
+}
+
+impl Worker {
+    /// Opens the master dataset, joins the readers of the log, and starts lease and publication watch.
+    ///
+    /// # Errors
+    /// As [`SpeedLayer::start`](crate::SpeedLayer::start).
+    pub async fn start(parts: WorkerParts) -> Result<Self, Error> {
+        let WorkerParts {
+            source,
+            views,
+            log,
+            store,
+            settings,
+            worker_id,
+        } = parts;
+        let poll = *settings.speed.publication_poll;
+        let state_budget_bytes = settings.speed.state_budget.get();
+        let (paused, shutdown) = (Arc::new(AtomicBool::new(false)), Shutdown::new());
+        let layer = SourceLayer::open(SourceParts {
+            source,
+            views,
+            log,
+            store: store.clone(),
+            settings,
+            worker_id: worker_id.clone(),
+            shutdown: shutdown.clone(),
+            paused: Arc::clone(&paused),
+        })
+        .await?;
+        let topology = wire(&layer).await?.start_stepped()?;
+        let snapshots = Arc::new(Snapshots::new(vec![Arc::clone(&layer)], worker_id.clone()));
+        let keeper = Keeper {
+            layers: vec![Arc::clone(&layer)],
+            snapshots: Arc::clone(&snapshots),
+            store: store.clone(),
+            address: format!("http://{worker_id}"),
+            worker_id,
+            state_budget_bytes,
+            paused,
+        };
+        let watch = publications::watch(vec![Arc::clone(&layer)], store, poll, shutdown.clone());
+        layer.spawn(watch);
+        layer.spawn(keeper.run(shutdown));
+        Ok(Self {
+            layer,
+            topology,
+            snapshots,
+        })
+    }
+
+    /// Tasks of the topology.
+    pub fn tasks(&self) -> usize {
+        self.topology.tasks()
+    }
+
+    /// Lets one task of the topology do one thing.
+    ///
+    /// # Errors
+    /// What the worker cannot go on from.
+    pub fn step(&mut self, task: usize, now: Instant) -> Result<Step, Error> {
+        if let Some(fault) = self.layer.take_fault() {
+            return Err(fault);
+        }
+        Ok(self.topology.step(task, now)?)
+    }
+
+    /// What others may ask of it.
+    pub fn flight(&self) -> Flight {
+        Flight {
+            snapshots: Arc::clone(&self.snapshots),
+            store: self.layer.store.clone(),
+        }
+    }
+
+    /// Landings that were refused so far.
+    pub fn refusals(&self) -> u64 {
+        self.layer.facts.refusals.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Rebuilds of state from landed rows so far.
+    pub fn rebuilds(&self) -> u64 {
+        self.layer.facts.rebuilds.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+impl Flight {
+    /// Freezes one prefix for several views.
+    pub fn freeze(&self, request: &SnapshotRequest) -> SnapshotReply {
+        self.snapshots.freeze(request, self.store.environment().instant())
+    }
+
+    /// Reads one view's state in a snapshot.
+    ///
+    /// # Errors
+    /// When the snapshot has expired.
+    pub fn read(&self, ticket: &StateTicket) -> Result<Vec<RecordBatch>, Error> {
+        Ok(self.snapshots.read(ticket)?.1)
+    }
+}
