@@ -112,6 +112,10 @@ pub enum Error {
     #[error("there is no publication {number}")]
     NoPublication { number: u64 },
 
+    /// An exclusion that does not exist.
+    #[error("table `{table}` has no exclusion {id}")]
+    NoExclusion { table: String, id: u64 },
+
     /// A background computation died.
     #[error("{task} did not finish: {source}")]
     Task {
@@ -138,7 +142,7 @@ impl Error {
                 KernelError::JoinFailure(_) => ErrorKind::Internal,
                 _ => ErrorKind::Data,
             },
-            Self::NoVersion { .. } | Self::NoPublication { .. } => ErrorKind::NotFound,
+            Self::NoVersion { .. } | Self::NoPublication { .. } | Self::NoExclusion { .. } => ErrorKind::NotFound,
             Self::Corrupt { .. } | Self::Arrow { .. } => ErrorKind::Data,
             Self::Parquet { source, .. } => match source {
                 // The reader reports what its fetcher reported.

@@ -29,6 +29,7 @@ mod leases;
 mod master;
 mod publications;
 mod read;
+mod row_filter;
 mod runs;
 mod state_files;
 mod store;
@@ -38,9 +39,12 @@ mod testing;
 pub use environment::{Environment, Simulated, Spawned};
 pub use error::Error;
 pub use leases::{Lease, Leases};
-pub use master::{Advance, Claim, DataFile, LandOutcome, Landing, MasterDataset, Owned, Refusal, Snapshot};
+pub use master::{
+    Advance, Claim, DataFile, Exclusion, LandOutcome, Landing, MasterDataset, Notes, Owned, Refusal, Snapshot,
+};
 pub use publications::{BatchView, Manifest, Publication, Publications, StateFile};
 pub use read::{Batches, DataReader, RowGroups, adapt, read_columns};
+pub use row_filter::RowFilter;
 pub use runs::{RunProgress, RunRecord, RunState, Runs};
 pub use state_files::{StateFileWriter, StateFiles};
 pub use store::{DurableLocal, Store};

@@ -25,7 +25,10 @@ use log::{Commit, IDENTITY, Mark, Metadata, TableState};
 mod commit;
 mod kernel;
 mod log;
+mod notes;
 mod schema;
+
+pub use notes::{Exclusion, Notes};
 
 /// One source's Delta table of raw events, below `sources/<name>/`. Cheap to clone; clones share what they know.
 #[derive(Clone, Debug)]
@@ -114,6 +117,8 @@ pub struct Snapshot {
     pub next: OffsetVector,
     pub starts: OffsetVector,
     pub epochs: BTreeMap<PartitionId, i64>,
+    /// What is excluded, lost or expired.
+    pub notes: Arc<Notes>,
     /// In path order.
     pub files: Vec<DataFile>,
 }

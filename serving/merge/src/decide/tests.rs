@@ -99,6 +99,7 @@ fn pieces_that_meet_the_cut_are_read_and_empty_ones_only_counted() {
             served_through: [("t/0".into(), 25), ("t/1".into(), 7)].into(),
             missing: vec![],
             exact: true,
+            ..Coverage::default()
         }
     );
 }

@@ -4,6 +4,7 @@
 //! version 2: no table features, so that every Delta reader can open the table.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use anabranch_model::{Offset, OffsetVector, PartitionId};
 use object_store::path::Path;
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{DataFile, Snapshot};
+use super::{DataFile, Notes, Snapshot};
 use crate::error::{Error, Result};
 
 /// Highest Delta reader version whose tables this module understands.
@@ -204,6 +205,8 @@ pub(super) struct TableState {
     pub next: OffsetVector,
     pub starts: OffsetVector,
     pub epochs: BTreeMap<PartitionId, i64>,
+    /// What `metadata` says about the events.
+    pub notes: Arc<Notes>,
     /// By path, so in path order.
     files: BTreeMap<Path, DataFile>,
     /// The latest commits' ids, oldest first.
@@ -221,6 +224,7 @@ impl TableState {
             next: OffsetVector::new(),
             starts: OffsetVector::new(),
             epochs: BTreeMap::new(),
+            notes: Arc::default(),
             files: BTreeMap::new(),
             commits: VecDeque::new(),
         }
@@ -276,6 +280,12 @@ impl TableState {
             }
         }
         if let Some(metadata) = line.meta_data {
+            let notes = Notes::read(&metadata.configuration)
+                .map_err(|reason| Error::corrupt(&format!("{}/_delta_log, version {version}", self.root), reason))?;
+            // The same ones stay the same object, by which readers see that nothing changed.
+            if *self.notes != notes {
+                self.notes = Arc::new(notes);
+            }
             self.metadata = Some(metadata);
         }
         if let Some(id) = line
@@ -300,12 +310,26 @@ impl TableState {
             .map(|(_, version)| *version)
     }
 
+    /// The `metaData` action that changes nothing but the notes.
+    ///
+    /// # Errors
+    /// `Data` when the log holds no metadata.
+    pub(super) fn noted(&self, notes: &Notes) -> Result<Value> {
+        let mut metadata = self
+            .metadata
+            .clone()
+            .ok_or_else(|| Error::corrupt(&format!("{}/_delta_log", self.root), "the log holds no table metadata"))?;
+        notes.write(&mut metadata.configuration);
+        Ok(json!({"metaData": metadata}))
+    }
+
     pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot {
             version: self.version,
             next: self.next.clone(),
             starts: self.starts.clone(),
             epochs: self.epochs.clone(),
+            notes: Arc::clone(&self.notes),
             files: self.files.values().cloned().collect(),
         }
     }
