@@ -3,25 +3,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_merge::{Decision, Patience, Plan, RetryReason, Selection, ViewFacts, ViewPlan, answer, decide, lacking};
-use anabranch_model::realtime::{SNAPSHOT_ACTION, SnapshotReply, SnapshotRequest, StateTicket, ViewCut};
+use anabranch_model::realtime::{SnapshotReply, SnapshotRequest, StateTicket, ViewCut};
 use anabranch_model::{CoverageMap, TopicOffsets};
+use anabranch_realtime::{Directory, Services, SpeedWorker, Worker};
 use anabranch_view::View;
 use arrow::array::RecordBatch;
-use arrow_flight::decode::FlightRecordBatchStream;
-use arrow_flight::{Action, Ticket};
 use futures::future::{join_all, try_join_all};
-use futures::{StreamExt, TryStreamExt};
 use tokio::time::Instant;
 
 use crate::Error;
 use crate::adoption::{Adoption, Published};
 use crate::compute::{LARGE_ROWS, cpu};
-use crate::directory::{Directory, FlightClient, Services, SpeedWorker};
 use crate::masters::Masters;
 use crate::pushdown::Pushdown;
 
-/// A worker that takes longer to freeze a snapshot counts as not answering.
-const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the facts are gathered again before what is unsettled is called missing.
 const ATTEMPTS: u32 = 5;
 /// First and longest pause between two attempts; each is twice the one before.
@@ -71,7 +66,7 @@ pub(crate) struct Frozen {
 struct FrozenView {
     view: View,
     plan: ViewPlan,
-    clients: BTreeMap<String, FlightClient>,
+    workers: BTreeMap<String, Worker>,
 }
 
 impl Consistency {
@@ -137,7 +132,7 @@ impl Consistency {
                     let refreshed = match reason {
                         RetryReason::CutTooOld { .. } => self.adoption.refresh().await,
                         RetryReason::TwoOwners { .. } | RetryReason::Rebalancing { .. } => {
-                            self.directory.refresh().await
+                            self.directory.refresh().await.map_err(Error::from)
                         }
                         RetryReason::CutAhead { .. } => Ok(()),
                     };
@@ -176,15 +171,14 @@ impl Consistency {
                 })
                 .collect(),
         };
-        let body = serde_json::to_vec(&request).expect("a snapshot request has only string and integer keys");
-        let asked = services.speed.iter().map(|worker| self.ask(worker, body.clone()));
+        let asked = services.speed.iter().map(|worker| self.ask(worker, &request));
         let mut replies = Vec::new();
-        let mut clients = BTreeMap::new();
+        let mut workers = BTreeMap::new();
         let mut silent = BTreeSet::new();
         for (worker, reply) in services.speed.iter().zip(join_all(asked).await) {
             match reply {
-                Ok((reply, client)) => {
-                    clients.insert(reply.worker.clone(), client);
+                Ok((reply, connection)) => {
+                    workers.insert(reply.worker.clone(), connection);
                     replies.push(reply);
                 }
                 Err(error) => {
@@ -202,38 +196,13 @@ impl Consistency {
             published,
             facts,
             replies,
-            clients,
+            workers,
         }
     }
 
-    async fn ask(&self, worker: &SpeedWorker, body: Vec<u8>) -> Result<(SnapshotReply, FlightClient), Error> {
-        let failed = |message: String| Error::WorkerFailed {
-            worker: worker.id.clone(),
-            message,
-        };
-        let mut client = self.directory.client(worker)?;
-        let action = Action {
-            r#type: SNAPSHOT_ACTION.to_owned(),
-            body: body.into(),
-        };
-        let call = async {
-            let mut results = client.do_action(action).await?.into_inner();
-            let first = results.message().await?;
-            // Read to its end: a stream that is dropped before is a reset, of which HTTP/2 allows so many.
-            while results.message().await?.is_some() {}
-            Ok::<_, tonic::Status>(first)
-        };
-        let result = tokio::time::timeout(SNAPSHOT_TIMEOUT, call)
-            .await
-            .map_err(|_| failed(format!("no snapshot within {SNAPSHOT_TIMEOUT:?}")))?
-            .map_err(|status| failed(status.to_string()))?
-            .ok_or_else(|| failed("an empty answer to a snapshot request".into()))?;
-        let reply: SnapshotReply = serde_json::from_slice(&result.body).map_err(|error| failed(error.to_string()))?;
-        if reply.worker != worker.id {
-            // Another process has taken over the address; its own lease names it properly.
-            return Err(failed(format!("{} answers at its address", reply.worker)));
-        }
-        Ok((reply, client))
+    async fn ask(&self, worker: &SpeedWorker, request: &SnapshotRequest) -> Result<(SnapshotReply, Worker), Error> {
+        let connection = self.directory.worker(worker)?;
+        Ok((connection.snapshot(request).await?, connection))
     }
 
     fn facts(&self, view: &View, published: &Published, services: &Services, silent: &BTreeSet<String>) -> ViewFacts {
@@ -258,7 +227,7 @@ struct Gathered {
     published: Arc<Published>,
     facts: Vec<ViewFacts>,
     replies: Vec<SnapshotReply>,
-    clients: BTreeMap<String, FlightClient>,
+    workers: BTreeMap<String, Worker>,
 }
 
 impl Gathered {
@@ -267,17 +236,17 @@ impl Gathered {
             .iter()
             .zip(plan.views)
             .map(|(view, plan)| {
-                let clients = plan
+                let workers = plan
                     .reads
                     .iter()
-                    .filter_map(|read| Some((read.worker.clone(), self.clients.get(&read.worker)?.clone())))
+                    .filter_map(|read| Some((read.worker.clone(), self.workers.get(&read.worker)?.clone())))
                     .collect();
                 (
                     view.name().to_owned(),
                     FrozenView {
                         view: view.clone(),
                         plan,
-                        clients,
+                        workers,
                     },
                 )
             })
@@ -368,8 +337,8 @@ impl Frozen {
                 partitions: read.partitions.clone(),
                 filter: pushdown.sql.clone(),
             };
-            let client = frozen.clients.get(&read.worker).cloned();
-            fetch(read.worker.clone(), client, ticket)
+            let worker = frozen.workers.get(&read.worker).cloned();
+            fetch(read.worker.clone(), worker, ticket)
         });
         let realtime: Vec<RecordBatch> = try_join_all(reads).await?.into_iter().flatten().collect();
         let batch = self.published.views.get(view).map(|batch| Arc::clone(&batch.state));
@@ -389,20 +358,10 @@ impl Frozen {
 }
 
 /// Reads one view's state out of one worker's snapshot.
-async fn fetch(worker: String, client: Option<FlightClient>, ticket: StateTicket) -> Result<Vec<RecordBatch>, Error> {
-    let failed = |message: String| Error::WorkerFailed {
-        worker: worker.clone(),
-        message,
-    };
-    let mut client = client.ok_or_else(|| failed("its connection is gone".into()))?;
-    let ticket = serde_json::to_vec(&ticket).expect("a state ticket is plain data");
-    let stream = client
-        .do_get(Ticket { ticket: ticket.into() })
-        .await
-        .map_err(|status| failed(status.to_string()))?
-        .into_inner();
-    FlightRecordBatchStream::new_from_flight_data(stream.map_err(Into::into).boxed())
-        .try_collect()
-        .await
-        .map_err(|error| failed(error.to_string()))
+async fn fetch(name: String, worker: Option<Worker>, ticket: StateTicket) -> Result<Vec<RecordBatch>, Error> {
+    let worker = worker.ok_or_else(|| Error::WorkerFailed {
+        worker: name,
+        message: "its connection is gone".into(),
+    })?;
+    Ok(worker.state(&ticket).await?)
 }

@@ -70,6 +70,15 @@ pub enum Error {
     Internal(String),
 }
 
+impl From<anabranch_realtime::Error> for Error {
+    fn from(error: anabranch_realtime::Error) -> Self {
+        match error {
+            anabranch_realtime::Error::WorkerFailed { worker, message } => Self::WorkerFailed { worker, message },
+            anabranch_realtime::Error::Dataset(error) => Self::Dataset(error),
+        }
+    }
+}
+
 fn list(entries: &BTreeMap<String, String>) -> String {
     entries
         .iter()

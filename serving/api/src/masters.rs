@@ -5,12 +5,12 @@ use std::time::Duration;
 use anabranch_catalog::{Catalog, Source};
 use anabranch_dataset::{MasterDataset, Snapshot, Store};
 use anabranch_model::{OffsetVector, PartitionId};
+use anabranch_realtime::Directory;
 use anabranch_runtime::Shutdown;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::Error;
-use crate::directory::Directory;
 
 /// How long after a look into a master dataset the next one may follow.
 const PAUSE: Duration = Duration::from_secs(2);

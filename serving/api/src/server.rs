@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anabranch_catalog::Catalog;
 use anabranch_dataset::{Lease, Store};
+use anabranch_realtime::Directory;
 use anabranch_runtime::{OnError, Settings, Shutdown, Tasks, http};
 use anabranch_view::View;
 use serde_json::json;
@@ -13,7 +14,7 @@ use crate::Error;
 use crate::adoption::Adoption;
 use crate::compute::Compute;
 use crate::consistency::Consistency;
-use crate::directory::Directory;
+use crate::directory;
 use crate::forward::Forwarder;
 use crate::masters::Masters;
 use crate::sql::SqlEngine;
@@ -114,7 +115,7 @@ impl ServingLayer {
         {
             let (directory, shutdown) = (Arc::clone(&directory), shutdown.clone());
             tasks.spawn("leases", OnError::Shutdown, async move {
-                directory.follow(poll, shutdown).await
+                directory::follow(&directory, poll, shutdown).await
             });
         }
         {

@@ -3,15 +3,15 @@ use std::time::Duration;
 
 use anabranch_catalog::Catalog;
 use anabranch_dataset::{Lease, Snapshot};
-use anabranch_merge::Owner;
+use anabranch_model::realtime::Owner;
 use anabranch_model::{PartitionId, topic_partition};
+use anabranch_realtime::Services;
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use serde_json::{Map, Value, json};
 
 use crate::Error;
 use crate::adoption::Published;
-use crate::directory::Services;
 use crate::forward::Forwarder;
 use crate::masters::Masters;
 

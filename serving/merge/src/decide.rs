@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use anabranch_model::realtime::{Piece, SnapshotReply};
+use anabranch_model::realtime::{Owner, Piece, SnapshotReply};
 use anabranch_model::{Coverage, Cut, Offset, OffsetVector, PartitionId, TopicOffsets, topic_partition};
 
 use crate::Error;
@@ -26,13 +26,6 @@ pub struct ViewFacts {
     pub owners: BTreeMap<PartitionId, Owner>,
     /// Workers that were asked for a snapshot and did not answer.
     pub silent: BTreeSet<String>,
-}
-
-/// Who owns a partition, as a lease says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
-    pub worker: String,
-    pub epoch: i64,
 }
 
 /// Whether asking again is still an option.

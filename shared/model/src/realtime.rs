@@ -84,6 +84,15 @@ impl Piece {
     }
 }
 
+/// Who owns a partition, as a lease says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Worker id.
+    pub worker: String,
+    /// Ownership epoch; of two owners the one of the higher epoch counts.
+    pub epoch: i64,
+}
+
 /// Reads one view's partial state out of a frozen snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateTicket {

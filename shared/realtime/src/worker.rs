@@ -1,0 +1,126 @@
+use std::time::Duration;
+
+use anabranch_model::realtime::{SNAPSHOT_ACTION, SnapshotReply, SnapshotRequest, StateTicket};
+use arrow::array::RecordBatch;
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::{Action, Ticket};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::{Error, SpeedWorker};
+
+/// How long a speed worker may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// A worker that takes longer to freeze a snapshot counts as not answering.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Largest Flight message taken from a speed worker, in bytes. Workers send record batches of a few thousand rows.
+const MAX_MESSAGE_BYTES: usize = 256 << 20;
+
+/// A connection to one speed worker. Cheap to clone; connects when first used, and again after a loss.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    id: String,
+    client: FlightServiceClient<Channel>,
+}
+
+impl Worker {
+    /// # Errors
+    /// When its address is none.
+    pub(crate) fn new(worker: &SpeedWorker) -> Result<Self, Error> {
+        let failed = |error: tonic::transport::Error| Error::WorkerFailed {
+            worker: worker.id.clone(),
+            message: format!("its address {} cannot be used: {error}", worker.address),
+        };
+        let channel = Endpoint::from_shared(worker.address.clone())
+            .map_err(failed)?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .initial_stream_window_size(4 << 20)
+            .initial_connection_window_size(16 << 20)
+            .connect_lazy();
+        Ok(Self {
+            id: worker.id.clone(),
+            client: FlightServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES),
+        })
+    }
+
+    /// Worker id, as in its lease.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Freezes one snapshot of the views asked for.
+    ///
+    /// # Errors
+    /// When the worker does not answer in time, or another process answers at its address.
+    pub async fn snapshot(&self, request: &SnapshotRequest) -> Result<SnapshotReply, Error> {
+        let body = serde_json::to_vec(request).expect("a snapshot request has only string and integer keys");
+        let action = Action {
+            r#type: SNAPSHOT_ACTION.to_owned(),
+            body: body.into(),
+        };
+        let mut client = self.client.clone();
+        let call = async {
+            let mut results = client.do_action(action).await?.into_inner();
+            let first = results.message().await?;
+            // Read to its end: a stream that is dropped before is a reset, of which HTTP/2 allows so many.
+            while results.message().await?.is_some() {}
+            Ok::<_, tonic::Status>(first)
+        };
+        let result = tokio::time::timeout(SNAPSHOT_TIMEOUT, call)
+            .await
+            .map_err(|_| self.failed(format!("no snapshot within {SNAPSHOT_TIMEOUT:?}")))?
+            .map_err(|status| self.failed(status.to_string()))?
+            .ok_or_else(|| self.failed("an empty answer to a snapshot request".into()))?;
+        let reply: SnapshotReply =
+            serde_json::from_slice(&result.body).map_err(|error| self.failed(error.to_string()))?;
+        if reply.worker != self.id {
+            // Another process has taken over the address; its own lease names it properly.
+            return Err(self.failed(format!("{} answers at its address", reply.worker)));
+        }
+        Ok(reply)
+    }
+
+    /// Reads one view's partial state out of a snapshot of this worker.
+    ///
+    /// # Errors
+    /// When the worker is lost on the way, or has forgotten the snapshot.
+    pub async fn state(&self, ticket: &StateTicket) -> Result<Vec<RecordBatch>, Error> {
+        self.state_stream(ticket).await?.try_collect().await
+    }
+
+    /// As [`state`](Self::state), batch by batch.
+    ///
+    /// # Errors
+    /// As [`state`](Self::state), from the call or from the stream.
+    pub async fn state_stream(
+        &self,
+        ticket: &StateTicket,
+    ) -> Result<BoxStream<'static, Result<RecordBatch, Error>>, Error> {
+        let ticket = serde_json::to_vec(ticket).expect("a state ticket is plain data");
+        let mut client = self.client.clone();
+        let stream = client
+            .do_get(Ticket { ticket: ticket.into() })
+            .await
+            .map_err(|status| self.failed(status.to_string()))?
+            .into_inner();
+        let worker = self.id.clone();
+        Ok(
+            FlightRecordBatchStream::new_from_flight_data(stream.map_err(Into::into).boxed())
+                .map_err(move |error| Error::WorkerFailed {
+                    worker: worker.clone(),
+                    message: error.to_string(),
+                })
+                .boxed(),
+        )
+    }
+
+    fn failed(&self, message: String) -> Error {
+        Error::WorkerFailed {
+            worker: self.id.clone(),
+            message,
+        }
+    }
+}
