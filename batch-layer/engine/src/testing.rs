@@ -95,12 +95,7 @@ pub(crate) async fn land(store: &Store, catalog: &Catalog, partition: i32, range
         writer.write(&batch).unwrap();
         let bytes = Bytes::from(writer.into_inner().unwrap());
         let path = dataset.new_file_path(dead);
-        files.push(DataFile {
-            path: path.clone(),
-            bytes: bytes.len() as u64,
-            rows: batch.num_rows() as u64,
-            dead,
-        });
+        files.push(DataFile::of_batches(path.clone(), bytes.len() as u64, dead, &[batch]));
         store.objects().put(&path, bytes.into()).await.unwrap();
     }
     let range = OffsetRange::new(Offset(range.start), Offset(range.end));

@@ -40,7 +40,7 @@ pub use environment::{Environment, Simulated, Spawned};
 pub use error::Error;
 pub use leases::{Lease, Leases};
 pub use master::{
-    Advance, Claim, DataFile, Exclusion, LandOutcome, Landing, MasterDataset, Notes, Owned, Refusal, Snapshot,
+    Advance, Claim, DataFile, Exclusion, LandOutcome, Landing, MasterDataset, Notes, Owned, Refusal, Snapshot, TimeSpan,
 };
 pub use publications::{BatchView, Manifest, Publication, Publications, StateFile};
 pub use read::{Batches, DataReader, RowGroups, adapt, read_columns};

@@ -22,7 +22,10 @@ use commit::{CHECKPOINT_INTERVAL, Decision, Outcome, now_ms};
 use kernel::commit_path;
 use log::{Commit, IDENTITY, Mark, Metadata, TableState};
 
+pub use file::{DataFile, TimeSpan};
+
 mod commit;
+mod file;
 mod kernel;
 mod log;
 mod notes;
@@ -99,17 +102,6 @@ pub enum Refusal {
     Next { ours: Offset, recorded: Offset },
 }
 
-/// One Parquet file of the master dataset.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DataFile {
-    /// Relative to the store.
-    pub path: Path,
-    pub bytes: u64,
-    pub rows: u64,
-    /// Whether its rows are dead letters.
-    pub dead: bool,
-}
-
 /// The master dataset at one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
@@ -130,6 +122,12 @@ impl Snapshot {
             version: Some(self.version),
             next: self.next.clone(),
         }
+    }
+
+    /// Files of events that may hold rows at or beyond `from`, in path order. Rows before `from` are to be filtered out:
+    /// a file may hold both.
+    pub fn events_beyond<'s>(&'s self, from: &'s OffsetVector) -> impl Iterator<Item = &'s DataFile> {
+        self.files.iter().filter(|file| !file.dead && file.reaches_beyond(from))
     }
 
     /// Rows of events and of dead letters.

@@ -1,7 +1,6 @@
 //! Which landed rows count: those of a range of offsets that are neither excluded nor expired.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use anabranch_model::{Offset, OffsetRange, OffsetVector, PartitionId, RangeSet, columns};
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
@@ -87,12 +86,12 @@ impl RowFilter {
 
     /// Whether every row of this file counts: it can be read without the columns of this filter.
     pub fn is_all(&self, file: &DataFile) -> bool {
-        file.dead || self.keeps_all() || self.keeps_ranges(&ranges(file))
+        file.dead || self.keeps_all() || self.keeps_ranges(&file.ranges)
     }
 
     /// Whether no row of this file counts: it need not be read.
     pub fn is_none(&self, file: &DataFile) -> bool {
-        !file.dead && self.drops_ranges(&ranges(file))
+        !file.dead && self.drops_ranges(&file.ranges)
     }
 
     /// Where nothing is known of a file's ranges, nothing is known of its rows.
@@ -192,11 +191,6 @@ impl Stretch {
     fn holds(&self, partition: i32, offset: i64) -> bool {
         partition == self.partition && self.start <= offset && offset < self.end
     }
-}
-
-/// Positions that hold the file's rows; empty when that is not known.
-fn ranges(_file: &DataFile) -> Arc<BTreeMap<PartitionId, OffsetRange>> {
-    Arc::default()
 }
 
 #[cfg(test)]

@@ -62,12 +62,7 @@ pub(crate) async fn upload(dataset: &MasterDataset, batch: &RecordBatch, dead: b
     writer.write(batch).unwrap();
     let bytes = Bytes::from(writer.into_inner().unwrap());
     let path = dataset.new_file_path(dead);
-    let file = DataFile {
-        path,
-        bytes: bytes.len() as u64,
-        rows: batch.num_rows() as u64,
-        dead,
-    };
+    let file = DataFile::of_batches(path, bytes.len() as u64, dead, std::slice::from_ref(batch));
     dataset.store().put(&file.path, bytes).await.unwrap();
     file
 }

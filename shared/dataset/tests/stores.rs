@@ -45,12 +45,7 @@ async fn upload(dataset: &MasterDataset, offsets: std::ops::Range<i64>) -> DataF
     let mut writer = ArrowWriter::try_new(Vec::new(), schema.clone(), None).unwrap();
     writer.write(&batch).unwrap();
     let encoded = writer.into_inner().unwrap();
-    let file = DataFile {
-        path: dataset.new_file_path(false),
-        bytes: encoded.len() as u64,
-        rows: rows as u64,
-        dead: false,
-    };
+    let file = DataFile::of_batches(dataset.new_file_path(false), encoded.len() as u64, false, &[batch]);
     dataset.store().objects().put(&file.path, encoded.into()).await.unwrap();
     file
 }

@@ -1,14 +1,14 @@
 //! Folds landed rows into realtime state: after a claim, after a restart, and when a cut straddles what was merged.
 //!
-//! Files that were added up to the cut's version lie wholly before the cut, files added later wholly behind it. So the rows
-//! beyond a cut are those of files(now) minus files(cut); a filter on `_offset` is there for cuts without a version.
+//! What is folded follows from offsets alone: the files whose ranges reach into what is wanted, and of their rows those that
+//! lie in it. Old versions of the table are not needed, and files may have been merged since the cut was taken.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anabranch_dataset::{DataFile, Leases, Publications, Snapshot};
+use anabranch_dataset::{DataFile, Leases, Publications};
 use anabranch_model::{Offset, OffsetRange, PartitionId};
 use futures::future::try_join_all;
 use object_store::ObjectStoreExt;
@@ -32,6 +32,16 @@ pub(crate) struct Plan {
     pub(crate) partition: PartitionId,
     /// By index of the view.
     pub(crate) views: BTreeMap<usize, Vec<OffsetRange>>,
+}
+
+impl Plan {
+    /// From the first to the last position of any range; `None` when there is nothing to fold.
+    fn span(&self) -> Option<OffsetRange> {
+        let ranges = || self.views.values().flatten();
+        let start = ranges().map(|range| range.start).min()?;
+        let end = ranges().map(|range| range.end).max()?;
+        Some(OffsetRange { start, end })
+    }
 }
 
 /// Rebuilds every waiting view of `states`, until all are installed or their states have ended.
@@ -63,7 +73,6 @@ async fn attempt(layer: &Arc<SourceLayer>, states: &[Arc<PartitionState>]) -> Re
     let publication = Publications::new(&layer.store).latest().await?;
     let running = running_cuts(&Leases::new(&layer.store).list("batch").await?);
     let snapshot = layer.dataset.snapshot(None).await?;
-    let mut base_version: Option<Option<u64>> = None;
     let mut plans = Vec::new();
     for state in states {
         let partition = state.partition;
@@ -77,13 +86,11 @@ async fn attempt(layer: &Arc<SourceLayer>, states: &[Arc<PartitionState>]) -> Re
         for view in state.rebuilding() {
             let cut = cut_of(publication.as_ref(), &layer.views[view], layer.name());
             let from = cut.and_then(|cut| cut.next.get(partition)).unwrap_or(state.start);
-            let version = cut.and_then(|cut| cut.version);
-            base_version = Some(base_version.map_or(version, |lowest| lowest.min(version)));
             views.insert(view, ranges(from.min(through), through, &split_at));
         }
         plans.push(Plan { partition, views });
     }
-    let files = files_beyond(layer, &snapshot, base_version.flatten()).await?;
+    let files = files_for(&plans, snapshot.files);
     let count = files.len();
     let mut folded = fold_files(layer, plans.clone(), files).await?;
     for (state, plan) in states.iter().zip(&plans) {
@@ -122,21 +129,14 @@ pub(crate) fn ranges(from: Offset, through: Offset, split_at: &BTreeSet<Offset>)
     ranges
 }
 
-async fn files_beyond(layer: &SourceLayer, now: &Snapshot, base: Option<u64>) -> Result<Vec<DataFile>, Error> {
-    let before: BTreeSet<_> = match base {
-        None => BTreeSet::new(),
-        Some(version) if version == now.version => return Ok(Vec::new()),
-        Some(version) => layer
-            .dataset
-            .snapshot(Some(version))
-            .await?
-            .files
-            .into_iter()
-            .map(|file| file.path)
-            .collect(),
-    };
-    let beyond = |file: &&DataFile| !file.dead && !before.contains(&file.path);
-    Ok(now.files.iter().filter(beyond).cloned().collect())
+/// The files of events that may hold rows of the plans, in path order.
+fn files_for(plans: &[Plan], files: Vec<DataFile>) -> Vec<DataFile> {
+    let spans: Vec<(PartitionId, OffsetRange)> = plans
+        .iter()
+        .filter_map(|plan| Some((plan.partition, plan.span()?)))
+        .collect();
+    let wanted = |file: &DataFile| !file.dead && spans.iter().any(|(partition, span)| file.may_hold(*partition, *span));
+    files.into_iter().filter(wanted).collect()
 }
 
 /// Reads the files with as many workers as there are decoders; folding runs on blocking threads.

@@ -27,12 +27,7 @@ async fn put(objects: &InMemory, name: &str, rows: i64) -> DataFile {
     let bytes = Bytes::from(writer.into_inner().unwrap());
     let path = Path::from(name);
     objects.put(&path, bytes.clone().into()).await.unwrap();
-    DataFile {
-        path,
-        bytes: bytes.len() as u64,
-        rows: rows as u64,
-        dead: false,
-    }
+    DataFile::of_batches(path, bytes.len() as u64, false, &[batch])
 }
 
 fn fetch(objects: &Arc<InMemory>, files: Vec<DataFile>, columns: &[&str], read_ahead_bytes: u64) -> Fetch {

@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use anabranch_model::{Offset, OffsetVector, PartitionId};
+use anabranch_model::{Offset, OffsetRange, OffsetVector, PartitionId, columns};
 use object_store::path::Path;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -53,8 +54,15 @@ struct Add {
     #[serde(default)]
     stats: Option<String>,
     #[serde(default)]
+    tags: Option<BTreeMap<String, Option<String>>>,
+    #[serde(default)]
     deletion_vector: Option<Value>,
 }
+
+/// Tag of an `add` action: partition → `[start, end)` of its consumer positions, as JSON.
+const RANGES: &str = "anabranch.ranges";
+/// Tag of an `add` action: partition → first and last `_timestamp`, in microseconds, as JSON.
+const TIMES: &str = "anabranch.times";
 
 #[derive(Debug, Deserialize)]
 struct Remove {
@@ -189,8 +197,48 @@ pub(super) fn add_action(relative: &str, file: &DataFile, now_ms: i64) -> Value 
         "size": file.bytes,
         "modificationTime": now_ms,
         "dataChange": true,
-        "stats": json!({"numRecords": file.rows}).to_string(),
+        "stats": stats(file).to_string(),
+        "tags": tags(file),
     }})
+}
+
+/// What every Delta reader may skip files by.
+fn stats(file: &DataFile) -> Value {
+    let partitions = file.ranges.keys().next().zip(file.ranges.keys().next_back());
+    let first = file.ranges.values().map(|range| range.start).min();
+    let end = file.ranges.values().map(|range| range.end).max();
+    match partitions.zip(first.zip(end)) {
+        None => json!({"numRecords": file.rows}),
+        Some(((lowest, highest), (first, end))) => json!({
+            "numRecords": file.rows,
+            "minValues": {columns::PARTITION: lowest, columns::OFFSET: first},
+            "maxValues": {columns::PARTITION: highest, columns::OFFSET: end.0 - 1},
+            "nullCount": {columns::PARTITION: 0, columns::OFFSET: 0},
+        }),
+    }
+}
+
+/// What only we ask for.
+fn tags(file: &DataFile) -> Value {
+    let mut tags = serde_json::Map::new();
+    if !file.ranges.is_empty() {
+        let ranges: BTreeMap<_, _> = file
+            .ranges
+            .iter()
+            .map(|(p, range)| (p, (range.start, range.end)))
+            .collect();
+        tags.insert(RANGES.to_owned(), json!(json!(ranges).to_string()));
+    }
+    if !file.times.is_empty() {
+        tags.insert(TIMES.to_owned(), json!(json!(file.times).to_string()));
+    }
+    Value::Object(tags)
+}
+
+/// The value of a tag. One that cannot be read is like one that is not there: the file is read to find out.
+fn tag<T: DeserializeOwned>(tags: &Option<BTreeMap<String, Option<String>>>, key: &str) -> Option<T> {
+    let text = tags.as_ref()?.get(key)?.as_deref()?;
+    serde_json::from_str(text).ok()
 }
 
 /// A table at one version: what all actions up to it add up to.
@@ -352,11 +400,19 @@ impl TableState {
             }
         };
         let dead = add.partition_values.get("_dead").and_then(|value| value.as_deref()) == Some("true");
+        let ranges: BTreeMap<PartitionId, (Offset, Offset)> = tag(&add.tags, RANGES).unwrap_or_default();
+        let ranges = ranges
+            .into_iter()
+            .filter(|(_, (start, end))| start <= end)
+            .map(|(partition, (start, end))| (partition, OffsetRange { start, end }))
+            .collect();
         Ok(DataFile {
             path,
             bytes: add.size,
             rows,
             dead,
+            ranges,
+            times: tag(&add.tags, TIMES).unwrap_or_default(),
         })
     }
 

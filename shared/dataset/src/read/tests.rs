@@ -36,12 +36,7 @@ async fn ten_rows(store: &Store) -> DataFile {
     let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties)).unwrap();
     writer.write(&rows).unwrap();
     let bytes = Bytes::from(writer.into_inner().unwrap());
-    let file = DataFile {
-        path: Path::from("f.parquet"),
-        bytes: bytes.len() as u64,
-        rows: 10,
-        dead: false,
-    };
+    let file = DataFile::of_batches(Path::from("f.parquet"), bytes.len() as u64, false, &[rows]);
     store.put(&file.path, bytes).await.unwrap();
     file
 }

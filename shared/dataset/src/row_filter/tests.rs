@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int32Array, Int64Array};
 use arrow::datatypes::Schema;
@@ -32,6 +33,8 @@ fn file(dead: bool) -> DataFile {
         bytes: 1,
         rows: 1,
         dead,
+        ranges: BTreeMap::new(),
+        times: BTreeMap::new(),
     }
 }
 

@@ -12,6 +12,7 @@ use anabranch_topology::Anchor;
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use object_store::ObjectStoreExt;
+use object_store::path::Path;
 use tokio::sync::mpsc;
 
 use super::encode::encode;
@@ -155,38 +156,34 @@ async fn upload(layer: &Arc<SourceLayer>, job: &mut Job) -> Result<Vec<DataFile>
         if batches.is_empty() {
             continue;
         }
-        let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
         let (schema, compression) = (layer.dataset.file_schema(), layer.settings.landing.compression);
-        let encoded = layer
-            .environment()
-            .offload(move || encode(&schema, &batches, compression))
-            .await;
-        let bytes = encoded.map_err(|error| Error::Task(format!("encoding a landing: {error}")))??;
-        files.push(put(layer, bytes, rows, dead).await?);
+        let path = layer.dataset.new_file_path(dead);
+        let encode = move || {
+            let bytes = encode(&schema, &batches, compression)?;
+            let file = DataFile::of_batches(path, bytes.len() as u64, dead, &batches);
+            Ok::<_, Error>((file, bytes))
+        };
+        let encoded = layer.environment().offload(encode).await;
+        let (file, bytes) = encoded.map_err(|error| Error::Task(format!("encoding a landing: {error}")))??;
+        put(layer, &file.path, bytes).await?;
+        files.push(file);
     }
     Ok(files)
 }
 
-async fn put(layer: &SourceLayer, bytes: Bytes, rows: u64, dead: bool) -> Result<DataFile, Error> {
-    let path = layer.dataset.new_file_path(dead);
-    let size = bytes.len() as u64;
-    let (target, content) = (&path, &bytes);
+async fn put(layer: &SourceLayer, path: &Path, bytes: Bytes) -> Result<(), Error> {
+    let content = &bytes;
     let attempt = || async move {
-        let put = layer.store.objects().put(target, content.clone().into()).await;
-        put.map_err(|source| Error::Store {
-            path: target.to_string(),
+        let put = layer.store.objects().put(path, content.clone().into()).await;
+        put.map(drop).map_err(|source| Error::Store {
+            path: path.to_string(),
             source,
         })
     };
     crash_point!("land.upload.before");
     retry_landing(layer, "uploading a landing", attempt).await?;
     crash_point!("land.upload.after");
-    Ok(DataFile {
-        path,
-        bytes: size,
-        rows,
-        dead,
-    })
+    Ok(())
 }
 
 /// As [`retry`], but also while the source is stopping: what was consumed is landed before it ends.

@@ -6,11 +6,14 @@ fn state() -> TableState {
 
 fn file(name: &str) -> DataFile {
     let path = Path::from("sources/clicks/_dead=false").join(name);
+    let range = OffsetRange::new(Offset(4), Offset(44));
     DataFile {
         path,
         bytes: 10,
         rows: 3,
         dead: false,
+        ranges: BTreeMap::from([(PartitionId(1), range)]),
+        times: BTreeMap::from([(PartitionId(1), (-5, 7).into())]),
     }
 }
 
@@ -94,6 +97,7 @@ fn files_that_another_tool_rewrote_are_replaced() {
         files.iter().map(|f| (f.path.as_ref(), f.rows)).collect::<Vec<_>>(),
         [("sources/clicks/_dead=false/part b.parquet", 3)]
     );
+    assert!(files[0].ranges.is_empty(), "nobody says where its rows are from");
 }
 
 #[test]
