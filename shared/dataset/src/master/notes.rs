@@ -172,7 +172,7 @@ impl MasterDataset {
                 range,
                 reason: reason.to_owned(),
                 by: by.to_owned(),
-                at: rfc3339(now_ms()),
+                at: rfc3339(now_ms(self.inner.store.environment())),
             };
             notes.exclusions.push(exclusion.clone());
             let parameters = json!({"partition": partition.to_string(), "offsets": range.to_string(), "by": by});
@@ -232,7 +232,12 @@ impl MasterDataset {
             }
             let mut notes = Notes::clone(&state.notes);
             notes.gaps.entry(partition).or_default().extend([range]);
-            let next = Mark::Next.action(&self.inner.source.name, partition, range.end.0, now_ms());
+            let next = Mark::Next.action(
+                &self.inner.source.name,
+                partition,
+                range.end.0,
+                now_ms(self.inner.store.environment()),
+            );
             let parameters = json!({"partition": partition.to_string(), "offsets": range.to_string()});
             let commit = commit(id, "RECORD GAP", parameters, vec![next, state.noted(&notes)?]);
             Ok(Decision::Commit(commit, None))
