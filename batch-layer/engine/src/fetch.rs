@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anabranch_compute::{FileBytes, InputError, InputFile, projected_ranges};
-use anabranch_dataset::DataFile;
+use anabranch_dataset::{DataFile, Environment};
 use anabranch_runtime::Shutdown;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -70,6 +70,7 @@ pub(crate) struct Fetch {
     pub(crate) folded_bytes: Arc<AtomicU64>,
     /// Ends the reading, and with it the wait of whoever reads the receiver.
     pub(crate) shutdown: Shutdown,
+    pub(crate) environment: Environment,
 }
 
 impl Fetch {
@@ -77,7 +78,8 @@ impl Fetch {
     pub(crate) fn start(self) -> mpsc::Receiver<Result<InputFile, InputError>> {
         let (sender, receiver) = mpsc::channel(CHANNEL_FILES);
         let (closed, shutdown) = (sender.clone(), self.shutdown.clone());
-        tokio::spawn(async move {
+        let environment = self.environment.clone();
+        environment.spawn(async move {
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 () = closed.closed() => {}
@@ -94,7 +96,7 @@ impl Fetch {
             columns,
             read_ahead_bytes,
             folded_bytes,
-            shutdown: _,
+            ..
         } = self;
         let permits = u32::try_from(read_ahead_bytes.div_ceil(PERMIT_BYTES).max(1)).unwrap_or(u32::MAX);
         let budget = Arc::new(Semaphore::new(permits as usize));

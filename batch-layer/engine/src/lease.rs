@@ -65,18 +65,16 @@ impl LeaseKeeper {
 
 /// Keeps the lease fresh until shutdown, then lets it go.
 pub(crate) async fn keep(shared: Arc<Shared>) -> Result<(), Error> {
-    let mut ticks = tokio::time::interval(RENEW_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = shared.stopped.cancelled() => break,
-            _ = ticks.tick() => {}
-        }
+    while !shared.stopped.is_cancelled() {
         if let Err(error) = shared.lease.renew(&shared).await {
             // A store that is away for a while is no reason to stop; the next tick tries again.
             tracing::warn!(%error, "cannot renew the batch lease");
         }
         shared.save_progress().await;
+        tokio::select! {
+            () = shared.stopped.cancelled() => {}
+            () = shared.store.environment().sleep(RENEW_EVERY) => {}
+        }
     }
     shared.lease.release().await
 }

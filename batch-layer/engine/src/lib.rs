@@ -29,6 +29,8 @@ mod recovery;
 mod run;
 mod schedule;
 mod service;
+#[doc(hidden)]
+pub mod simulation;
 #[cfg(test)]
 mod testing;
 mod watch;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anabranch_compute::Control;
-use anabranch_dataset::{RunProgress, RunRecord, RunState};
+use anabranch_dataset::{Environment, RunProgress, RunRecord, RunState};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
@@ -26,8 +26,8 @@ pub(crate) struct LiveRun {
 }
 
 impl LiveRun {
-    pub(crate) fn new(trigger: Trigger, now: DateTime<Utc>) -> Self {
-        let run_id = new_run_id(now);
+    pub(crate) fn new(trigger: Trigger, now: DateTime<Utc>, environment: &Environment) -> Self {
+        let run_id = new_run_id(now, environment);
         let record = RunRecord {
             run_id: run_id.clone(),
             state: RunState::Queued,
@@ -79,8 +79,8 @@ impl LiveRun {
 }
 
 /// Sorts by time of creation: `20260131T235959Z-1f3a9c44`, where the last part is milliseconds (three hex digits) and chance.
-pub(crate) fn new_run_id(now: DateTime<Utc>) -> String {
-    let random = uuid::Uuid::new_v4().simple().to_string();
+pub(crate) fn new_run_id(now: DateTime<Utc>, environment: &Environment) -> String {
+    let random = environment.random_id().simple().to_string();
     let millis = now.timestamp_subsec_millis().min(999);
     format!("{}-{millis:03x}{}", now.format("%Y%m%dT%H%M%SZ"), &random[..5])
 }

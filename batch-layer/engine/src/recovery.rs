@@ -26,7 +26,7 @@ pub(crate) async fn settle_interrupted(shared: &Shared) -> Result<(), Error> {
             continue;
         }
         let publication = publication_of(&shared.publications, &record.run_id).await?;
-        let settled = settle(record, publication.as_ref(), &rfc3339(Utc::now()));
+        let settled = settle(record, publication.as_ref(), &rfc3339(shared.store.environment().now()));
         if settled.state == RunState::Failed {
             remove_results(shared, &settled.run_id).await?;
         }

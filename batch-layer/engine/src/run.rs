@@ -8,8 +8,6 @@ use anabranch_compute::{Plan, ViewState};
 use anabranch_dataset::{BatchView, DataFile, Manifest, Publication, RunState};
 use anabranch_model::{Cut, CutMap, ErrorKind};
 use anabranch_view::View;
-use chrono::Utc;
-use tokio::task::spawn_blocking;
 
 use crate::fetch::Fetch;
 use crate::record::{LiveRun, rfc3339};
@@ -31,7 +29,7 @@ pub(crate) async fn execute(shared: &Shared, run: &Arc<LiveRun>) {
     let began = Instant::now();
     run.update(|record| {
         record.state = RunState::Running;
-        record.started_at = Some(rfc3339(Utc::now()));
+        record.started_at = Some(rfc3339(shared.store.environment().now()));
     });
     shared.save(run).await;
     tracing::info!(run_id = run.run_id, trigger = run.record().trigger, "batch run starts");
@@ -42,7 +40,7 @@ pub(crate) async fn execute(shared: &Shared, run: &Arc<LiveRun>) {
         Ok(publication) => {
             let record = run.update(|record| {
                 record.state = RunState::Published;
-                record.finished_at = Some(rfc3339(Utc::now()));
+                record.finished_at = Some(rfc3339(shared.store.environment().now()));
                 record.publication = Some(publication.number);
             });
             tracing::info!(
@@ -64,7 +62,7 @@ pub(crate) async fn execute(shared: &Shared, run: &Arc<LiveRun>) {
             run.update(|record| {
                 record.state = RunState::Failed;
                 record.error = Some(message);
-                record.finished_at = Some(rfc3339(Utc::now()));
+                record.finished_at = Some(rfc3339(shared.store.environment().now()));
             })
         }
     };
@@ -96,7 +94,7 @@ async fn to_publication(shared: &Shared, run: &Arc<LiveRun>) -> Result<Publicati
 }
 
 async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(u64, Manifest), Error> {
-    let started_at = rfc3339(Utc::now());
+    let started_at = rfc3339(shared.store.environment().now());
     let began = Instant::now();
     // Read before the snapshot: a run that publishes in between then wins, and this one is told.
     let based_on = shared
@@ -144,7 +142,7 @@ async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(u64, Manifest),
         record.rows = record.progress.rows_total;
         record.groups = views.values().map(|view: &BatchView| view.groups).sum();
     });
-    let finished_at = rfc3339(Utc::now());
+    let finished_at = rfc3339(shared.store.environment().now());
     Ok((
         based_on,
         Manifest {
@@ -189,19 +187,20 @@ async fn fold(
     let began = Instant::now();
     let plan = Plan::new(views, input.rows)?;
     let budget_bytes = shared.settings.batch.memory_budget.get();
-    let mut files = Fetch {
+    let files = Fetch {
         objects: shared.store.objects().clone(),
         files: input.files,
         columns: plan.columns().into(),
         read_ahead_bytes: (budget_bytes / 8).clamp(*READ_AHEAD_BYTES.start(), *READ_AHEAD_BYTES.end()),
         folded_bytes: run.folded_bytes.clone(),
         shutdown: shared.shutdown.clone(),
+        environment: shared.store.environment().clone(),
     }
     .start();
     let (kernel, control) = (shared.kernel.clone(), run.control.clone());
-    let folding =
-        spawn_blocking(move || kernel.fold(&plan, std::iter::from_fn(move || files.blocking_recv()), &control));
-    let states = folding
+    let environment = shared.store.environment();
+    let states = environment
+        .offload_reading(files, move |files| kernel.fold(&plan, files, &control))
         .await
         .map_err(|error| Error::Task(format!("folding: {error}")))??;
     run.timed("fold", began.elapsed());

@@ -141,9 +141,9 @@ pub(crate) struct Shared {
     pub(crate) kernel: Arc<Kernel>,
     pub(crate) schedule: Option<Schedule>,
     pub(crate) board: Mutex<Board>,
-    requesting: Mutex<()>,
-    datasets: Mutex<BTreeMap<String, MasterDataset>>,
-    wake: Notify,
+    pub(crate) requesting: Mutex<()>,
+    pub(crate) datasets: Mutex<BTreeMap<String, MasterDataset>>,
+    pub(crate) wake: Notify,
     pub(crate) shutdown: Shutdown,
     /// Given when the last run has ended after a shutdown: HTTP and the lease outlive the run.
     pub(crate) stopped: Shutdown,
@@ -202,7 +202,11 @@ impl Shared {
         };
         match decide(trigger, running.as_deref(), queued.as_deref()) {
             Decision::Queue => {
-                let run = Arc::new(LiveRun::new(trigger, Utc::now()));
+                let run = Arc::new(LiveRun::new(
+                    trigger,
+                    self.store.environment().now(),
+                    self.store.environment(),
+                ));
                 self.runs.put(&run.record()).await?;
                 let run_id = run.run_id.clone();
                 self.board.lock().await.queued = Some(run);
@@ -226,7 +230,7 @@ impl Shared {
                 let mut board = self.board.lock().await;
                 board.skipped.count += 1;
                 board.skipped.last = Some(Skip {
-                    at: rfc3339(Utc::now()),
+                    at: rfc3339(self.store.environment().now()),
                     trigger: trigger.as_str().to_owned(),
                     because,
                 });
@@ -316,7 +320,7 @@ impl Shared {
 }
 
 /// One run after the other until shutdown.
-async fn run_loop(shared: Arc<Shared>) -> Result<(), Error> {
+pub(crate) async fn run_loop(shared: Arc<Shared>) -> Result<(), Error> {
     // However this task ends, HTTP and the lease end after it.
     let stopped = StopGuard(shared.stopped.clone());
     while let Some(run) = shared.next_run().await {
@@ -333,7 +337,7 @@ async fn run_loop(shared: Arc<Shared>) -> Result<(), Error> {
         run.update(|record| {
             record.state = RunState::Failed;
             record.error = Some(Error::ShutDown.to_string());
-            record.finished_at = Some(rfc3339(Utc::now()));
+            record.finished_at = Some(rfc3339(shared.store.environment().now()));
         });
         shared.save(&run).await;
     }

@@ -56,7 +56,7 @@ pub(crate) async fn definitions(shared: Arc<Shared>) -> Result<(), Error> {
         }
         tokio::select! {
             () = shared.shutdown.cancelled() => return Ok(()),
-            () = tokio::time::sleep(DEFINITION_PAUSE) => {}
+            () = shared.store.environment().sleep(DEFINITION_PAUSE) => {}
         }
     }
 }
@@ -64,20 +64,19 @@ pub(crate) async fn definitions(shared: Arc<Shared>) -> Result<(), Error> {
 /// Watches what the speed layer says about its state.
 pub(crate) async fn state_budget(shared: Arc<Shared>) -> Result<(), Error> {
     let budget_bytes = shared.settings.speed.state_budget.get();
-    let mut ticks = tokio::time::interval(*shared.settings.batch.poll);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let environment = shared.store.environment();
     let mut asked: Option<Instant> = None;
     loop {
         tokio::select! {
             () = shared.shutdown.cancelled() => return Ok(()),
-            _ = ticks.tick() => {}
+            () = environment.sleep(*shared.settings.batch.poll) => {}
         }
         if shared.is_busy().await {
             // The pause counts from the end of a run.
-            asked = asked.map(|_| Instant::now());
+            asked = asked.map(|_| environment.instant());
             continue;
         }
-        if asked.is_some_and(|at| at.elapsed() < STATE_BUDGET_PAUSE) {
+        if asked.is_some_and(|at| environment.elapsed(at) < STATE_BUDGET_PAUSE) {
             continue;
         }
         match shared.leases.list("speed").await {
@@ -85,7 +84,7 @@ pub(crate) async fn state_budget(shared: Arc<Shared>) -> Result<(), Error> {
                 if let Some((worker, state_bytes)) = over_budget(&leases, budget_bytes) {
                     tracing::info!(worker, state_bytes, budget_bytes, "realtime state is over its budget");
                     ask(&shared, Trigger::StateBudget).await;
-                    asked = Some(Instant::now());
+                    asked = Some(environment.instant());
                 }
             }
             Err(error) => tracing::warn!(%error, "cannot read the speed layer's leases"),

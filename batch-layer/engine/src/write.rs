@@ -4,7 +4,6 @@ use anabranch_compute::{ViewState, batch_view_schema};
 use anabranch_dataset::{BatchView, Runs, StateFile, StateFileWriter, Store};
 use arrow::array::RecordBatch;
 use object_store::path::Path;
-use tokio::sync::mpsc;
 
 use crate::Error;
 
@@ -27,20 +26,22 @@ pub(crate) async fn write_view(
 ) -> Result<BatchView, Error> {
     let view = state.view().clone();
     let (rows, groups) = (state.rows(), state.groups());
-    let (sender, mut receiver) = mpsc::channel::<Result<RecordBatch, Error>>(CHANNEL_BATCHES);
     // Merging and finalising are CPU work, and may read spill files.
-    let merging = tokio::task::spawn_blocking(move || match state.batches() {
+    let merge = move |deliver: &mut dyn FnMut(Result<RecordBatch, Error>) -> bool| match state.batches() {
         Ok(batches) => {
             for batch in batches {
                 let failed = batch.is_err();
-                if sender.blocking_send(batch.map_err(Error::from)).is_err() || failed {
+                if !deliver(batch.map_err(Error::from)) || failed {
                     break;
                 }
             }
         }
-        // A closed channel means that nobody wants to know.
-        Err(error) => drop(sender.blocking_send(Err(error.into()))),
-    });
+        // Whether anybody listens does not matter any more.
+        Err(error) => {
+            deliver(Err(error.into()));
+        }
+    };
+    let (mut receiver, merging) = store.environment().offload_writing(CHANNEL_BATCHES, merge);
     let schema = batch_view_schema(&view);
     let mut files: Vec<StateFile> = Vec::new();
     let mut writer: Option<StateFileWriter> = None;
@@ -63,8 +64,9 @@ pub(crate) async fn write_view(
         }
     }
     merging
+        .ended()
         .await
-        .map_err(|error| Error::Task(format!("merging view `{}`: {error}", view.name())))?;
+        .ok_or_else(|| Error::Task(format!("merging view `{}`: it panicked", view.name())))?;
     if let Some(writer) = writer {
         files.push(writer.finish().await?);
     }

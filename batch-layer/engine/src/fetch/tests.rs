@@ -38,6 +38,7 @@ fn fetch(objects: &Arc<InMemory>, files: Vec<DataFile>, columns: &[&str], read_a
         read_ahead_bytes,
         folded_bytes: Arc::default(),
         shutdown: Shutdown::new(),
+        environment: anabranch_dataset::Environment::default(),
     }
 }
 

@@ -6,13 +6,16 @@ fn at(text: &str) -> DateTime<Utc> {
 
 #[test]
 fn run_ids_sort_by_time_and_are_recognised() {
-    let earlier = new_run_id(at("2026-01-31T23:59:59Z"));
-    let later = new_run_id(at("2026-02-01T00:00:00Z"));
+    let earlier = new_run_id(at("2026-01-31T23:59:59Z"), &Environment::default());
+    let later = new_run_id(at("2026-02-01T00:00:00Z"), &Environment::default());
     assert!(earlier.starts_with("20260131T235959Z-"), "{earlier}");
     assert!(earlier < later);
-    assert_ne!(new_run_id(at("2026-02-01T00:00:00Z")), later);
-    assert!(later < new_run_id(at("2026-02-01T00:00:00.001Z")));
-    assert!(new_run_id(at("2026-02-01T00:00:00.099Z")) < new_run_id(at("2026-02-01T00:00:00.101Z")));
+    assert_ne!(new_run_id(at("2026-02-01T00:00:00Z"), &Environment::default()), later);
+    assert!(later < new_run_id(at("2026-02-01T00:00:00.001Z"), &Environment::default()));
+    assert!(
+        new_run_id(at("2026-02-01T00:00:00.099Z"), &Environment::default())
+            < new_run_id(at("2026-02-01T00:00:00.101Z"), &Environment::default())
+    );
     assert!(is_run_id(&earlier));
     for bad in ["", "..", "a/b", "run.json", "ä", &"x".repeat(65)] {
         assert!(!is_run_id(bad), "{bad}");
@@ -21,7 +24,7 @@ fn run_ids_sort_by_time_and_are_recognised() {
 
 #[test]
 fn eta_follows_the_pace_so_far() {
-    let run = LiveRun::new(Trigger::Request, at("2026-01-01T00:00:00Z"));
+    let run = LiveRun::new(Trigger::Request, at("2026-01-01T00:00:00Z"), &Environment::default());
     let mut record = run.record();
     let now = at("2026-01-01T00:00:20Z");
     assert_eq!(eta_seconds(&record, now), None, "queued");
@@ -40,7 +43,7 @@ fn eta_follows_the_pace_so_far() {
 
 #[test]
 fn progress_comes_from_the_counters() {
-    let run = LiveRun::new(Trigger::Schedule, at("2026-01-01T00:00:00Z"));
+    let run = LiveRun::new(Trigger::Schedule, at("2026-01-01T00:00:00Z"), &Environment::default());
     run.folded_bytes.fetch_add(77, Ordering::Relaxed);
     run.timed("fold", Duration::from_millis(3));
     run.timed("fold", Duration::from_millis(4));

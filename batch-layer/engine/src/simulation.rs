@@ -1,0 +1,90 @@
+//! A batch service without a port, for the seeded simulation (`tests/simulation`): the same queue, runs, lease and
+//! recovery as [`BatchLayer`](crate::BatchLayer) starts.
+
+use std::sync::Arc;
+
+use anabranch_compute::Kernel;
+use anabranch_dataset::{Leases, Publications, RunRecord, Runs, Store};
+use anabranch_runtime::{Settings, Shutdown};
+use anabranch_view::View;
+use tokio::sync::{Mutex, Notify};
+
+use crate::lease::LeaseKeeper;
+use crate::service::{Board, Shared, run_loop};
+use crate::{Error, Trigger, lease, recovery, watch};
+
+/// What a simulated batch service is made of.
+pub struct BatchParts {
+    pub settings: Arc<Settings>,
+    pub views: Arc<Vec<View>>,
+    /// With the process's simulated surroundings.
+    pub store: Store,
+    pub worker_id: String,
+    /// Shared, since starting its threads costs more than a run here.
+    pub kernel: Arc<Kernel>,
+}
+
+/// One simulated batch service; its tasks live in its store's environment.
+pub struct Batch {
+    shared: Arc<Shared>,
+}
+
+impl Batch {
+    /// Settles what a former process left behind, and starts to take runs.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn start(parts: BatchParts) -> Result<Self, Error> {
+        let BatchParts {
+            settings,
+            views,
+            store,
+            worker_id,
+            kernel,
+        } = parts;
+        let leases = Leases::new(&store);
+        let address = format!("http://{worker_id}");
+        let environment = store.environment().clone();
+        let shared = Arc::new(Shared {
+            publications: Publications::new(&store),
+            runs: Runs::new(&store),
+            lease: LeaseKeeper::new(leases.clone(), worker_id, address),
+            leases,
+            kernel,
+            schedule: None,
+            board: Mutex::new(Board::default()),
+            requesting: Mutex::new(()),
+            datasets: Mutex::default(),
+            wake: Notify::new(),
+            stopped: Shutdown::new(),
+            shutdown: Shutdown::new(),
+            settings,
+            views,
+            store,
+        });
+        recovery::settle_interrupted(&shared).await?;
+        shared.lease.renew(&shared).await?;
+        environment.spawn(run_loop(Arc::clone(&shared)));
+        environment.spawn(lease::keep(Arc::clone(&shared)));
+        environment.spawn(watch::state_budget(Arc::clone(&shared)));
+        Ok(Self { shared })
+    }
+
+    /// Asks for a run, as `POST /v1/batch/runs` does.
+    ///
+    /// # Errors
+    /// When its record cannot be written.
+    pub async fn request(&self) -> Result<(), Error> {
+        self.shared.request(Trigger::Request).await.map(drop)
+    }
+
+    /// Whether a run is running or queued.
+    pub async fn is_busy(&self) -> bool {
+        self.shared.is_busy().await
+    }
+
+    /// How the last run of this process ended.
+    pub async fn last(&self) -> Option<RunRecord> {
+        self.shared.board.lock().await.last.clone()
+    }
+}
