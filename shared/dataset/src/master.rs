@@ -437,7 +437,7 @@ impl MasterDataset {
         self.inner.source.event_schema()
     }
 
-    fn environment(&self) -> &Environment {
+    pub(super) fn environment(&self) -> &Environment {
         self.inner.store.environment()
     }
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use anabranch_model::{OffsetRange, OffsetVector, PartitionId, RangeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use super::commit::{Decision, Outcome, now_ms};
 use super::log::{Commit, Mark, TableState};
@@ -160,7 +159,7 @@ impl MasterDataset {
                 "{range} of partition {partition} names no events: offsets run from 0, and A..B leaves out B"
             )));
         }
-        let id = Uuid::now_v7();
+        let id = self.environment().ordered_id();
         let exclude = |state: &TableState| {
             let mut notes = Notes::clone(&state.notes);
             if notes.exclusions.len() >= MAX_EXCLUSIONS {
@@ -195,7 +194,7 @@ impl MasterDataset {
     /// # Errors
     /// `NotFound` when there is no exclusion of this id.
     pub async fn include(&self, exclusion: u64, by: &str) -> Result<Exclusion> {
-        let id = Uuid::now_v7();
+        let id = self.environment().ordered_id();
         let include = |state: &TableState| {
             let mut notes = Notes::clone(&state.notes);
             let Some(index) = notes.exclusions.iter().position(|known| known.id == exclusion) else {
@@ -224,7 +223,7 @@ impl MasterDataset {
         if range.is_empty() {
             return Err(Error::Invalid(format!("{range} of partition {partition} is no gap")));
         }
-        let id = Uuid::now_v7();
+        let id = self.environment().ordered_id();
         let advance = Advance { range, epoch };
         let record = |state: &TableState| {
             if let Some(refusal) = refusal(state, partition, &advance) {
@@ -258,7 +257,7 @@ impl MasterDataset {
     /// # Errors
     /// `Unavailable` when it stays unclear whether the commit exists.
     pub async fn advance_since(&self, since: &OffsetVector) -> Result<Arc<Notes>> {
-        let id = Uuid::now_v7();
+        let id = self.environment().ordered_id();
         let advance = |state: &TableState| {
             let mut notes = Notes::clone(&state.notes);
             if !notes.advance(since) {
