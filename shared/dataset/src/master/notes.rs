@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anabranch_model::{OffsetRange, OffsetVector, PartitionId, RangeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::commit::{Decision, Outcome, now_ms};
 use super::log::{Commit, Mark, TableState};
