@@ -136,6 +136,7 @@ fn fetch(plan: &Plan, path: &Path) -> InputFile {
         path: "clicks".to_owned(),
         bytes,
         metadata: Some(Arc::new(metadata)),
+        selection: None,
         guard: None,
     }
 }

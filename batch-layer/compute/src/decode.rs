@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StructArray, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -13,7 +13,7 @@ use parquet::arrow::arrow_reader::{
 };
 
 use crate::plan::wanted_roots;
-use crate::{Error, FileBytes, InputFile, Plan};
+use crate::{Error, FileBytes, InputFile, Plan, RowSelection};
 
 /// Rows per decoded batch: large enough to amortise the cost of evaluating expressions, small enough to stay in cache.
 const BATCH_ROWS: usize = 16_384;
@@ -24,7 +24,10 @@ pub(crate) struct OpenFile {
     bytes: FileBytes,
     metadata: ArrowReaderMetadata,
     mask: ProjectionMask,
+    /// The plan's schema; with a selection, the columns it looks at come behind.
     schema: SchemaRef,
+    plan_columns: usize,
+    selection: Option<Arc<dyn RowSelection>>,
     _guard: Option<Box<dyn Any + Send + Sync>>,
 }
 
@@ -43,6 +46,7 @@ impl OpenFile {
             path,
             bytes,
             metadata,
+            selection,
             guard,
         } = input;
         let options = ArrowReaderOptions::new();
@@ -54,13 +58,20 @@ impl OpenFile {
             path: path.clone(),
             source,
         })?;
-        let mask = wanted_roots(metadata.parquet_schema(), plan.columns());
+        let schema = match &selection {
+            None => plan.schema().clone(),
+            Some(selection) => with_columns(plan.schema(), &**selection),
+        };
+        let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+        let mask = wanted_roots(metadata.parquet_schema(), &names);
         Ok(Arc::new(Self {
             path,
             bytes,
             metadata,
             mask,
-            schema: plan.schema().clone(),
+            schema,
+            plan_columns: plan.columns().len(),
+            selection,
             _guard: guard,
         }))
     }
@@ -86,6 +97,17 @@ impl OpenFile {
                     bytes: leaves.map(|(_, chunk)| chunk.compressed_size().unsigned_abs()).sum(),
                 }
             })
+    }
+
+    /// A decoded batch in the plan's schema, without the rows that do not count.
+    fn events(&self, batch: &RecordBatch) -> Result<RecordBatch, (String, ArrowError)> {
+        let batch = conform_batch(batch, &self.schema)?;
+        let Some(selection) = &self.selection else {
+            return Ok(batch);
+        };
+        let selected = selection.select(&batch);
+        let projected = selected.and_then(|batch| batch.project(&Vec::from_iter(0..self.plan_columns)));
+        projected.map_err(|error| (String::new(), error))
     }
 
     fn parquet_error(&self, source: parquet::errors::ParquetError) -> Error {
@@ -123,14 +145,20 @@ impl Iterator for RowGroupReader<'_> {
             Ok(batch) => batch,
             Err(source) => return Some(Err(self.file.parquet_error(source.into()))),
         };
-        Some(
-            conform_batch(&batch, &self.file.schema).map_err(|(column, source)| Error::Column {
-                path: self.file.path.clone(),
-                column,
-                source,
-            }),
-        )
+        Some(self.file.events(&batch).map_err(|(column, source)| Error::Column {
+            path: self.file.path.clone(),
+            column,
+            source,
+        }))
     }
+}
+
+/// The plan's columns, and behind them those that only the selection looks at.
+fn with_columns(plan: &SchemaRef, selection: &dyn RowSelection) -> SchemaRef {
+    let mut fields: Vec<_> = plan.fields().iter().cloned().collect();
+    let known = |name: &str| plan.field_with_name(name).is_ok();
+    fields.extend(selection.columns().iter().filter(|field| !known(field.name())).cloned());
+    Arc::new(Schema::new(fields))
 }
 
 /// The batch in `schema`: columns by name, absent ones null (a file older than their declaration), others cast if need be.

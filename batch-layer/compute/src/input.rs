@@ -4,6 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use anabranch_model::ErrorKind;
+use arrow::array::RecordBatch;
+use arrow::datatypes::Fields;
+use arrow::error::ArrowError;
 use bytes::{Buf, Bytes};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
@@ -18,6 +21,8 @@ pub struct InputFile {
     pub bytes: FileBytes,
     /// The file's footer when the fetcher has read it already. Needed when `bytes` is sparse.
     pub metadata: Option<Arc<ParquetMetaData>>,
+    /// Which of its rows count; `None` when all do.
+    pub selection: Option<Arc<dyn RowSelection>>,
     /// Dropped as soon as the kernel has folded the whole file; a fetcher hangs its read-ahead permit here.
     pub guard: Option<Box<dyn Any + Send + Sync>>,
 }
@@ -29,9 +34,22 @@ impl InputFile {
             path: path.into(),
             bytes: FileBytes::Whole(bytes),
             metadata: None,
+            selection: None,
             guard: None,
         }
     }
+}
+
+/// Decides which rows of a file count. What it drops is as if the file did not hold it.
+pub trait RowSelection: Send + Sync {
+    /// Columns it looks at, with the types it wants them in.
+    fn columns(&self) -> Fields;
+
+    /// The rows of `batch` that count, with all its columns.
+    ///
+    /// # Errors
+    /// When the batch does not fit the columns.
+    fn select(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError>;
 }
 
 /// Why the next file could not be delivered.

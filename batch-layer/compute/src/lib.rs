@@ -41,6 +41,6 @@ mod testing;
 pub use control::{Control, Progress, ProgressSnapshot};
 pub use error::Error;
 pub use fold::{Kernel, Options};
-pub use input::{FileBytes, InputError, InputFile, projected_ranges};
+pub use input::{FileBytes, InputError, InputFile, RowSelection, projected_ranges};
 pub use plan::Plan;
 pub use result::{ViewState, batch_view_schema};

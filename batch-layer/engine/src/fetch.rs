@@ -5,9 +5,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anabranch_compute::{FileBytes, InputError, InputFile, projected_ranges};
-use anabranch_dataset::{DataFile, Environment};
+use anabranch_compute::{FileBytes, InputError, InputFile, RowSelection, projected_ranges};
+use anabranch_dataset::{DataFile, Environment, RowFilter};
 use anabranch_runtime::Shutdown;
+use arrow::array::RecordBatch;
+use arrow::datatypes::Fields;
+use arrow::error::ArrowError;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
@@ -31,6 +34,8 @@ const CHANNEL_FILES: usize = 4;
 /// How one file is going to be read.
 struct Planned {
     file: DataFile,
+    /// `None` when every row counts.
+    selection: Option<Arc<dyn RowSelection>>,
     metadata: Option<Arc<ParquetMetaData>>,
     /// `None`: the whole file.
     ranges: Option<Vec<Range<u64>>>,
@@ -39,6 +44,21 @@ struct Planned {
 impl Planned {
     fn bytes(&self) -> u64 {
         self.ranges.as_deref().map_or(self.file.bytes, total_bytes)
+    }
+}
+
+/// The kernel's view of a row filter.
+struct Selection(Arc<RowFilter>);
+
+impl RowSelection for Selection {
+    fn columns(&self) -> Fields {
+        RowFilter::columns()
+    }
+
+    fn select(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+        self.0
+            .apply(batch)
+            .map_err(|error| ArrowError::ExternalError(Box::new(error)))
     }
 }
 
@@ -65,6 +85,8 @@ pub(crate) struct Fetch {
     /// In path order.
     pub(crate) files: Vec<DataFile>,
     pub(crate) columns: Arc<[String]>,
+    /// Which rows count.
+    pub(crate) filter: Arc<RowFilter>,
     pub(crate) read_ahead_bytes: u64,
     /// Grows by a file's size when the kernel is done with it.
     pub(crate) folded_bytes: Arc<AtomicU64>,
@@ -94,6 +116,7 @@ impl Fetch {
             objects,
             files,
             columns,
+            filter,
             read_ahead_bytes,
             folded_bytes,
             ..
@@ -101,8 +124,8 @@ impl Fetch {
         let permits = u32::try_from(read_ahead_bytes.div_ceil(PERMIT_BYTES).max(1)).unwrap_or(u32::MAX);
         let budget = Arc::new(Semaphore::new(permits as usize));
         let plan = |file: DataFile| {
-            let (objects, columns) = (objects.clone(), columns.clone());
-            async move { plan_file(&*objects, file, &columns).await }
+            let (objects, columns, filter) = (objects.clone(), columns.clone(), filter.clone());
+            async move { plan_file(&*objects, file, &columns, filter).await }
         };
         let read = |planned: Planned, in_flight: InFlight| {
             let objects = objects.clone();
@@ -147,23 +170,39 @@ impl Fetch {
 }
 
 /// Decides which parts of a file to read; reads its footer for that when the file is large.
-async fn plan_file(objects: &dyn ObjectStore, file: DataFile, columns: &[String]) -> Result<Planned, Error> {
+async fn plan_file(
+    objects: &dyn ObjectStore,
+    file: DataFile,
+    columns: &[String],
+    filter: Arc<RowFilter>,
+) -> Result<Planned, Error> {
+    let selection: Option<Arc<dyn RowSelection>> = if filter.is_all(&file) {
+        None
+    } else {
+        Some(Arc::new(Selection(filter)))
+    };
     if file.bytes <= WHOLE_FILE_BYTES {
         return Ok(Planned {
             file,
+            selection,
             metadata: None,
             ranges: None,
         });
     }
     let metadata = Arc::new(read_footer(objects, &file).await?);
     // Possibly none: `count(*)` alone reads no column, and the footer has the row counts.
-    let ranges = projected_ranges(&metadata, columns).map_err(|source| Error::Footer {
+    let mut wanted = columns.to_vec();
+    if let Some(selection) = &selection {
+        wanted.extend(selection.columns().iter().map(|field| field.name().clone()));
+    }
+    let ranges = projected_ranges(&metadata, &wanted).map_err(|source| Error::Footer {
         path: file.path.to_string(),
         source,
     })?;
     let whole = total_bytes(&ranges) * 100 >= file.bytes * WHOLE_FILE_PERCENT;
     Ok(Planned {
         file,
+        selection,
         metadata: Some(metadata),
         ranges: (!whole).then_some(ranges),
     })
@@ -197,7 +236,12 @@ async fn read_footer(objects: &dyn ObjectStore, file: &DataFile) -> Result<Parqu
 }
 
 async fn read_file(objects: &dyn ObjectStore, planned: Planned, in_flight: InFlight) -> Result<InputFile, Error> {
-    let Planned { file, metadata, ranges } = planned;
+    let Planned {
+        file,
+        selection,
+        metadata,
+        ranges,
+    } = planned;
     let fetch = |source| Error::Fetch {
         path: file.path.to_string(),
         source,
@@ -216,6 +260,7 @@ async fn read_file(objects: &dyn ObjectStore, planned: Planned, in_flight: InFli
         path: file.path.to_string(),
         bytes,
         metadata,
+        selection,
         guard: Some(Box::new(in_flight)),
     })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anabranch_compute::{Plan, ViewState};
-use anabranch_dataset::{BatchView, DataFile, Manifest, Publication, RunState};
+use anabranch_dataset::{BatchView, DataFile, Manifest, Notes, Publication, RowFilter, RunState};
 use anabranch_model::{Cut, CutMap, ErrorKind};
 use anabranch_view::View;
 
@@ -19,9 +19,11 @@ const READ_AHEAD_BYTES: std::ops::RangeInclusive<u64> = (32 << 20)..=(256 << 20)
 
 /// What a run reads of one source.
 struct SourceInput {
-    /// Without dead letters, in path order.
+    /// Those that hold rows to fold, in path order.
     files: Vec<DataFile>,
     rows: u64,
+    /// Which of the rows count, by the notes of the snapshot.
+    filter: Arc<RowFilter>,
 }
 
 /// Runs `run` to its end and records how it ended. Never fails: a failed run is a record like any other.
@@ -108,8 +110,12 @@ async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(u64, Manifest),
     }
     let mut cuts = CutMap::new();
     let mut inputs: BTreeMap<&str, SourceInput> = BTreeMap::new();
+    let mut notes = BTreeMap::new();
     for (&name, views) in &by_source {
-        let (cut, input) = snapshot(shared, &views[0]).await?;
+        let (cut, input, noted) = snapshot(shared, &views[0]).await?;
+        if !noted.is_empty() {
+            notes.insert(name.to_owned(), Notes::clone(&noted));
+        }
         cuts.insert(name.to_owned(), cut);
         inputs.insert(name, input);
     }
@@ -151,30 +157,40 @@ async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(u64, Manifest),
             finished_at,
             cuts,
             views,
+            notes,
         },
     ))
 }
 
 /// The newest state of a view's source; nothing, and the empty cut, when nothing was ever landed.
-async fn snapshot(shared: &Shared, view: &View) -> Result<(Cut, SourceInput), Error> {
+async fn snapshot(shared: &Shared, view: &View) -> Result<(Cut, SourceInput, Arc<Notes>), Error> {
     let Some(dataset) = shared.dataset(view.source()).await? else {
         return Ok((
             Cut::default(),
             SourceInput {
                 files: Vec::new(),
                 rows: 0,
+                filter: Arc::default(),
             },
+            Arc::default(),
         ));
     };
     let snapshot = dataset.snapshot(None).await?;
-    let files: Vec<DataFile> = snapshot.files.into_iter().filter(|file| !file.dead).collect();
+    let filter = RowFilter::new(&snapshot.notes, None, None);
+    let wanted = |file: &DataFile| !file.dead && !filter.is_none(file);
+    let files: Vec<DataFile> = snapshot.files.into_iter().filter(wanted).collect();
     let rows = files.iter().map(|file| file.rows).sum();
     Ok((
         Cut {
             version: Some(snapshot.version),
             next: snapshot.next,
         },
-        SourceInput { files, rows },
+        SourceInput {
+            files,
+            rows,
+            filter: Arc::new(filter),
+        },
+        snapshot.notes,
     ))
 }
 
@@ -191,6 +207,7 @@ async fn fold(
         objects: shared.store.objects().clone(),
         files: input.files,
         columns: plan.columns().into(),
+        filter: input.filter,
         read_ahead_bytes: (budget_bytes / 8).clamp(*READ_AHEAD_BYTES.start(), *READ_AHEAD_BYTES.end()),
         folded_bytes: run.folded_bytes.clone(),
         shutdown: shared.shutdown.clone(),

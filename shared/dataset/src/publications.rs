@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
+use crate::master::Notes;
 use crate::store::Store;
 
 /// What a batch run wrote, below `runs/<run id>/`. Immutable once written.
@@ -20,6 +21,10 @@ pub struct Manifest {
     pub finished_at: String,
     pub cuts: CutMap,
     pub views: BTreeMap<String, BatchView>,
+    /// Source → the notes it applied: what they exclude, and what has expired, is not in the views. A source without notes
+    /// is absent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub notes: BTreeMap<String, Notes>,
 }
 
 /// One view's part of a run.

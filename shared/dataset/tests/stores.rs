@@ -214,6 +214,7 @@ async fn batch(store: &Store) {
         finished_at: "2026-01-01T00:00:01Z".into(),
         cuts: CutMap::from([("clicks".into(), dataset.cut().await.unwrap())]),
         views: BTreeMap::from([("pages".into(), view)]),
+        notes: Default::default(),
     };
     let log = Publications::new(store);
     let published = log.publish(0, manifest.clone()).await.unwrap();

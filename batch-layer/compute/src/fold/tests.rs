@@ -231,6 +231,7 @@ fn fetched_ranges_are_enough() {
         path: "a".into(),
         bytes: sparse,
         metadata: Some(Arc::new(metadata)),
+        selection: None,
         guard: None,
     };
     let results = kernel(2, BUDGET).fold(&plan, [Ok(file)], &Control::new()).unwrap();

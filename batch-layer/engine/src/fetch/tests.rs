@@ -35,6 +35,7 @@ fn fetch(objects: &Arc<InMemory>, files: Vec<DataFile>, columns: &[&str], read_a
         objects: objects.clone(),
         files,
         columns: columns.iter().map(|name| (*name).to_owned()).collect(),
+        filter: Arc::default(),
         read_ahead_bytes,
         folded_bytes: Arc::default(),
         shutdown: Shutdown::new(),

@@ -10,6 +10,7 @@ fn publication(run_id: &str, published_at: &str) -> Publication {
         finished_at: String::new(),
         cuts: Default::default(),
         views: Default::default(),
+        notes: Default::default(),
     };
     Publication {
         number: 7,

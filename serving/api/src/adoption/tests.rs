@@ -42,6 +42,7 @@ async fn publish(store: &Store, views: &[View], next: i64, hash: Option<&str>, f
         )]
         .into(),
         views: views.iter().map(|view| (view.name().to_owned(), batch(view))).collect(),
+        notes: Default::default(),
     };
     log.publish(based_on, manifest).await.unwrap();
 }

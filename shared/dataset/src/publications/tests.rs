@@ -18,6 +18,7 @@ fn manifest(run_id: &str, next: &[(i32, i64)]) -> Manifest {
         finished_at: "2026-01-01T00:00:01Z".into(),
         cuts: CutMap::from([("clicks".into(), Cut { version: Some(7), next })]),
         views: BTreeMap::from([("v".into(), view)]),
+        notes: Default::default(),
     }
 }
 

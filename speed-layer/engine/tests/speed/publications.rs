@@ -25,6 +25,7 @@ pub async fn publish(world: &World, based_on: u64, snapshot: &Snapshot) -> Publi
         finished_at: "2024-05-01T00:00:01Z".into(),
         cuts: BTreeMap::from([("clicks".to_owned(), snapshot.cut())]),
         views: world.views.iter().map(view).collect(),
+        notes: Default::default(),
     };
     Publications::new(&world.store)
         .publish(based_on, manifest)

@@ -235,6 +235,7 @@ impl World {
             )]
             .into(),
             views,
+            notes: Default::default(),
         };
         log.publish(based_on, manifest).await.unwrap()
     }
