@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anabranch_catalog::Source;
 use anabranch_decode::Decoder;
 use anabranch_model::columns;
 use anabranch_topology::{Bolt, BoxError, Output, Tuple};
@@ -16,7 +17,10 @@ const SAMPLE_BYTES: usize = 200;
 
 pub(crate) struct DecodeBolt {
     layer: Arc<SourceLayer>,
+    /// What is decoded now; partitions may be told of a new program one after the other, so both are kept for a while.
+    source: Arc<Source>,
     decoder: Decoder,
+    former: Option<(Arc<Source>, Decoder)>,
     decoded: metrics::Counter,
     dead: metrics::Counter,
     bytes: metrics::Counter,
@@ -27,8 +31,11 @@ pub(crate) struct DecodeBolt {
 impl DecodeBolt {
     pub(crate) fn new(layer: Arc<SourceLayer>) -> Self {
         let table = layer.source.name.clone();
+        let source = Arc::clone(&layer.program().source);
         Self {
-            decoder: Decoder::new(&layer.source),
+            decoder: Decoder::new(&source),
+            source,
+            former: None,
             decoded: metrics::counter!("anabranch_events_decoded_total", "table" => table.clone()),
             dead: metrics::counter!("anabranch_dead_letters_total", "table" => table.clone()),
             bytes: metrics::counter!("anabranch_consumed_bytes_total", "table" => table),
@@ -37,12 +44,27 @@ impl DecodeBolt {
         }
     }
 
+    /// Makes `self.decoder` the one for `source`.
+    fn turn_to(&mut self, source: &Arc<Source>) {
+        if Arc::ptr_eq(&self.source, source) {
+            return;
+        }
+        let (known, decoder) = match self.former.take() {
+            Some(former) if Arc::ptr_eq(&former.0, source) => former,
+            _ => (Arc::clone(source), Decoder::new(source)),
+        };
+        let former_source = std::mem::replace(&mut self.source, known);
+        let former_decoder = std::mem::replace(&mut self.decoder, decoder);
+        self.former = Some((former_source, former_decoder));
+        self.seen = 0;
+    }
+
     fn note_seen_columns(&mut self) {
         let seen = self.decoder.seen_columns();
         let count = seen.iter().filter(|seen| **seen).count();
         if count > self.seen {
             self.seen = count;
-            let columns = self.layer.source.columns.iter().zip(seen);
+            let columns = self.source.columns.iter().zip(seen);
             let seen: Vec<_> = columns
                 .filter(|(_, seen)| **seen)
                 .map(|(column, _)| &column.name)
@@ -66,6 +88,14 @@ impl Bolt<Message> for DecodeBolt {
                 anchor.ack();
                 return Ok(());
             }
+            Message::Adopt(adopt) => {
+                let partition = adopt.state.partition;
+                out.emit(&anchor, Message::Adopt(adopt))?;
+                // New views wait for the rows before this place to be landed.
+                out.emit_to(LAND_STREAM, &anchor, Message::Flush(partition))?;
+                anchor.ack();
+                return Ok(());
+            }
             other => return Err(format!("a {} tuple cannot be decoded", other.kind()).into()),
         };
         if !raw.state.is_live() {
@@ -74,6 +104,7 @@ impl Bolt<Message> for DecodeBolt {
         }
         let range = raw.batch.range;
         self.bytes.increment(raw.batch.payload_bytes() as u64);
+        self.turn_to(&raw.program.source);
         let decoded = self.decoder.decode(&raw.batch);
         self.decoded.increment(decoded.events.num_rows() as u64);
         if decoded.dead.num_rows() > 0 {
@@ -82,17 +113,18 @@ impl Bolt<Message> for DecodeBolt {
                 .note_dead(samples(&decoded.dead), decoded.dead.num_rows() as u64);
         }
         self.note_seen_columns();
-        if !self.layer.views.is_empty() {
-            let views = self
-                .layer
+        if !raw.program.views.is_empty() {
+            let views = raw
+                .program
                 .views
                 .iter()
-                .map(|view| view.prepare(&decoded.events).map(Arc::new));
+                .map(|live| live.view.prepare(&decoded.events).map(Arc::new));
             let views = views.collect::<Result<Vec<_>, _>>()?;
             let state = Arc::clone(&raw.state);
             let prepared = PreparedRange {
                 state,
                 range,
+                program: Arc::clone(&raw.program),
                 views,
                 consumed_at: raw.consumed_at,
             };

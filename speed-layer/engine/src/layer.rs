@@ -124,7 +124,7 @@ impl SpeedLayer {
                 views: views
                     .iter()
                     .filter(|view| view.source().name == source.name)
-                    .cloned()
+                    .map(|view| (view.clone(), true))
                     .collect(),
                 log: Arc::clone(log),
                 store: store.clone(),
@@ -202,17 +202,12 @@ pub(crate) async fn wire(layer: &Arc<SourceLayer>) -> Result<TopologyBuilder<Mes
             "spout",
             Grouping::fields(|message: &Message| message.partition().0.unsigned_abs().into()),
         );
-    if !layer.views.is_empty() {
-        let (view_layer, views) = (Arc::clone(layer), Arc::clone(&layer.views));
-        builder
-            .bolt("view", layer.view_bolts, move |instance| {
-                ViewBolt::new(Arc::clone(&view_layer), instance)
-            })
-            .subscribe(
-                "decode",
-                Grouping::split(move |message, n| split_by_key(&views, message, n)),
-            );
-    }
+    let view_layer = Arc::clone(layer);
+    builder
+        .bolt("view", layer.view_bolts, move |instance| {
+            ViewBolt::new(Arc::clone(&view_layer), instance)
+        })
+        .subscribe("decode", Grouping::split(split_by_key));
     let land_layer = Arc::clone(layer);
     builder
         .bolt("land", 1, move |_| LandBolt::new(Arc::clone(&land_layer)))

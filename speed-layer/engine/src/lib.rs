@@ -30,6 +30,7 @@ mod layer;
 mod lease;
 mod message;
 mod ownership;
+mod program;
 mod publications;
 mod rebuild;
 #[doc(hidden)]

@@ -10,6 +10,7 @@ use anabranch_model::{Offset, OffsetVector, PartitionId};
 use tokio::sync::mpsc;
 
 use crate::Error;
+use crate::program::Program;
 use crate::rebuild;
 use crate::source::SourceLayer;
 use crate::state::PartitionState;
@@ -20,7 +21,11 @@ const LAST_RETRY: Duration = Duration::from_secs(10);
 /// What the spout is told.
 pub(crate) enum Command {
     /// The partition is ours: read it from `state.from` on.
-    Start { state: Arc<PartitionState> },
+    Start {
+        state: Arc<PartitionState>,
+        /// What `state` was made for.
+        program: Arc<Program>,
+    },
     /// Somebody else has claimed the partition: it is not read.
     NotOurs { partition: PartitionId },
 }
@@ -66,12 +71,14 @@ pub(crate) async fn resume(layer: Arc<SourceLayer>, partition: PartitionId, epoc
 
 async fn start(layer: &Arc<SourceLayer>, owned: BTreeMap<PartitionId, Owned>, spout: &mpsc::Sender<Command>) {
     let mut states = Vec::new();
+    let program = layer.program();
     for (partition, owned) in owned {
         let id = (partition, owned.epoch);
-        let state = PartitionState::new(id, (owned.start, owned.next), layer.views.len(), layer.view_bolts);
+        let state = PartitionState::new(id, (owned.start, owned.next), &program.members(), layer.view_bolts);
         layer.set_partition(&state);
         states.push(Arc::clone(&state));
-        if spout.send(Command::Start { state }).await.is_err() {
+        let program = Arc::clone(&program);
+        if spout.send(Command::Start { state, program }).await.is_err() {
             return;
         }
     }

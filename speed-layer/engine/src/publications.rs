@@ -11,6 +11,7 @@ use anabranch_runtime::Shutdown;
 use anabranch_view::View;
 
 use crate::Error;
+use crate::program::LiveView;
 use crate::rebuild;
 use crate::source::SourceLayer;
 use crate::state::Adoption;
@@ -138,9 +139,15 @@ struct LeaseFacts {
 
 fn adopt(layer: &Arc<SourceLayer>, latest: Option<&Publication>, may_drop: bool, cuts: &[&CutMap], now: Instant) {
     let mut rebuilding = Vec::new();
+    let program = layer.program();
     for state in layer.partitions() {
         state.keep_cuts(cuts_of(cuts, layer.name(), state.partition), now);
-        for (index, view) in layer.views.iter().enumerate() {
+        for LiveView { id, view, current } in &program.views {
+            let (index, published) = (*id, cut_of(latest, view, layer.name()).is_some());
+            // A version that a publication has replaced stays as it is until its last reader has gone.
+            if !current && !published && !state.is_new(index) {
+                continue;
+            }
             let cut = cut_of(latest, view, layer.name())
                 .and_then(|cut| cut.next.get(state.partition))
                 .unwrap_or(state.start);

@@ -15,6 +15,7 @@ use object_store::ObjectStoreExt;
 
 use crate::Error;
 use crate::ownership::retry;
+use crate::program::Program;
 use crate::publications::{cut_of, running_cuts};
 use crate::source::SourceLayer;
 use crate::state::{Install, PartitionState, Run};
@@ -25,12 +26,14 @@ use fold::{Folded, Folder};
 
 /// How soon to look again whether a view bolt has caught up with a rebuilt base.
 const INSTALL_WAIT: Duration = Duration::from_millis(5);
+/// How soon to look again whether the rows before a new view's beginning are landed.
+const LANDING_WAIT: Duration = Duration::from_millis(50);
 
 /// What is to be folded for one partition: for each view the ranges of its runs, which meet.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) partition: PartitionId,
-    /// By index of the view.
+    /// By id of the view.
     pub(crate) views: BTreeMap<usize, Vec<OffsetRange>>,
 }
 
@@ -68,7 +71,7 @@ pub(crate) async fn run(layer: &Arc<SourceLayer>, states: Vec<Arc<PartitionState
 
 async fn attempt(layer: &Arc<SourceLayer>, states: &[Arc<PartitionState>]) -> Result<(), Error> {
     let since = layer.environment().instant();
-    layer.facts.rebuilds.fetch_add(1, Ordering::Relaxed);
+    let program = layer.program();
     // The publication is read before the snapshot, so that its cut cannot lie behind it.
     let publication = Publications::new(&layer.store).latest().await?;
     let running = running_cuts(&Leases::new(&layer.store).list("batch").await?);
@@ -83,16 +86,24 @@ async fn attempt(layer: &Arc<SourceLayer>, states: &[Arc<PartitionState>]) -> Re
             .filter_map(|cuts| cuts.get(layer.name())?.next.get(partition))
             .collect();
         let mut views = BTreeMap::new();
-        for view in state.rebuilding() {
-            let cut = cut_of(publication.as_ref(), &layer.views[view], layer.name());
+        for (view, landed_to) in state.rebuilding() {
+            let Some(definition) = program.view(view).filter(|_| landed_to <= through) else {
+                continue;
+            };
+            let cut = cut_of(publication.as_ref(), definition, layer.name());
             let from = cut.and_then(|cut| cut.next.get(partition)).unwrap_or(state.start);
             views.insert(view, ranges(from.min(through), through, &split_at));
         }
         plans.push(Plan { partition, views });
     }
+    if plans.iter().all(|plan| plan.views.is_empty()) {
+        layer.environment().sleep(LANDING_WAIT).await;
+        return Ok(());
+    }
+    layer.facts.rebuilds.fetch_add(1, Ordering::Relaxed);
     let files = files_for(&plans, snapshot.files);
     let count = files.len();
-    let mut folded = fold_files(layer, plans.clone(), files).await?;
+    let mut folded = fold_files(layer, &program, plans.clone(), files).await?;
     for (state, plan) in states.iter().zip(&plans) {
         for (view, ranges) in &plan.views {
             let runs: Vec<Run> = ranges
@@ -140,17 +151,23 @@ fn files_for(plans: &[Plan], files: Vec<DataFile>) -> Vec<DataFile> {
 }
 
 /// Reads the files with as many workers as there are decoders; folding runs on blocking threads.
-async fn fold_files(layer: &Arc<SourceLayer>, plans: Vec<Plan>, files: Vec<DataFile>) -> Result<Folded, Error> {
+async fn fold_files(
+    layer: &Arc<SourceLayer>,
+    program: &Arc<Program>,
+    plans: Vec<Plan>,
+    files: Vec<DataFile>,
+) -> Result<Folded, Error> {
     let (plans, files, next) = (Arc::new(plans), Arc::new(files), Arc::new(AtomicUsize::new(0)));
     let worker = || {
-        let (layer, plans, files, next) = (
+        let (layer, program, plans, files, next) = (
             Arc::clone(layer),
+            Arc::clone(program),
             Arc::clone(&plans),
             Arc::clone(&files),
             Arc::clone(&next),
         );
         async move {
-            let mut folder = Folder::new(&layer, plans);
+            let mut folder = Folder::new(program, plans);
             while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
                 if layer.shutdown.is_cancelled() {
                     return Err(Error::Stopping);
@@ -166,8 +183,8 @@ async fn fold_files(layer: &Arc<SourceLayer>, plans: Vec<Plan>, files: Vec<DataF
         }
     };
     let parts = try_join_all((0..layer.decoders.max(1)).map(|_| worker())).await?;
-    let views = Arc::clone(&layer.views);
-    blocking(layer, move || Folded::merge(&views, parts)).await
+    let program = Arc::clone(program);
+    blocking(layer, move || Folded::merge(&program, parts)).await
 }
 
 async fn blocking<T: Send + 'static>(

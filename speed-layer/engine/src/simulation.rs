@@ -67,7 +67,7 @@ impl Worker {
         let (paused, shutdown) = (Arc::new(AtomicBool::new(false)), Shutdown::new());
         let layer = SourceLayer::open(SourceParts {
             source,
-            views,
+            views: views.into_iter().map(|view| (view, true)).collect(),
             log,
             store: store.clone(),
             settings,

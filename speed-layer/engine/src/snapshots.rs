@@ -72,21 +72,21 @@ impl Snapshots {
         };
         let mut frozen_views = BTreeMap::new();
         for layer in &self.layers {
+            let program = layer.program();
             let asked: Vec<_> = request
                 .views
                 .iter()
                 .filter_map(|asked| {
-                    let same = |view: &View| view.name() == asked.view && *view.hash() == asked.hash;
-                    layer.views.iter().position(same).map(|index| (index, asked))
+                    let live = program.find(&asked.view, &asked.hash)?;
+                    Some((live.id, live.view.clone(), asked))
                 })
                 .collect();
-            for (index, asked) in &asked {
+            for (_, view, asked) in &asked {
                 reply.views.insert(asked.view.clone(), ViewPieces::default());
-                let view = layer.views[*index].clone();
                 frozen_views.insert(
                     asked.view.clone(),
                     FrozenView {
-                        view,
+                        view: view.clone(),
                         partitions: BTreeMap::new(),
                     },
                 );
@@ -98,10 +98,11 @@ impl Snapshots {
             for state in layer.partitions() {
                 let cuts: Vec<_> = asked
                     .iter()
-                    .map(|(index, asked)| wanted(*index, asked, state.partition))
+                    .map(|(id, _, asked)| wanted(*id, asked, state.partition))
                     .collect();
-                for ((index, asked), frozen) in asked.iter().zip(state.freeze(&cuts)) {
-                    if frozen.straddled && state.begin_rebuild(*index) {
+                for ((id, _, asked), frozen) in asked.iter().zip(state.freeze(&cuts)) {
+                    let Some(frozen) = frozen else { continue };
+                    if frozen.straddled && state.begin_rebuild(*id) {
                         straddled.push(Arc::clone(&state));
                     }
                     if let Some(pieces) = reply.views.get_mut(&asked.view) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use anabranch_catalog::Source;
 use anabranch_dataset::{Environment, MasterDataset, Spawned, Store};
@@ -14,6 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 
 use crate::Error;
+use crate::program::Program;
 use crate::state::PartitionState;
 
 /// Dead letters shown in the status.
@@ -23,9 +24,8 @@ const REFUSALS: usize = 8;
 
 /// One source: its log, its master dataset, its views, and the partitions this worker owns.
 pub(crate) struct SourceLayer {
+    /// As it was opened: name, topic, connector and start, which never change. Columns are the program's.
     pub(crate) source: Arc<Source>,
-    /// Views on this source; an index into this list names a view everywhere inside the crate.
-    pub(crate) views: Arc<Vec<View>>,
     pub(crate) log: Arc<dyn PartitionedLog>,
     pub(crate) store: Store,
     pub(crate) dataset: MasterDataset,
@@ -38,6 +38,9 @@ pub(crate) struct SourceLayer {
     pub(crate) shutdown: Shutdown,
     /// Set when spouts must wait because realtime state is at twice its budget; shared by all sources.
     pub(crate) paused: Arc<AtomicBool>,
+    program: RwLock<Arc<Program>>,
+    /// Ids of views that were never given out.
+    free_view: AtomicUsize,
     partitions: RwLock<BTreeMap<PartitionId, Arc<PartitionState>>>,
     pub(crate) facts: Facts,
     /// The first error that must stop the service.
@@ -99,7 +102,8 @@ pub(crate) struct Refused {
 /// Everything a [`SourceLayer`] is made of.
 pub(crate) struct SourceParts {
     pub(crate) source: Arc<Source>,
-    pub(crate) views: Vec<View>,
+    /// Versions of views on this source, and whether each is current.
+    pub(crate) views: Vec<(View, bool)>,
     pub(crate) log: Arc<dyn PartitionedLog>,
     pub(crate) store: Store,
     pub(crate) settings: Arc<Settings>,
@@ -125,7 +129,8 @@ impl SourceLayer {
             decoders: auto(speed.decoders),
             view_bolts: auto(speed.view_bolts),
             runtime: tokio::runtime::Handle::current(),
-            views: Arc::new(parts.views),
+            free_view: AtomicUsize::new(parts.views.len()),
+            program: RwLock::new(Arc::new(Program::new(Arc::clone(&parts.source), parts.views))),
             source: parts.source,
             log: parts.log,
             store: parts.store,
@@ -152,6 +157,46 @@ impl SourceLayer {
     /// Runs a task in the background, from any thread.
     pub(crate) fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> Spawned<T> {
         self.environment().spawn_on(&self.runtime, task)
+    }
+
+    pub(crate) fn program(&self) -> Arc<Program> {
+        Arc::clone(&self.program.read())
+    }
+
+    /// Decodes and folds by other definitions from the next micro-batch on. Columns that are new are first added to the
+    /// master dataset, so that no file is landed with columns its table does not have.
+    ///
+    /// # Errors
+    /// When the dataset refuses the columns, or does not answer.
+    #[expect(dead_code, reason = "called by what follows definitions")]
+    pub(crate) async fn adopt(&self, source: &Arc<Source>, versions: Vec<(View, bool)>) -> Result<bool, Error> {
+        let former = self.program();
+        if former.is(source, &versions) {
+            return Ok(false);
+        }
+        if former.source.columns != source.columns {
+            let identity = self.log.identity().await?;
+            MasterDataset::open(&self.store, source, &identity).await?;
+            let mut unseen = self.facts.unseen_columns.lock();
+            let new = source
+                .columns
+                .iter()
+                .filter(|column| former.source.column(&column.name).is_none());
+            unseen.extend(new.map(|column| column.name.clone()));
+        }
+        let mut program = self.program.write();
+        let next = program.next(Arc::clone(source), versions, self.free_view.load(Ordering::Relaxed));
+        let free = next.ids().map(|id| id + 1).max().unwrap_or(0);
+        self.free_view.fetch_max(free, Ordering::Relaxed);
+        let name = |live: &crate::program::LiveView| format!("{}@{}", live.view.name(), &live.view.hash()[..8]);
+        tracing::info!(
+            table = self.name(),
+            generation = next.generation,
+            views = ?next.views.iter().map(name).collect::<Vec<_>>(),
+            "definitions adopted"
+        );
+        *program = Arc::new(next);
+        Ok(true)
     }
 
     pub(crate) fn partitions(&self) -> Vec<Arc<PartitionState>> {

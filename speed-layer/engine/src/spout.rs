@@ -11,8 +11,9 @@ use anabranch_topology::{Activity, BoxError, MessageId, Spout, SpoutOutput};
 use tokio::sync::mpsc;
 
 use crate::Error;
-use crate::message::{Message, Raw};
+use crate::message::{Adopt, Message, Raw};
 use crate::ownership::{self, Command};
+use crate::program::Program;
 use crate::source::SourceLayer;
 use crate::state::PartitionState;
 
@@ -36,6 +37,8 @@ pub(crate) struct LogSpout {
     commands: mpsc::Receiver<Command>,
     answers: mpsc::Sender<Command>,
     limits: ReadLimits,
+    /// The newest one seen; each partition is read under its own until it has been told.
+    program: Arc<Program>,
     reading: BTreeMap<PartitionId, Reading>,
     /// Assigned, and on their way through `claim`.
     claiming: BTreeMap<PartitionId, Claiming>,
@@ -59,6 +62,7 @@ enum Claiming {
 
 struct Reading {
     state: Arc<PartitionState>,
+    program: Arc<Program>,
     next: Offset,
     pending: usize,
     /// Revoked: released when nothing is pending.
@@ -71,6 +75,7 @@ impl LogSpout {
         subscription: Box<dyn Subscription>,
         (answers, commands): (mpsc::Sender<Command>, mpsc::Receiver<Command>),
     ) -> Self {
+        let layer_program = layer.program();
         let speed = &layer.settings.speed;
         let limits = ReadLimits {
             max_records: speed.micro_batch_records,
@@ -84,6 +89,7 @@ impl LogSpout {
             commands,
             answers,
             limits,
+            program: layer_program,
             reading: BTreeMap::new(),
             claiming: BTreeMap::new(),
             pending: HashMap::new(),
@@ -97,12 +103,12 @@ impl LogSpout {
 
     fn apply_commands(&mut self) -> Result<(), Error> {
         while let Ok(command) = self.commands.try_recv() {
-            let (partition, state) = match command {
-                Command::Start { state } => (state.partition, Some(state)),
+            let (partition, started) = match command {
+                Command::Start { state, program } => (state.partition, Some((state, program))),
                 Command::NotOurs { partition } => (partition, None),
             };
             let claiming = self.claiming.remove(&partition);
-            let Some(state) = state.filter(|state| {
+            let Some((state, program)) = started.filter(|(state, _)| {
                 let wanted = claiming == Some(Claiming::Wanted);
                 if !wanted {
                     self.layer.remove_partition(state);
@@ -127,6 +133,7 @@ impl LogSpout {
                 partition,
                 Reading {
                     state,
+                    program,
                     next,
                     pending: 0,
                     draining: false,
@@ -203,10 +210,32 @@ impl LogSpout {
         self.layer.facts.events.fetch_add(batch.len() as u64, Ordering::Relaxed);
         let raw = Raw {
             state: Arc::clone(&reading.state),
+            program: Arc::clone(&reading.program),
             batch,
             consumed_at: self.layer.environment().instant(),
         };
         Ok(out.emit(message, Message::Raw(Box::new(raw)))?)
+    }
+
+    /// Tells one partition of a new program, between two micro-batches; says whether there was one to tell.
+    fn announce(&mut self, out: &mut SpoutOutput<Message>) -> Result<bool, BoxError> {
+        let newest = self.layer.program();
+        if newest.generation > self.program.generation {
+            self.program = newest;
+        }
+        let outdated =
+            |reading: &&mut Reading| !reading.draining && reading.program.generation < self.program.generation;
+        let Some(reading) = self.reading.values_mut().find(outdated) else {
+            return Ok(false);
+        };
+        reading.program = Arc::clone(&self.program);
+        let adopt = Adopt {
+            state: Arc::clone(&reading.state),
+            at: reading.next,
+            program: Arc::clone(&self.program),
+        };
+        out.emit_unanchored(Message::Adopt(adopt))?;
+        Ok(true)
     }
 
     /// Takes a message off the books. Returns its state, and whether that is still what the partition is read into.
@@ -301,6 +330,9 @@ impl Spout<Message> for LogSpout {
         } else {
             self.held_since = None;
             self.set_paused(false)?;
+        }
+        if !self.paused && self.announce(out)? {
+            return Ok(Activity::Busy);
         }
         match self.subscription.poll(self.limits) {
             Ok(None) => Ok(Activity::Busy),

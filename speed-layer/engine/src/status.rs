@@ -7,6 +7,7 @@ use anabranch_model::Offset;
 use anabranch_topology::ComponentStats;
 use serde::Serialize;
 
+use crate::program::LiveView;
 use crate::source::{DeadSample, LastLanding, Refused, SourceLayer};
 use crate::state::{SegmentCounts, ViewPhase};
 
@@ -35,6 +36,8 @@ pub(crate) struct SourceStatus {
     /// Declared columns that no event has had so far in this process.
     columns_never_seen: Vec<String>,
     views: BTreeMap<String, ViewStatus>,
+    /// Views that are folded, those included that a change has replaced but somebody still reads.
+    versions: usize,
     landings: u64,
     last_landing: Option<LastLanding>,
     refused_total: u64,
@@ -96,13 +99,15 @@ pub(crate) fn source_status(layer: &SourceLayer, topology: Vec<ComponentStats>) 
         partitions.insert(state.partition.0, status);
     }
     let by_view: Vec<_> = states.iter().map(|state| (state.partition.0, state.views())).collect();
-    let view_status = |(index, view): (usize, &anabranch_view::View)| {
+    let program = layer.program();
+    let view_status = |live: &LiveView| {
+        let view = &live.view;
         let held = by_view
             .iter()
-            .filter_map(|(partition, views)| Some((*partition, *views.get(index)?)));
+            .filter_map(|(partition, views)| Some((*partition, *views.get(&live.id)?)));
         let rebuilding = held
             .clone()
-            .filter(|(_, (_, phase))| *phase == ViewPhase::Rebuilding)
+            .filter(|(_, (_, phase))| *phase != ViewPhase::Ready)
             .map(|(p, _)| p)
             .collect();
         let status = ViewStatus {
@@ -128,7 +133,14 @@ pub(crate) fn source_status(layer: &SourceLayer, topology: Vec<ComponentStats>) 
             0 => Vec::new(),
             _ => facts.unseen_columns.lock().clone(),
         },
-        views: layer.views.iter().enumerate().map(view_status).collect(),
+        // Of two versions of a name the current one is shown.
+        views: program
+            .views
+            .iter()
+            .filter(|live| live.current)
+            .map(view_status)
+            .collect(),
+        versions: program.views.len(),
         landings: facts.landings.load(Ordering::Relaxed),
         last_landing: facts.last_landing.lock().clone(),
         refused_total: facts.refusals.load(Ordering::Relaxed),
@@ -155,7 +167,7 @@ pub(crate) fn record_gauges(layer: &SourceLayer, topology: &[ComponentStats]) {
         metrics::gauge!("anabranch_state_runs", &labels).set(segments.runs as f64);
         metrics::gauge!("anabranch_sealed_segments", &labels).set(segments.sealed as f64);
     }
-    for view in layer.views.iter() {
+    for LiveView { view, .. } in layer.program().views.iter().filter(|live| live.current) {
         metrics::counter!("anabranch_nulled_values_total", "view" => view.name().to_owned())
             .absolute(view.nulled_values());
     }

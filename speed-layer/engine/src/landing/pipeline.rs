@@ -153,20 +153,21 @@ async fn upload(layer: &Arc<SourceLayer>, job: &mut Job) -> Result<Vec<DataFile>
             .map(rows)
             .filter(|batch| batch.num_rows() > 0)
             .collect();
-        if batches.is_empty() {
-            continue;
+        // A file has the columns its events were decoded for. One that was declared later is absent, not null, so that
+        // readers know to take it from `_raw`.
+        for alike in batches.chunk_by(|a, b| a.schema_ref() == b.schema_ref()) {
+            let (alike, compression) = (alike.to_vec(), layer.settings.landing.compression);
+            let path = layer.dataset.new_file_path(dead);
+            let encode = move || {
+                let bytes = encode(&alike[0].schema(), &alike, compression)?;
+                let file = DataFile::of_batches(path, bytes.len() as u64, dead, &alike);
+                Ok::<_, Error>((file, bytes))
+            };
+            let encoded = layer.environment().offload(encode).await;
+            let (file, bytes) = encoded.map_err(|error| Error::Task(format!("encoding a landing: {error}")))??;
+            put(layer, &file.path, bytes).await?;
+            files.push(file);
         }
-        let (schema, compression) = (layer.dataset.file_schema(), layer.settings.landing.compression);
-        let path = layer.dataset.new_file_path(dead);
-        let encode = move || {
-            let bytes = encode(&schema, &batches, compression)?;
-            let file = DataFile::of_batches(path, bytes.len() as u64, dead, &batches);
-            Ok::<_, Error>((file, bytes))
-        };
-        let encoded = layer.environment().offload(encode).await;
-        let (file, bytes) = encoded.map_err(|error| Error::Task(format!("encoding a landing: {error}")))??;
-        put(layer, &file.path, bytes).await?;
-        files.push(file);
     }
     Ok(files)
 }

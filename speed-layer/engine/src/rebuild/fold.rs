@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anabranch_model::{OffsetRange, PartitionId, columns};
-use anabranch_view::{Aggregator, View};
+use anabranch_view::Aggregator;
 use arrow::array::{
     ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, new_null_array,
 };
@@ -16,7 +16,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::Plan;
 use crate::Error;
-use crate::source::SourceLayer;
+use crate::program::Program;
 
 const BATCH_ROWS: usize = 32 * 1024;
 
@@ -24,11 +24,10 @@ type Key = (PartitionId, usize, OffsetRange);
 
 /// One worker's aggregators.
 pub(super) struct Folder {
-    views: Arc<Vec<View>>,
+    program: Arc<Program>,
     plans: Arc<Vec<Plan>>,
     /// What the views read, and the two columns that place a row.
     schema: SchemaRef,
-    table: String,
     aggregators: HashMap<Key, Aggregator>,
 }
 
@@ -36,16 +35,16 @@ pub(super) struct Folder {
 pub(super) struct Folded(HashMap<Key, RecordBatch>);
 
 impl Folder {
-    pub(super) fn new(layer: &SourceLayer, plans: Arc<Vec<Plan>>) -> Self {
+    pub(super) fn new(program: Arc<Program>, plans: Arc<Vec<Plan>>) -> Self {
         let wanted = |name: &str| {
             name == columns::PARTITION
                 || name == columns::OFFSET
-                || layer
+                || program
                     .views
                     .iter()
-                    .any(|view| view.input_columns().iter().any(|column| column == name))
+                    .any(|live| live.view.input_columns().iter().any(|column| column == name))
         };
-        let events = layer.source.event_schema();
+        let events = program.source.event_schema();
         let fields: Vec<_> = events
             .fields()
             .iter()
@@ -53,10 +52,9 @@ impl Folder {
             .cloned()
             .collect();
         Self {
-            views: Arc::clone(&layer.views),
+            program,
             plans,
             schema: Arc::new(Schema::new(fields)),
-            table: layer.source.name.clone(),
             aggregators: HashMap::new(),
         }
     }
@@ -103,7 +101,7 @@ impl Folder {
         let (Some(partitions), Some(offsets)) = (partitions, offsets) else {
             return Err(self.error("the columns that place a row have other types".to_owned()));
         };
-        let plans = Arc::clone(&self.plans);
+        let (plans, program) = (Arc::clone(&self.plans), Arc::clone(&self.program));
         for plan in plans.iter() {
             // Views share their ranges nearly always, so the filtered batch is kept from one view to the next.
             let mut last: Option<(OffsetRange, Option<RecordBatch>)> = None;
@@ -113,7 +111,9 @@ impl Folder {
                         last = Some((*range, select(batch, (partitions, offsets), plan.partition, *range)?));
                     }
                     if let Some((_, Some(rows))) = &last {
-                        let definition = &self.views[*view];
+                        let Some(definition) = program.view(*view) else {
+                            continue;
+                        };
                         let prepared = definition.prepare(rows)?;
                         let aggregator = match self.aggregators.entry((plan.partition, *view, *range)) {
                             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
@@ -129,7 +129,7 @@ impl Folder {
 
     fn error(&self, message: String) -> Error {
         Error::Rows {
-            table: self.table.clone(),
+            table: self.program.source.name.clone(),
             message,
         }
     }
@@ -165,7 +165,7 @@ fn select(
 
 impl Folded {
     /// Merges what the workers folded.
-    pub(super) fn merge(views: &[View], parts: Vec<Self>) -> Result<Self, Error> {
+    pub(super) fn merge(program: &Program, parts: Vec<Self>) -> Result<Self, Error> {
         let mut by_key: HashMap<Key, Vec<RecordBatch>> = HashMap::new();
         for (key, state) in parts.into_iter().flat_map(|part| part.0) {
             by_key.entry(key).or_default().push(state);
@@ -175,7 +175,8 @@ impl Folded {
             let state = if states.len() == 1 {
                 states.remove(0)
             } else {
-                let mut aggregator = views[key.1].aggregator()?;
+                let Some(view) = program.view(key.1) else { continue };
+                let mut aggregator = view.aggregator()?;
                 states.iter().try_for_each(|state| aggregator.merge(state))?;
                 aggregator.emit()?
             };

@@ -28,6 +28,7 @@ pub(crate) struct PartitionState {
     pub(crate) start: Offset,
     /// Where reading began.
     pub(crate) from: Offset,
+    instances: usize,
     live: AtomicBool,
     given_up: AtomicBool,
     consumed: AtomicI64,
@@ -36,8 +37,10 @@ pub(crate) struct PartitionState {
 }
 
 struct Inner {
-    /// By view, then by ViewBolt instance.
-    views: Vec<ViewState>,
+    /// By the view's id; in each, lanes by ViewBolt instance.
+    views: BTreeMap<usize, ViewState>,
+    /// Of the newest program that a ViewBolt has met in this partition.
+    generation: u64,
     /// Everything before it is in a landing, open or sealed. A later boundary can only lie at or behind it.
     gathered: Offset,
     boundaries: Boundaries,
@@ -48,9 +51,18 @@ struct ViewState {
     lanes: Vec<Lane>,
 }
 
+/// The views that a partition is read for, as of one generation of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Members {
+    pub(crate) generation: u64,
+    pub(crate) views: BTreeSet<usize>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ViewPhase {
     Ready,
+    /// Added while the partition was being read; nobody has begun to fold what lies before.
+    New,
     /// Waiting for landed rows to be folded.
     Rebuilding,
 }
@@ -158,15 +170,13 @@ impl PartitionState {
     pub(crate) fn new(
         (partition, epoch): (PartitionId, i64),
         (start, from): (Offset, Offset),
-        views: usize,
+        members: &Members,
         instances: usize,
     ) -> Arc<Self> {
-        let lanes = || (0..instances).map(|_| Lane::new(from)).collect();
-        let views = (0..views)
-            .map(|_| ViewState {
-                phase: ViewPhase::Rebuilding,
-                lanes: lanes(),
-            })
+        let views = members
+            .views
+            .iter()
+            .map(|id| (*id, ViewState::new(ViewPhase::Rebuilding, from, instances)))
             .collect();
         let mut boundaries = Boundaries::default();
         boundaries.landings.insert(from, None);
@@ -175,12 +185,14 @@ impl PartitionState {
             epoch,
             start,
             from,
+            instances,
             live: AtomicBool::new(true),
             given_up: AtomicBool::new(false),
             consumed: AtomicI64::new(from.0),
             landed: AtomicI64::new(from.0),
             inner: Mutex::new(Inner {
                 views,
+                generation: members.generation,
                 gathered: from,
                 boundaries,
             }),
@@ -233,16 +245,37 @@ impl PartitionState {
         &self,
         instance: usize,
         range: OffsetRange,
-        states: Vec<Option<RecordBatch>>,
+        states: Vec<(usize, Option<RecordBatch>)>,
     ) -> Result<(), Offset> {
         // Sizes are computed before the lock is taken.
-        let runs: Vec<Run> = states.into_iter().map(|state| Run::new(range, state)).collect();
+        let runs: Vec<(usize, Run)> = states
+            .into_iter()
+            .map(|(view, state)| (view, Run::new(range, state)))
+            .collect();
         let mut inner = self.inner.lock();
-        inner
-            .views
-            .iter_mut()
-            .zip(runs)
-            .try_for_each(|(view, run)| view.lanes[instance].push(run))
+        runs.into_iter()
+            .try_for_each(|(view, run)| match inner.views.get_mut(&view) {
+                Some(view) => view.lanes[instance].push(run),
+                // Dropped by a newer program that another instance has met already.
+                None => Ok(()),
+            })
+    }
+
+    /// From `at` on the partition is read for other views: those that are new begin there, others end. The first instance
+    /// that comes to this place does it for all.
+    pub(crate) fn turn_to(&self, members: &Members, at: Offset) {
+        let mut inner = self.inner.lock();
+        if members.generation <= inner.generation || !self.is_live() {
+            return;
+        }
+        inner.generation = members.generation;
+        inner.views.retain(|id, _| members.views.contains(id));
+        for id in &members.views {
+            inner
+                .views
+                .entry(*id)
+                .or_insert_with(|| ViewState::new(ViewPhase::New, at, self.instances));
+        }
     }
 
     /// The open landing has taken everything before `end`.
@@ -270,7 +303,7 @@ impl PartitionState {
             return Vec::new();
         };
         let mut jobs = Vec::new();
-        for (view, state) in inner.views.iter().enumerate() {
+        for (&view, state) in &inner.views {
             let runs = state.lanes[instance].runs();
             let sizes: Vec<_> = runs.iter().map(|run| (run.range, run.rows())).collect();
             if let Some(range) = merge::plan(&sizes, limit, |offset| inner.boundaries.is_barrier(offset)) {
@@ -298,14 +331,15 @@ impl PartitionState {
         {
             return false;
         }
-        let Some(view) = inner.views.get_mut(job.view) else {
+        let Some(view) = inner.views.get_mut(&job.view) else {
             return false;
         };
         view.lanes[instance].replace(&job.runs, run)
     }
 
     /// Freezes one prefix for several views, each from its own cut.
-    pub(crate) fn freeze(&self, wanted: &[Wanted]) -> Vec<Frozen> {
+    /// `None` for a view that the partition is not read under (yet, or any more).
+    pub(crate) fn freeze(&self, wanted: &[Wanted]) -> Vec<Option<Frozen>> {
         let inner = self.inner.lock();
         let Some(common_end) = inner.common_end() else {
             return Vec::new();
@@ -313,7 +347,8 @@ impl PartitionState {
         let epoch = self.epoch;
         let mut frozen = Vec::with_capacity(wanted.len());
         for wanted in wanted {
-            let Some(view) = inner.views.get(wanted.view) else {
+            let Some(view) = inner.views.get(&wanted.view) else {
+                frozen.push(None);
                 continue;
             };
             let cut = wanted.cut.unwrap_or(self.start);
@@ -324,7 +359,7 @@ impl PartitionState {
             };
             let held_from = view.held_from();
             let (mut runs, mut straddled) = (Vec::new(), false);
-            let piece = if view.phase == ViewPhase::Rebuilding {
+            let piece = if view.phase != ViewPhase::Ready {
                 Piece::Rebuilding {
                     epoch,
                     through: common_end,
@@ -363,19 +398,27 @@ impl PartitionState {
                     through: common_end,
                 }
             };
-            frozen.push(Frozen { piece, runs, straddled });
+            frozen.push(Some(Frozen { piece, runs, straddled }));
         }
         frozen
+    }
+
+    /// Whether the view was added while the partition was read, and still waits for somebody to fold what lies before.
+    pub(crate) fn is_new(&self, view: usize) -> bool {
+        let inner = self.inner.lock();
+        inner.views.get(&view).is_some_and(|view| view.phase == ViewPhase::New)
     }
 
     /// Decides what `cut` means for a view; `may_drop` says that nobody reads an older cut any more.
     pub(crate) fn adopt(&self, view: usize, cut: Offset, may_drop: bool) -> Adoption {
         let inner = self.inner.lock();
-        let Some(view) = inner.views.get(view) else {
+        let Some(view) = inner.views.get(&view) else {
             return Adoption::Keep;
         };
-        if view.phase == ViewPhase::Rebuilding {
-            return Adoption::Keep;
+        match view.phase {
+            ViewPhase::Ready => {}
+            ViewPhase::New => return Adoption::Rebuild,
+            ViewPhase::Rebuilding => return Adoption::Keep,
         }
         let held: Vec<Held> = view.lanes.iter().map(|lane| lane.locate(cut)).collect();
         if held.iter().any(|held| matches!(held, Held::TooOld | Held::Straddles)) {
@@ -390,7 +433,7 @@ impl PartitionState {
     /// Drops what lies before the cut; returns the number of runs.
     pub(crate) fn drop_below(&self, view: usize, cut: Offset) -> usize {
         let mut inner = self.inner.lock();
-        let Some(view) = inner.views.get_mut(view) else {
+        let Some(view) = inner.views.get_mut(&view) else {
             return 0;
         };
         view.lanes.iter_mut().map(|lane| lane.drop_below(cut)).sum()
@@ -399,17 +442,18 @@ impl PartitionState {
     /// Marks a view as rebuilding; false when it already is.
     pub(crate) fn begin_rebuild(&self, view: usize) -> bool {
         let mut inner = self.inner.lock();
-        let Some(view) = inner.views.get_mut(view) else {
+        let Some(view) = inner.views.get_mut(&view) else {
             return false;
         };
-        std::mem::replace(&mut view.phase, ViewPhase::Rebuilding) == ViewPhase::Ready
+        std::mem::replace(&mut view.phase, ViewPhase::Rebuilding) != ViewPhase::Rebuilding
     }
 
-    /// Views that wait for a rebuild.
-    pub(crate) fn rebuilding(&self) -> Vec<usize> {
+    /// Views that wait for a rebuild, and the offset up to which rows must be landed before it can be done.
+    pub(crate) fn rebuilding(&self) -> Vec<(usize, Offset)> {
         let inner = self.inner.lock();
-        let waiting = |(index, view): (usize, &ViewState)| (view.phase == ViewPhase::Rebuilding).then_some(index);
-        inner.views.iter().enumerate().filter_map(waiting).collect()
+        let waiting =
+            |(id, view): (&usize, &ViewState)| (view.phase == ViewPhase::Rebuilding).then(|| (*id, view.held_from()));
+        inner.views.iter().filter_map(waiting).collect()
     }
 
     /// Keeps `at`, the end of a landing, a boundary until the base that ends there is installed.
@@ -430,7 +474,7 @@ impl PartitionState {
         base: &mut Option<Vec<Run>>,
     ) -> Install {
         let mut inner = self.inner.lock();
-        let Some(view) = inner.views.get_mut(view) else {
+        let Some(view) = inner.views.get_mut(&view) else {
             return Install::Outdated;
         };
         for lane in &view.lanes {
@@ -453,7 +497,7 @@ impl PartitionState {
 
     pub(crate) fn segments(&self) -> SegmentCounts {
         let inner = self.inner.lock();
-        let lanes = || inner.views.iter().flat_map(|view| &view.lanes);
+        let lanes = || inner.views.values().flat_map(|view| &view.lanes);
         let last_boundary = inner
             .boundaries
             .landings
@@ -470,23 +514,27 @@ impl PartitionState {
     }
 
     /// Where each view's state begins, and its phase.
-    pub(crate) fn views(&self) -> Vec<(Offset, ViewPhase)> {
-        self.inner
-            .lock()
-            .views
-            .iter()
-            .map(|view| (view.held_from(), view.phase))
-            .collect()
+    pub(crate) fn views(&self) -> BTreeMap<usize, (Offset, ViewPhase)> {
+        let inner = self.inner.lock();
+        let views = inner.views.iter();
+        views.map(|(id, view)| (*id, (view.held_from(), view.phase))).collect()
     }
 }
 
 impl Inner {
     fn common_end(&self) -> Option<Offset> {
-        common_end(self.views.iter().flat_map(|view| &view.lanes))
+        common_end(self.views.values().flat_map(|view| &view.lanes))
     }
 }
 
 impl ViewState {
+    fn new(phase: ViewPhase, begin: Offset, instances: usize) -> Self {
+        Self {
+            phase,
+            lanes: (0..instances).map(|_| Lane::new(begin)).collect(),
+        }
+    }
+
     fn held_from(&self) -> Offset {
         self.lanes.iter().map(Lane::begin).max().unwrap_or_default()
     }

@@ -7,7 +7,7 @@ use arrow::array::Int64Array;
 use arrow::compute::concat_batches;
 use proptest::prelude::*;
 
-use super::tests::newest;
+use super::tests::{newest, views};
 use super::*;
 
 const INSTANCES: usize = 3;
@@ -72,7 +72,7 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
-        let state = PartitionState::new((PartitionId(0), 1), (Offset(0), Offset(0)), 1, INSTANCES);
+        let state = PartitionState::new((PartitionId(0), 1), (Offset(0), Offset(0)), &views([0]), INSTANCES);
         assert_eq!(
             state.install(0, (Offset(0), Offset(0)), &mut Some(Vec::new())),
             Install::Done
@@ -121,7 +121,7 @@ impl Model {
                 let (start, end) = (self.ends[batch], self.ends[batch + 1]);
                 let mine = (start..end).filter(|offset| *offset as usize % INSTANCES == instance);
                 let range = OffsetRange::new(Offset(start), Offset(end));
-                self.state.publish(instance, range, vec![rows(mine)]).unwrap();
+                self.state.publish(instance, range, vec![(0, rows(mine))]).unwrap();
                 self.folded[instance] += 1;
             }
             Step::Gather if self.gathered + 1 < self.ends.len() => {
@@ -176,7 +176,7 @@ impl Model {
 
     /// Freezes and checks the content.
     fn query(&self, cut: i64) -> Piece {
-        let frozen = self.state.freeze(&[newest(Some(Offset(cut)))]).remove(0);
+        let frozen = self.state.freeze(&[newest(Some(Offset(cut)))]).remove(0).unwrap();
         if let Piece::Ready { range, .. } = frozen.piece {
             assert_eq!(range.start, Offset(cut));
             let mut offsets: Vec<i64> = Vec::new();
@@ -210,7 +210,7 @@ impl Model {
         if self.state.install(0, bounds, &mut Some(base)) != Install::Done {
             // A view bolt lags, so the real thing would wait; here the view stays as it was.
             let mut inner = self.state.inner.lock();
-            inner.views[0].phase = ViewPhase::Ready;
+            inner.views.get_mut(&0).unwrap().phase = ViewPhase::Ready;
         }
     }
 }
