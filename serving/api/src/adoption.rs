@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use anabranch_dataset::{Publication, Publications, StateFiles, Store};
+use anabranch_dataset::{Environment, Publication, Publications, StateFiles, Store};
 use anabranch_merge::BatchState;
 use anabranch_model::Cut;
 use anabranch_runtime::Shutdown;
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::Error;
-use crate::compute::{Compute, cpu};
+use crate::compute::Compute;
 
 /// One publication with all its batch views in memory. Requests pin it by holding the `Arc`.
 pub(crate) struct Published {
@@ -66,6 +66,11 @@ impl Adoption {
             polled: AtomicBool::new(false),
             changed: Notify::new(),
         }
+    }
+
+    /// Time, chance and threads of this process.
+    pub(crate) fn environment(&self) -> &Environment {
+        self.store.environment()
     }
 
     /// The current publication, pinned as long as the caller holds it.
@@ -141,7 +146,7 @@ impl Adoption {
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(every) => {}
+                () = self.store.environment().sleep(every) => {}
                 () = shutdown.cancelled() => {}
             }
         }
@@ -168,7 +173,11 @@ impl Adoption {
             Some(self.compute.run(async move {
                 let batches = StateFiles::read(&store, &batch, &view.state_schema()).await?;
                 let name = view.name().to_owned();
-                let state = cpu(true, move || Ok(BatchState::new(&view, batches)?)).await?;
+                let state = store
+                    .environment()
+                    .offload(move || BatchState::new(&view, batches))
+                    .await
+                    .map_err(|join| Error::Internal(format!("loading a batch view failed: {join}")))??;
                 Ok((
                     name,
                     PublishedView {

@@ -11,7 +11,7 @@ pub(crate) const LARGE_ROWS: usize = 16_384;
 /// The runtime that plans, merges and formats. HTTP workers only wait for it.
 pub(crate) struct Compute {
     handle: Handle,
-    /// `Some` until dropped.
+    /// `Some` until dropped. In a simulation there is none: work runs where it is awaited.
     runtime: Option<Runtime>,
 }
 
@@ -31,12 +31,23 @@ impl Compute {
         })
     }
 
+    /// Without threads of its own, for a simulation.
+    pub(crate) fn inline() -> Self {
+        Self {
+            handle: Handle::current(),
+            runtime: None,
+        }
+    }
+
     /// Runs `work` there and waits for it. Dropping the returned future cancels the work: a client that hangs up stops
     /// its query.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
+        if self.runtime.is_none() {
+            return work.await;
+        }
         let mut task = AbortOnDrop(self.handle.spawn(work));
         (&mut task.0)
             .await

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anabranch_merge::{Decision, Patience, Plan, RetryReason, Selection, ViewFacts, ViewPlan, answer, decide, lacking};
 use anabranch_model::realtime::{SnapshotReply, SnapshotRequest, StateTicket, ViewCut};
@@ -9,7 +9,6 @@ use anabranch_realtime::{Directory, Services, SpeedWorker, Worker};
 use anabranch_view::View;
 use arrow::array::RecordBatch;
 use futures::future::{join_all, try_join_all};
-use tokio::time::Instant;
 
 use crate::Error;
 use crate::adoption::{Adoption, Published};
@@ -76,21 +75,21 @@ impl Consistency {
     /// `Inexact` or `Behind` when the demand is not met in time; whatever makes an exact merge impossible.
     pub(crate) async fn freeze(&self, views: &[View], demand: &Demand) -> Result<Frozen, Error> {
         self.check_topics(views, demand)?;
-        let started = Instant::now();
-        let deadline = started + demand.timeout;
+        let environment = self.adoption.environment();
+        let deadline = environment.instant() + demand.timeout;
         let mut pause = FIRST_PAUSE;
         loop {
             let frozen = self.settle(views, demand.arm).await?;
             let Some(shortfall) = frozen.shortfall(demand) else {
                 return Ok(frozen);
             };
-            let now = Instant::now();
+            let now = environment.instant();
             if now >= deadline {
                 return Err(shortfall);
             }
             // The pinned publication must not hold back the speed layer while nothing is read from it.
             drop(frozen);
-            tokio::time::sleep_until(deadline.min(now + pause)).await;
+            environment.sleep(pause.min(deadline - now)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
@@ -139,7 +138,7 @@ impl Consistency {
                     if let Err(error) = refreshed {
                         tracing::warn!(%error, "the facts of a query cannot be refreshed");
                     }
-                    tokio::time::sleep(pause).await;
+                    self.adoption.environment().sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }

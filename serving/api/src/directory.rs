@@ -1,12 +1,18 @@
 use std::time::Duration;
 
+use anabranch_dataset::Environment;
 use anabranch_realtime::Directory;
 use anabranch_runtime::Shutdown;
 
 use crate::Error;
 
 /// Follows the leases of all services until shutdown.
-pub(crate) async fn follow(directory: &Directory, every: Duration, shutdown: Shutdown) -> Result<(), Error> {
+pub(crate) async fn follow(
+    directory: &Directory,
+    environment: &Environment,
+    every: Duration,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
     let mut failing = false;
     while !shutdown.is_cancelled() {
         match directory.refresh().await {
@@ -23,7 +29,7 @@ pub(crate) async fn follow(directory: &Directory, every: Duration, shutdown: Shu
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(every) => {}
+            () = environment.sleep(every) => {}
             () = shutdown.cancelled() => {}
         }
     }

@@ -34,8 +34,9 @@ mod provider;
 mod pushdown;
 mod rows;
 mod server;
+#[doc(hidden)]
+pub mod simulation;
 mod sql;
-
 mod status;
 mod views;
 

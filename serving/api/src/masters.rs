@@ -78,7 +78,7 @@ impl Masters {
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(PAUSE) => {}
+                () = self.store.environment().sleep(PAUSE) => {}
                 () = shutdown.cancelled() => {}
             }
         }

@@ -114,8 +114,9 @@ impl ServingLayer {
         }
         {
             let (directory, shutdown) = (Arc::clone(&directory), shutdown.clone());
+            let environment = store.environment().clone();
             tasks.spawn("leases", OnError::Shutdown, async move {
-                directory::follow(&directory, poll, shutdown).await
+                directory::follow(&directory, &environment, poll, shutdown).await
             });
         }
         {
@@ -162,7 +163,7 @@ fn reachable(address: SocketAddr) -> String {
 }
 
 /// Says that this service is alive and which publication it still reads; at once when that changes.
-async fn keep_lease(
+pub(crate) async fn keep_lease(
     adoption: &Adoption,
     directory: &Directory,
     id: &str,
@@ -182,7 +183,7 @@ async fn keep_lease(
             tracing::warn!(%error, "this service's lease cannot be renewed");
         }
         tokio::select! {
-            () = tokio::time::sleep(LEASE_RENEWAL) => {}
+            () = adoption.environment().sleep(LEASE_RENEWAL) => {}
             () = adoption.changed() => {}
             () = shutdown.cancelled() => {}
         }

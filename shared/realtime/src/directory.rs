@@ -8,6 +8,7 @@ use anabranch_model::realtime::Owner;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use crate::worker::Peers;
 use crate::{Error, SpeedFacts, Worker};
 
 /// Who is alive, as their leases say.
@@ -87,6 +88,8 @@ pub struct Directory {
     turn: AtomicUsize,
     refreshing: tokio::sync::Mutex<()>,
     read: AtomicBool,
+    /// In a simulation: what stands in for connections.
+    peers: Option<Arc<dyn Peers>>,
 }
 
 impl Directory {
@@ -99,7 +102,16 @@ impl Directory {
             turn: AtomicUsize::new(0),
             refreshing: tokio::sync::Mutex::new(()),
             read: AtomicBool::new(false),
+            peers: None,
         }
+    }
+
+    /// As [`new`](Self::new), for a simulation without a network.
+    #[doc(hidden)]
+    pub fn simulated(store: &Store, peers: Arc<dyn Peers>) -> Self {
+        let mut directory = Self::new(store);
+        directory.peers = Some(peers);
+        directory
     }
 
     /// Who was alive at the last refresh.
@@ -145,7 +157,10 @@ impl Directory {
         if let Some(known) = workers.get(&worker.address).filter(|known| known.id() == worker.id) {
             return Ok(known.clone());
         }
-        let connection = Worker::new(worker)?;
+        let connection = match &self.peers {
+            None => Worker::new(worker)?,
+            Some(peers) => Worker::simulated(worker, &**peers),
+        };
         workers.insert(worker.address.clone(), connection.clone());
         Ok(connection)
     }

@@ -19,3 +19,5 @@ pub use directory::{Directory, Services, SpeedWorker};
 pub use error::Error;
 pub use facts::{OwnedFacts, SourceFacts, SpeedFacts};
 pub use worker::Worker;
+#[doc(hidden)]
+pub use worker::{Peer, Peers};

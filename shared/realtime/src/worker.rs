@@ -1,3 +1,5 @@
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_model::realtime::{SNAPSHOT_ACTION, SnapshotReply, SnapshotRequest, StateTicket};
@@ -5,6 +7,7 @@ use arrow::array::RecordBatch;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{Action, Ticket};
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use tonic::transport::{Channel, Endpoint};
@@ -22,7 +25,30 @@ const MAX_MESSAGE_BYTES: usize = 256 << 20;
 #[derive(Clone, Debug)]
 pub struct Worker {
     id: String,
-    client: FlightServiceClient<Channel>,
+    calls: Calls,
+}
+
+/// How a worker is called.
+#[derive(Clone, Debug)]
+enum Calls {
+    Flight(FlightServiceClient<Channel>),
+    Simulated(Arc<dyn Peer>),
+}
+
+/// A worker as a simulation reaches it, in place of Flight.
+#[doc(hidden)]
+pub trait Peer: fmt::Debug + Send + Sync {
+    /// As [`Worker::snapshot`]; the error is what a caller would see.
+    fn snapshot(&self, request: &SnapshotRequest) -> BoxFuture<'static, Result<SnapshotReply, String>>;
+
+    /// As [`Worker::state`].
+    fn state(&self, ticket: &StateTicket) -> BoxFuture<'static, Result<Vec<RecordBatch>, String>>;
+}
+
+/// Finds the workers of a simulation, by the address in their lease.
+#[doc(hidden)]
+pub trait Peers: fmt::Debug + Send + Sync {
+    fn at(&self, address: &str) -> Arc<dyn Peer>;
 }
 
 impl Worker {
@@ -42,8 +68,15 @@ impl Worker {
             .connect_lazy();
         Ok(Self {
             id: worker.id.clone(),
-            client: FlightServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES),
+            calls: Calls::Flight(FlightServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES)),
         })
+    }
+
+    pub(crate) fn simulated(worker: &SpeedWorker, peers: &dyn Peers) -> Self {
+        Self {
+            id: worker.id.clone(),
+            calls: Calls::Simulated(peers.at(&worker.address)),
+        }
     }
 
     /// Worker id, as in its lease.
@@ -56,12 +89,27 @@ impl Worker {
     /// # Errors
     /// When the worker does not answer in time, or another process answers at its address.
     pub async fn snapshot(&self, request: &SnapshotRequest) -> Result<SnapshotReply, Error> {
+        let reply = match &self.calls {
+            Calls::Flight(client) => self.call_snapshot(client.clone(), request).await?,
+            Calls::Simulated(peer) => peer.snapshot(request).await.map_err(|message| self.failed(message))?,
+        };
+        if reply.worker != self.id {
+            // Another process has taken over the address; its own lease names it properly.
+            return Err(self.failed(format!("{} answers at its address", reply.worker)));
+        }
+        Ok(reply)
+    }
+
+    async fn call_snapshot(
+        &self,
+        mut client: FlightServiceClient<Channel>,
+        request: &SnapshotRequest,
+    ) -> Result<SnapshotReply, Error> {
         let body = serde_json::to_vec(request).expect("a snapshot request has only string and integer keys");
         let action = Action {
             r#type: SNAPSHOT_ACTION.to_owned(),
             body: body.into(),
         };
-        let mut client = self.client.clone();
         let call = async {
             let mut results = client.do_action(action).await?.into_inner();
             let first = results.message().await?;
@@ -74,13 +122,7 @@ impl Worker {
             .map_err(|_| self.failed(format!("no snapshot within {SNAPSHOT_TIMEOUT:?}")))?
             .map_err(|status| self.failed(status.to_string()))?
             .ok_or_else(|| self.failed("an empty answer to a snapshot request".into()))?;
-        let reply: SnapshotReply =
-            serde_json::from_slice(&result.body).map_err(|error| self.failed(error.to_string()))?;
-        if reply.worker != self.id {
-            // Another process has taken over the address; its own lease names it properly.
-            return Err(self.failed(format!("{} answers at its address", reply.worker)));
-        }
-        Ok(reply)
+        serde_json::from_slice(&result.body).map_err(|error| self.failed(error.to_string()))
     }
 
     /// Reads one view's partial state out of a snapshot of this worker.
@@ -99,8 +141,14 @@ impl Worker {
         &self,
         ticket: &StateTicket,
     ) -> Result<BoxStream<'static, Result<RecordBatch, Error>>, Error> {
+        let mut client = match &self.calls {
+            Calls::Flight(client) => client.clone(),
+            Calls::Simulated(peer) => {
+                let batches = peer.state(ticket).await.map_err(|message| self.failed(message))?;
+                return Ok(futures::stream::iter(batches.into_iter().map(Ok)).boxed());
+            }
+        };
         let ticket = serde_json::to_vec(ticket).expect("a state ticket is plain data");
-        let mut client = self.client.clone();
         let stream = client
             .do_get(Ticket { ticket: ticket.into() })
             .await
