@@ -13,6 +13,8 @@ pub enum Trigger {
     Definition,
     /// A speed worker holds more state than `[speed] state_budget` (ARCHITECTURE.md, rule 6).
     StateBudget,
+    /// The latest publication holds events that were excluded since, or lacks some that were included again.
+    Exclusions,
 }
 
 impl Trigger {
@@ -23,6 +25,7 @@ impl Trigger {
             Self::Schedule => "schedule",
             Self::Definition => "views",
             Self::StateBudget => "state_budget",
+            Self::Exclusions => "exclusions",
         }
     }
 }
@@ -47,12 +50,14 @@ pub(crate) enum Decision {
 /// Decides about a trigger, given the run ids that are running and queued.
 ///
 /// A request that meets a running run gets a run of its own after it, since the running one may have taken its snapshot
-/// before what the caller wants covered. The others are content with any run that is on its way.
+/// before what the caller wants covered; so does a change of exclusions. The others are content with any run that is on its way.
 pub(crate) fn decide(trigger: Trigger, running: Option<&str>, queued: Option<&str>) -> Decision {
     match (trigger, running, queued) {
         (_, None, None) => Decision::Queue,
-        (Trigger::Request | Trigger::Definition, _, Some(queued)) => Decision::Join(queued.to_owned()),
-        (Trigger::Request, Some(_), None) => Decision::Queue,
+        (Trigger::Request | Trigger::Definition | Trigger::Exclusions, _, Some(queued)) => {
+            Decision::Join(queued.to_owned())
+        }
+        (Trigger::Request | Trigger::Exclusions, Some(_), None) => Decision::Queue,
         // A run of this process computes the views as they are defined here.
         (Trigger::Definition, Some(running), None) => Decision::Join(running.to_owned()),
         (Trigger::Schedule | Trigger::StateBudget, Some(id), _)

@@ -96,6 +96,7 @@ impl BatchLayer {
         tasks.spawn("batch lease", OnError::Log, lease::keep(shared.clone()));
         tasks.spawn("batch schedule", OnError::Shutdown, watch::schedule(shared.clone()));
         tasks.spawn("batch definitions", OnError::Log, watch::definitions(shared.clone()));
+        tasks.spawn("batch exclusions", OnError::Log, watch::exclusions(shared.clone()));
         tasks.spawn("batch state budget", OnError::Log, watch::state_budget(shared.clone()));
         let router = http::router(shared.clone());
         // Last to stop: a client can still ask how the run ended.

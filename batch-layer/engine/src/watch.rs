@@ -1,9 +1,11 @@
-//! The triggers that are not requests: the schedule, changed definitions, the speed layer's state.
+//! The triggers that are not requests: the schedule, changed definitions, changed exclusions, the speed layer's state.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anabranch_dataset::{Lease, Publication};
+use anabranch_dataset::{Lease, Notes, Publication};
+use anabranch_model::{Offset, OffsetRange};
 use anabranch_view::View;
 use chrono::Utc;
 
@@ -17,6 +19,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(15);
 const STATE_BUDGET_PAUSE: Duration = Duration::from_secs(30);
 /// How soon a failed run for changed definitions is tried again.
 const DEFINITION_PAUSE: Duration = Duration::from_secs(60);
+/// How soon a run for the same exclusions is asked for again when the one before was not published.
+const EXCLUSIONS_PAUSE: Duration = Duration::from_secs(60);
 
 /// Fires the schedule.
 pub(crate) async fn schedule(shared: Arc<Shared>) -> Result<(), Error> {
@@ -92,6 +96,76 @@ pub(crate) async fn state_budget(shared: Arc<Shared>) -> Result<(), Error> {
     }
 }
 
+/// Watches for exclusions that the latest publication does not apply yet.
+pub(crate) async fn exclusions(shared: Arc<Shared>) -> Result<(), Error> {
+    let environment = shared.store.environment().clone();
+    let mut asked: Option<(Vec<String>, Instant)> = None;
+    loop {
+        tokio::select! {
+            () = shared.shutdown.cancelled() => return Ok(()),
+            () = environment.sleep(*shared.settings.batch.poll) => {}
+        }
+        if shared.is_busy().await {
+            continue;
+        }
+        let pending = match pending_exclusions(&shared).await {
+            Ok(pending) => pending,
+            Err(error) => {
+                tracing::warn!(%error, "cannot compare exclusions with the latest publication");
+                continue;
+            }
+        };
+        let asked_before = asked
+            .as_ref()
+            .is_some_and(|(before, at)| *before == pending && environment.elapsed(*at) < EXCLUSIONS_PAUSE);
+        if !pending.is_empty() && !asked_before {
+            tracing::info!(changes = ?pending, "exclusions have changed since the latest publication");
+            ask(&shared, Trigger::Exclusions).await;
+            asked = Some((pending, environment.instant()));
+        }
+    }
+}
+
+/// What the latest publication counts though it is excluded, or leaves out though it no longer is, in words.
+async fn pending_exclusions(shared: &Shared) -> Result<Vec<String>, Error> {
+    let Some(publication) = shared.publications.latest().await? else {
+        return Ok(Vec::new());
+    };
+    let sources: BTreeMap<_, _> = shared
+        .views
+        .iter()
+        .map(|view| (view.source().name.as_str(), view.source()))
+        .collect();
+    let mut pending = Vec::new();
+    for (name, source) in sources {
+        if let Some(dataset) = shared.dataset(source).await? {
+            let notes = dataset.notes().await?;
+            pending.extend(changed_exclusions(&publication, name, &notes));
+        }
+    }
+    Ok(pending)
+}
+
+fn changed_exclusions(publication: &Publication, source: &str, notes: &Notes) -> Vec<String> {
+    let manifest = &publication.manifest;
+    let nothing = Notes::default();
+    let applied = manifest.notes.get(source).unwrap_or(&nothing);
+    let cut = manifest.cuts.get(source).into_iter().flat_map(|cut| cut.next.iter());
+    let changed = |(partition, next)| {
+        let before_cut = OffsetRange::new(Offset(i64::MIN), next);
+        let (is, was) = (notes.excluded_of(partition), applied.excluded_of(partition));
+        let (is, was) = (is.within(before_cut), was.within(before_cut));
+        (is != was).then(|| {
+            format!(
+                "{source}/{partition}: excluded {}; included {}",
+                is.minus(&was),
+                was.minus(&is)
+            )
+        })
+    };
+    cut.filter_map(changed).collect()
+}
+
 async fn ask(shared: &Shared, trigger: Trigger) {
     if let Err(error) = shared.request(trigger).await {
         tracing::warn!(%trigger, %error, "cannot start a batch run");
@@ -119,3 +193,6 @@ fn over_budget(leases: &[Lease], budget_bytes: u64) -> Option<(&str, u64)> {
         (state_bytes > budget_bytes).then_some((lease.id.as_str(), state_bytes))
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,14 +1,17 @@
 use std::sync::Arc;
 
 use anabranch_model::ErrorKind;
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::datatypes::{DataType, Field, Fields, Int64Type};
+use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
 use crate::testing::{assert_same, events, files, fold, gather, kernel, oracle, parquet, views};
-use crate::{FileBytes, projected_ranges, testing};
+use crate::{FileBytes, RowSelection, projected_ranges, testing};
 
 const BUDGET: u64 = 1 << 30;
 /// Small enough that some thousand groups do not fit.
@@ -239,6 +242,46 @@ fn fetched_ranges_are_enough() {
         &answers(only(results)),
         &oracle(&rows, &ordered(FILTERED, "page NULLS FIRST")),
     );
+}
+
+/// Keeps rows whose `n` is there and not negative.
+struct NotNegative;
+
+impl RowSelection for NotNegative {
+    fn columns(&self) -> Fields {
+        Fields::from(vec![Field::new("n", DataType::Int64, true)])
+    }
+
+    fn select(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+        let n = batch.column_by_name("n").unwrap().as_primitive::<Int64Type>();
+        filter_record_batch(batch, &n.iter().map(|n| Some(n.is_some_and(|n| n >= 0))).collect())
+    }
+}
+
+#[test]
+fn rows_that_do_not_count_are_as_if_they_were_not_there() {
+    const PAGES: &str = "SELECT page, count(*) AS events FROM events GROUP BY page";
+    const COUNT: &str = "SELECT count(*) AS events FROM events";
+    let rows = events(3000, 10, 11);
+    // Neither view reads the column that decides; one reads no column at all.
+    for (select, keys) in [(PAGES, "page NULLS FIRST"), (COUNT, "1")] {
+        let plan = Plan::new(views(&[select]), 3000).unwrap();
+        let file = |path: &str, selection: Option<Arc<dyn RowSelection>>| {
+            let file = InputFile::whole(path, parquet(&rows, 700));
+            Ok(InputFile { selection, ..file })
+        };
+        let selected = kernel(2, BUDGET).fold(&plan, [file("a", Some(Arc::new(NotNegative)))], &Control::new());
+        let kept = NotNegative.select(&rows).unwrap();
+        assert_same(
+            &answers(only(selected.unwrap())),
+            &oracle(&kept, &ordered(select, keys)),
+        );
+        // Side by side with a file of which every row counts.
+        let both = [file("a", None), file("b", Some(Arc::new(NotNegative)))];
+        let both = kernel(2, BUDGET).fold(&plan, both, &Control::new());
+        let all = concat_batches(&rows.schema(), [&rows, &kept]).unwrap();
+        assert_same(&answers(only(both.unwrap())), &oracle(&all, &ordered(select, keys)));
+    }
 }
 
 #[test]

@@ -7,19 +7,24 @@ fn an_idle_service_starts_whatever_is_asked_for() {
         Trigger::Schedule,
         Trigger::Definition,
         Trigger::StateBudget,
+        Trigger::Exclusions,
     ] {
         assert_eq!(decide(trigger, None, None), Decision::Queue, "{trigger}");
     }
 }
 
 #[test]
-fn a_request_during_a_run_is_queued_and_the_next_one_joins_it() {
-    assert_eq!(decide(Trigger::Request, Some("r1"), None), Decision::Queue);
-    assert_eq!(
-        decide(Trigger::Request, Some("r1"), Some("r2")),
-        Decision::Join("r2".into())
-    );
-    assert_eq!(decide(Trigger::Request, None, Some("r2")), Decision::Join("r2".into()));
+fn what_a_running_run_may_have_missed_is_queued_and_the_next_one_joins_it() {
+    for trigger in [Trigger::Request, Trigger::Exclusions] {
+        assert_eq!(decide(trigger, Some("r1"), None), Decision::Queue, "{trigger}");
+        for running in [Some("r1"), None] {
+            assert_eq!(
+                decide(trigger, running, Some("r2")),
+                Decision::Join("r2".into()),
+                "{trigger}"
+            );
+        }
+    }
 }
 
 #[test]

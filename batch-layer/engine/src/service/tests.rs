@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use anabranch_dataset::{Lease, Leases, Publications, RunRecord, RunState, Runs, Store};
-use anabranch_model::{Cut, Offset, PartitionId};
+use anabranch_dataset::{Lease, Leases, MasterDataset, Publications, RunRecord, RunState, Runs, Store};
+use anabranch_model::{Cut, Offset, OffsetRange, PartitionId};
 use anabranch_runtime::{ByteSize, Settings};
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
@@ -337,6 +337,72 @@ async fn a_changed_views_sql_starts_a_run() {
         (&record["trigger"], &record["publication"]),
         (&json!("views"), &json!(2))
     );
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_excluded_and_included_again_is_recomputed() {
+    let store = memory();
+    let mut settings = Settings::default();
+    settings.batch.poll = Duration::from_millis(20).into();
+    let service = Service::start(&store, SQL, settings).await;
+    land(&store, &service.catalog, 0, 0..300).await;
+    land(&store, &service.catalog, 1, 0..60).await;
+    let dataset = MasterDataset::open_existing(&store, &service.catalog.sources["clicks"])
+        .await
+        .unwrap()
+        .unwrap();
+    let range = |start, end| OffsetRange::new(Offset(start), Offset(end));
+    // Before the first run: it leaves them out. What is not landed yet may be excluded too.
+    let first = dataset
+        .exclude(PartitionId(0), range(0, 30), "a test", "ada")
+        .await
+        .unwrap();
+    dataset
+        .exclude(PartitionId(1), range(50, 1000), "a test", "ada")
+        .await
+        .unwrap();
+    let run = service.run().await;
+    let record = service.wait_for(&run, "published").await;
+    assert_eq!(record["progress"]["rows_done"], 320);
+    let published = |number: u64| {
+        let publications = Publications::new(&store);
+        eventually(async move || {
+            let latest = publications.latest().await.unwrap().unwrap();
+            let is = latest.number;
+            (is == number).then_some(latest).ok_or_else(|| is.to_string())
+        })
+    };
+    let publication = published(1).await;
+    assert_eq!(service.answer(&publication, "overall").await, ["320"]);
+    assert_eq!(
+        service.answer(&publication, "per_page").await[0],
+        format!("/0 107 {}", (30..300).chain(0..50).filter(|n| n % 3 == 0).sum::<i64>())
+    );
+    assert_eq!(publication.manifest.notes["clicks"], *dataset.known_notes());
+
+    // A change before the cut starts a run by itself; one behind it does not.
+    dataset
+        .exclude(PartitionId(0), range(300, 400), "ahead", "ada")
+        .await
+        .unwrap();
+    dataset.include(first.id, "ada").await.unwrap();
+    let publication = published(2).await;
+    assert_eq!(service.answer(&publication, "overall").await, ["350"]);
+    dataset
+        .exclude(PartitionId(0), range(299, 305), "one more", "ada")
+        .await
+        .unwrap();
+    let publication = published(3).await;
+    assert_eq!(service.answer(&publication, "overall").await, ["349"]);
+    let (_, list) = service.get("/v1/batch/runs").await;
+    let triggers: Vec<_> = list["runs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|run| &run["trigger"])
+        .collect();
+    assert_eq!(triggers, ["exclusions", "exclusions", "http"]);
     service.stop().await;
 }
 
