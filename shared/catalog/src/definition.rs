@@ -128,6 +128,11 @@ impl Catalog {
     pub fn parse(sql: &str) -> Result<Self, Vec<Diagnostic>> {
         crate::parse::parse(sql)
     }
+
+    /// Where in a `views.sql` a table or view is declared, or one column of a table: for what is found wrong with it later.
+    pub fn place_of(sql: &str, name: &str, column: Option<&str>) -> Option<Place> {
+        crate::parse::place_of(sql, name, column)
+    }
 }
 
 impl Source {

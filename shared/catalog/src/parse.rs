@@ -35,16 +35,34 @@ impl Kind {
     }
 }
 
-pub(crate) fn parse(sql: &str) -> Result<Catalog, Vec<Diagnostic>> {
-    let tokens = match Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location() {
-        Ok(tokens) => tokens,
-        Err(error) => return Err(vec![Diagnostic::new(error.location, lower_first(&error.message))]),
-    };
-    let tokens: Vec<TokenWithSpan> = tokens
-        .into_iter()
-        .filter(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF))
-        .collect();
+/// The tokens that mean something.
+fn tokens(sql: &str) -> Result<Vec<TokenWithSpan>, Diagnostic> {
+    let tokens = Tokenizer::new(&GenericDialect {}, sql)
+        .tokenize_with_location()
+        .map_err(|error| Diagnostic::new(error.location, lower_first(&error.message)))?;
+    let means = |token: &TokenWithSpan| !matches!(token.token, Token::Whitespace(_) | Token::EOF);
+    Ok(tokens.into_iter().filter(means).collect())
+}
 
+/// Where the table or view of this SQL name is declared, or one column of that table.
+pub(crate) fn place_of(sql: &str, name: &str, column: Option<&str>) -> Option<Place> {
+    let tokens = tokens(sql).ok()?;
+    let statements = split(&tokens).into_iter().filter_map(|cursor| header(cursor).ok());
+    let mut statement = statements.into_iter().find(|statement| statement.name.sql() == name)?;
+    let place = statement.name.place;
+    let Some(column) = column else {
+        return Some(place);
+    };
+    let columns = statement.body.list("columns").unwrap_or_default();
+    let of_column = |mut item: Cursor<'_>| {
+        let name = item.name("a column name").ok()?;
+        (name.sql() == column).then_some(name.place)
+    };
+    Some(columns.into_iter().find_map(of_column).unwrap_or(place))
+}
+
+pub(crate) fn parse(sql: &str) -> Result<Catalog, Vec<Diagnostic>> {
+    let tokens = tokens(sql).map_err(|problem| vec![problem])?;
     let mut problems = Vec::new();
     let mut statements = Vec::new();
     for cursor in split(&tokens) {

@@ -97,6 +97,10 @@ pub enum Error {
     #[error("publication {} was to follow {based_on}, but {latest} is there already", based_on + 1)]
     Published { based_on: u64, latest: u64 },
 
+    /// Somebody else applied definitions first.
+    #[error("other definitions were applied at the same time, as number {number}: look at them and apply yours again")]
+    DefinitionsApplied { number: u64 },
+
     /// A publication would take back what an earlier one covers.
     #[error(
         "publishing would lower the cut of `{table}/{partition}` from {from} to {to}: only a rollback may do that; start a new run"
@@ -153,7 +157,7 @@ impl Error {
                 _ => ErrorKind::Data,
             },
             Self::Contended { .. } | Self::Unclear { .. } => ErrorKind::Unavailable,
-            Self::Published { .. } => ErrorKind::Conflict,
+            Self::Published { .. } | Self::DefinitionsApplied { .. } => ErrorKind::Conflict,
             Self::Task { .. } => ErrorKind::Internal,
         }
     }

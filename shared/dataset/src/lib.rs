@@ -8,6 +8,7 @@
 //!   runs/<run id>/run.json                 status of a batch run
 //!   runs/<run id>/<view>/….parquet         its batch views
 //!   publications/<20 digits>.json          which run is served
+//!   definitions/<20 digits>.json           which views.sql the services run
 //!   services/<kind>/<id>.json              who is there
 //! ```
 //!
@@ -23,6 +24,7 @@
 //! * What was answered as created is durable ([`DurableLocal`] for local folders).
 //! * No row is ever deleted, and no version is cleaned away: cuts refer to them.
 
+mod definitions;
 mod environment;
 mod error;
 mod leases;
@@ -36,6 +38,7 @@ mod store;
 #[cfg(test)]
 mod testing;
 
+pub use definitions::{DefinitionEntry, DefinitionLog, text_hash};
 pub use environment::{Environment, Simulated, Spawned};
 pub use error::Error;
 pub use leases::{Lease, Leases};

@@ -290,6 +290,25 @@ impl MasterDataset {
         }
     }
 
+    /// The columns that were ever landed or declared, as the table has them.
+    ///
+    /// # Errors
+    /// `Data` when the log holds none.
+    pub fn columns(&self) -> Result<SchemaRef> {
+        let encoded = self.with_state(|state| state.metadata.as_ref().map(|metadata| metadata.schema_string.clone()));
+        let encoded = encoded.ok_or_else(|| self.no_metadata())?;
+        Ok(Arc::new(schema::decode(&self.inner.source.name, &encoded)?))
+    }
+
+    /// Whether the columns of `source` can be kept in this table, beside what was landed.
+    ///
+    /// # Errors
+    /// `ColumnType` when a column has another type than the landed one.
+    pub fn check_columns(&self, source: &Source) -> Result<()> {
+        let current = self.columns()?;
+        schema::grown(&source.name, &current, &schema::wanted(source)).map(drop)
+    }
+
     /// The newest version and offsets, without the files: cheaper than [`Self::snapshot`] where history is long.
     ///
     /// # Errors

@@ -30,6 +30,8 @@ pub const POINTS: &[&str] = &[
     "seal.before",
     "seal.after",
     // A landing's Parquet files.
+    "definitions.append.before",
+    "definitions.append.after",
     "land.upload.before",
     "land.upload.after",
     // The landing commit: files and next offsets.
