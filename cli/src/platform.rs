@@ -77,10 +77,10 @@ impl Platform {
         Ok(store)
     }
 
-    /// Opens the log of every source.
+    /// Opens the log of every source. Kafka need not answer yet.
     ///
     /// # Errors
-    /// When the embedded log is held by another process, or Kafka cannot be reached.
+    /// When the embedded log is held by another process, or Kafka's properties are refused.
     pub async fn logs(&self) -> Result<Logs> {
         let embedded = if self
             .catalog
@@ -146,7 +146,7 @@ impl Platform {
                         source.name
                     );
                 }
-                Arc::new(KafkaLog::connect(&self.settings.kafka, &source.topic, source.partitions).await?)
+                Arc::new(KafkaLog::open(&self.settings.kafka, &source.topic, source.partitions)?)
             }
         })
     }

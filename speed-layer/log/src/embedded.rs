@@ -25,6 +25,7 @@ use crate::partitioner::partition_of_key;
 use crate::{Error, PartitionedLog, ReadLimits, Subscription};
 
 mod block;
+mod disk;
 mod lock;
 mod retention;
 mod store;
@@ -34,6 +35,7 @@ mod tests;
 mod topic;
 mod writer;
 
+pub use disk::DiskSpace;
 pub use retention::Retention;
 
 use block::BlockBuilder;
@@ -45,6 +47,8 @@ use writer::{Append, Piece, Queue, Writer};
 
 /// Tells the time in milliseconds since the epoch.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+/// Tells how much room there is on a folder's disk; `None` where that cannot be told.
+pub type DiskGauge = Arc<dyn Fn(&Path) -> Option<DiskSpace> + Send + Sync>;
 
 /// Bytes of one block, above which an append begins another.
 const BLOCK_BYTES: usize = 4 << 20;
@@ -67,6 +71,9 @@ pub struct Options {
     pub cache_bytes: u64,
     /// How often retention looks for what has expired. 1 s by default.
     pub retention_check: Duration,
+    /// Asked before each write: a store that runs out of space while it writes must be opened again, so appends are refused
+    /// before. The system's own answer by default.
+    pub disk: DiskGauge,
 }
 
 impl Default for Options {
@@ -79,6 +86,7 @@ impl Default for Options {
             in_flight_bytes: 256 << 20,
             cache_bytes: 64 << 20,
             retention_check: Duration::from_secs(1),
+            disk: Arc::new(disk::space),
         }
     }
 }
@@ -154,6 +162,9 @@ impl IngestLog {
             topics: topics.clone(),
             clock: options.clock.clone(),
             retention_check: options.retention_check,
+            dir: dir.into(),
+            disk: options.disk,
+            full: Default::default(),
         };
         let writer = thread::Builder::new()
             .name("ingest-log-writer".into())

@@ -66,6 +66,17 @@ pub enum Error {
         last: Offset,
         reason: String,
     },
+    /// The disk is as good as full. Nothing was written, and the log goes on when there is space.
+    #[error(
+        "the disk of the ingest log in {} is full: {free_bytes} bytes are free, and {reserve_bytes} are kept for the log's own \
+         upkeep. Free some space there, lower the table's `retention`, or set `[ingest_log] dir` to another disk; appends go on by themselves",
+        dir.display()
+    )]
+    DiskFull {
+        dir: PathBuf,
+        free_bytes: u64,
+        reserve_bytes: u64,
+    },
     /// The file system said no.
     #[error("{action} {}: {source}", path.display())]
     Io {
@@ -107,7 +118,7 @@ impl Error {
             | Self::RefusedProperty { .. } => ErrorKind::Invalid,
             Self::Damaged { .. } => ErrorKind::Data,
             Self::NotAssigned { .. } | Self::Internal(_) => ErrorKind::Internal,
-            Self::Closed | Self::Io { .. } | Self::Write(_) => ErrorKind::Unavailable,
+            Self::Closed | Self::DiskFull { .. } | Self::Io { .. } | Self::Write(_) => ErrorKind::Unavailable,
             Self::Store { source, .. } => match source {
                 fjall::Error::Locked => ErrorKind::Conflict,
                 fjall::Error::Io(_) | fjall::Error::Poisoned => ErrorKind::Unavailable,

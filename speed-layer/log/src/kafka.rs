@@ -50,14 +50,17 @@ pub struct KafkaLog {
 pub(crate) struct Inner {
     properties: BTreeMap<String, String>,
     topic: String,
+    /// Partitions to create the topic with when it is not there.
+    partitions: Option<u32>,
+    /// Set once the topic has been found or created.
+    found: tokio::sync::OnceCell<()>,
     metadata: BaseConsumer<LogContext>,
     producer: Producer,
     readers: Readers,
 }
 
 impl KafkaLog {
-    /// Connects to a topic. `properties` are librdkafka's, `bootstrap.servers` at least. A topic that does not exist is
-    /// created with `partitions`, if that is given, and the broker's default replication.
+    /// Connects to a topic: [`open`](Self::open), and waits until a broker has answered.
     ///
     /// # Errors
     /// [`Error::RefusedProperty`], [`Error::UnknownTopic`], and kind `Unavailable` when no broker answers.
@@ -66,45 +69,79 @@ impl KafkaLog {
         topic: &str,
         partitions: Option<u32>,
     ) -> Result<Self, Error> {
+        let log = Self::open(properties, topic, partitions)?;
+        log.find_topic().await?;
+        Ok(log)
+    }
+
+    /// A topic of a cluster that may not answer yet. `properties` are librdkafka's, `bootstrap.servers` at least. The first
+    /// call that needs the topic looks for it; one that does not exist is created with `partitions`, if that is given, and
+    /// the broker's default replication.
+    ///
+    /// # Errors
+    /// [`Error::RefusedProperty`], and kind `Invalid` for properties that librdkafka does not take.
+    pub fn open(properties: &BTreeMap<String, String>, topic: &str, partitions: Option<u32>) -> Result<Self, Error> {
         let metadata: BaseConsumer<LogContext> = client_config(properties, Role::Metadata)?
             .create_with_context(LogContext)
             .map_err(Error::kafka("create a client"))?;
         let inner = Arc::new(Inner {
             properties: properties.clone(),
             topic: topic.to_string(),
+            partitions,
+            found: tokio::sync::OnceCell::new(),
             metadata,
             producer: Producer::new(properties, topic)?,
             readers: Readers::new(properties, topic)?,
         });
-        let log = Self { inner };
-        match log.blocking(Inner::partition_count).await {
+        Ok(Self { inner })
+    }
+
+    /// Finds the topic, or creates it; what was found once is not looked for again.
+    async fn find_topic(&self) -> Result<(), Error> {
+        self.inner
+            .found
+            .get_or_try_init(|| self.find_or_create())
+            .await
+            .copied()
+    }
+
+    async fn find_or_create(&self) -> Result<(), Error> {
+        match self.off_workers(Inner::partition_count).await {
             Ok(count) => {
-                if let Some(wanted) = partitions
+                if let Some(wanted) = self.inner.partitions
                     && wanted != count
                 {
                     tracing::info!(
-                        topic,
+                        topic = self.inner.topic,
                         count,
                         wanted,
                         "the topic exists with another number of partitions; it is used as it is"
                     );
                 }
-                Ok(log)
+                Ok(())
             }
             Err(Error::UnknownTopic { topic }) => {
-                let Some(partitions) = partitions else {
+                let Some(partitions) = self.inner.partitions else {
                     return Err(Error::UnknownTopic { topic });
                 };
-                create_topic(properties, &topic, partitions).await?;
-                log.blocking(move |inner| inner.wait_for_leaders(partitions)).await?;
-                Ok(log)
+                create_topic(&self.inner.properties, &topic, partitions).await?;
+                self.off_workers(move |inner| inner.wait_for_leaders(partitions)).await
             }
             Err(error) => Err(error),
         }
     }
 
-    /// librdkafka's calls block; this keeps them off the async workers.
+    /// Asks about the topic, once it has been found.
     async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.find_topic().await?;
+        self.off_workers(work).await
+    }
+
+    /// librdkafka's calls block; this keeps them off the async workers.
+    async fn off_workers<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
@@ -292,8 +329,9 @@ pub(crate) fn watermarks<C: rdkafka::consumer::ConsumerContext>(
 
 #[async_trait::async_trait]
 impl PartitionedLog for KafkaLog {
-    /// Cluster id and topic name. (librdkafka's Rust binding does not show topic ids; a topic that was deleted and made
-    /// again is noticed by being shorter than what was read from it.)
+    /// Cluster id and topic name. librdkafka's Rust binding shows no topic ids, so that a topic which was deleted and made
+    /// again under its name is noticed only by being shorter than what was landed of it; one that has grown past that
+    /// before anybody looked is not.
     async fn identity(&self) -> Result<String, Error> {
         self.blocking(|inner| {
             inner.serve_events();
@@ -331,6 +369,7 @@ impl PartitionedLog for KafkaLog {
         if records.is_empty() {
             return Ok(OffsetVector::new());
         }
+        self.find_topic().await?;
         // Only records without a key need to know how many partitions there are.
         let keyless = records.iter().any(|record| record.key.is_none());
         let partitions = match self.inner.producer.known_partitions() {

@@ -21,7 +21,7 @@ pub mod kafka;
 mod partitioned;
 mod partitioner;
 
-pub use embedded::{IngestLog, Retention};
+pub use embedded::{DiskSpace, IngestLog, Retention};
 pub use error::Error;
 pub use kafka::KafkaLog;
 pub use partitioned::{LogEvent, MAX_RECORD_BYTES, PartitionedLog, ReadLimits, Subscription};

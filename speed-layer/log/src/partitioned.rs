@@ -49,6 +49,9 @@ pub trait PartitionedLog: Send + Sync {
     async fn read(&self, partition: PartitionId, from: Offset, limits: ReadLimits) -> Result<Option<RawBatch>, Error>;
 
     /// Joins the readers of this log as `group`.
+    ///
+    /// # Errors
+    /// Kind `Unavailable` when whoever keeps the log does not answer; the same call may succeed later.
     async fn subscribe(&self, group: &str) -> Result<Box<dyn Subscription>, Error>;
 }
 
@@ -88,6 +91,14 @@ pub trait Subscription: Send {
     /// Confirms that a revoked partition is drained and may move on.
     fn release(&mut self, partitions: &[PartitionId]) -> Result<(), Error>;
 
+    /// Whether the group still gives the partition to this member, by the word of whoever decides that now: a member that
+    /// was cut off or stalled may not have heard yet that its partitions have moved. `None`: it is being asked; call again
+    /// after polling.
+    ///
+    /// # Errors
+    /// When it cannot even be asked.
+    fn confirm(&mut self, partition: PartitionId) -> Result<Option<bool>, Error>;
+
     /// Tells that everything before `next` has landed. Of no consequence for what is delivered: positions come from the
     /// master dataset. Kafka's implementation commits them to the group in the background, so that lag tools see them.
     fn landed(&mut self, next: &OffsetVector) {
@@ -109,4 +120,12 @@ pub enum LogEvent {
     Revoked { partitions: Vec<PartitionId>, lost: bool },
     /// Records of one partition.
     Batch(RawBatch),
+    /// The next position of a partition is not held: retention has passed it (`wanted < first`), or the log is another or a
+    /// shorter one (`wanted > next`). Nothing more is delivered of it until it is started again; the others go on.
+    OutOfRange {
+        partition: PartitionId,
+        wanted: Offset,
+        first: Offset,
+        next: Offset,
+    },
 }

@@ -198,6 +198,111 @@ async fn a_position_that_was_deleted_is_refused_with_what_is_held() {
     assert_eq!(delivered, ["6", "7", "8", "9"]);
 }
 
+/// Retention passes a partition while it is being read: that one stops and says what is held, the other goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_retention_passes_stops_alone() {
+    const RECORDS: i64 = 60;
+    let Some(server) = servers::kafka() else { return };
+    let one = PartitionId(1);
+    // So little is fetched ahead that most of it is still to come when it is deleted.
+    let mut properties = properties(server);
+    for (name, value) in [
+        ("queued.min.messages", "1"),
+        ("queued.max.messages.kbytes", "1"),
+        ("fetch.message.max.bytes", "20000"),
+        ("compression.type", "none"),
+    ] {
+        properties.insert(name.into(), value.into());
+    }
+    let log = KafkaLog::connect(&properties, "passed", Some(2)).await.unwrap();
+    for partition in [ZERO, one] {
+        for n in 0..RECORDS {
+            let record = record_for(partition, 2, format!("{n:15000}"));
+            log.append(vec![record]).await.unwrap();
+        }
+    }
+    let mut subscription = log.subscribe("passed").await.unwrap();
+    let mut subscription = tokio::task::spawn_blocking(move || {
+        assigned(&mut *subscription, 2);
+        subscription.start(ZERO, Offset(0)).unwrap();
+        subscription
+    })
+    .await
+    .unwrap();
+    let (next, mut subscription) = tokio::task::spawn_blocking(move || {
+        let limits = ReadLimits {
+            max_records: 1,
+            ..limits(PATIENCE)
+        };
+        let Some(LogEvent::Batch(batch)) = subscription.poll(limits).unwrap() else {
+            panic!("there are records")
+        };
+        (batch.range.end, subscription)
+    })
+    .await
+    .unwrap();
+    assert!(next < Offset(RECORDS - 10), "little is fetched ahead: {next}");
+    let mut upto = TopicPartitionList::new();
+    upto.add_partition_offset("passed", 0, rdkafka::Offset::Offset(RECORDS - 5))
+        .unwrap();
+    admin(server).delete_records(&upto, &AdminOptions::new()).await.unwrap();
+    tokio::task::spawn_blocking(move || {
+        subscription.start(one, Offset(0)).unwrap();
+        let (begun, mut next, mut stopped, mut others) = (Instant::now(), next, None, 0);
+        while others < RECORDS || stopped.is_none() {
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{others} records of the other one, {stopped:?}, at {next}"
+            );
+            match subscription.poll(limits(Duration::from_millis(200))).unwrap() {
+                Some(LogEvent::Batch(batch)) if batch.partition == one => others += batch.len() as i64,
+                // Fetched before it was deleted.
+                Some(LogEvent::Batch(batch)) => {
+                    assert_eq!((batch.range.start, stopped), (next, None), "nothing after the stop");
+                    next = batch.range.end;
+                }
+                Some(LogEvent::OutOfRange {
+                    partition,
+                    wanted,
+                    first,
+                    ..
+                }) => stopped = Some((partition, wanted, first)),
+                Some(other) => panic!("{other:?}"),
+                None => {}
+            }
+        }
+        assert_eq!(stopped, Some((ZERO, next, Offset(RECORDS - 5))));
+        subscription.start(ZERO, Offset(RECORDS - 5)).unwrap();
+        assert_eq!(poll_through(&mut *subscription, RECORDS - 5, RECORDS).len(), 5);
+    })
+    .await
+    .unwrap();
+}
+
+/// A log can be opened while no broker is there; it works as soon as one is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_is_not_there_yet_is_waited_for() {
+    if servers::kafka().is_none() {
+        return;
+    }
+    let server = Arc::new(KafkaServer::provision_and_start().unwrap());
+    server.stop();
+    let log = KafkaLog::open(&properties(&server), "later", Some(3)).unwrap();
+    let error = log.identity().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    let broker = server.clone();
+    tokio::task::spawn_blocking(move || broker.restart())
+        .await
+        .unwrap()
+        .unwrap();
+    let begun = Instant::now();
+    while let Err(error) = log.identity().await {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(begun.elapsed() < PATIENCE, "{error}");
+    }
+    assert_eq!(log.partitions().await.unwrap().len(), 3, "the topic is created then");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn landed_offsets_are_committed_for_lag_tools() {
     let Some(server) = servers::kafka() else { return };

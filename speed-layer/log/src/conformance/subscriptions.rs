@@ -66,6 +66,19 @@ impl Member {
                 );
                 self.records.entry(batch.partition).or_default().extend(text(&batch));
             }
+            Some(event @ LogEvent::OutOfRange { .. }) => panic!("everything is held, but: {event:?}"),
+        }
+    }
+
+    /// What the group says of a partition.
+    fn confirmed(&mut self, partition: PartitionId) -> bool {
+        let begun = Instant::now();
+        loop {
+            if let Some(ours) = self.subscription.confirm(partition).expect("asking") {
+                return ours;
+            }
+            assert!(begun.elapsed() < PATIENCE, "nobody says whose {partition} is");
+            self.step(Duration::from_millis(20), None);
         }
     }
 
@@ -131,6 +144,12 @@ pub async fn a_subscription_delivers_from_where_it_is_started(factory: &Factory<
         let mut landed = OffsetVector::new();
         landed.set(zero, Offset(10));
         member.subscription.landed(&landed);
+        assert!(member.confirmed(zero), "the group says so too");
+        assert!(
+            member.confirmed(zero) && member.confirmed(one),
+            "each time it is asked, of each"
+        );
+        assert!(!member.confirmed(PartitionId(2)), "there is no such partition");
     })
     .await;
 }
@@ -262,6 +281,11 @@ pub async fn a_second_member_takes_over_without_overlap(factory: &Factory<'_>) {
             );
         }
         assert!(!first.lost.is_empty());
+        for (partition, member) in (0..4).map(PartitionId).flat_map(|p| [(p, 0), (p, 1)]) {
+            let member = if member == 0 { &mut first } else { &mut second };
+            let owned = member.owned.contains(&partition);
+            assert_eq!(member.confirmed(partition), owned, "{partition}");
+        }
         second.until("its records", Some(Offset(0)), |member| {
             member.count() >= member.owned.len()
         });

@@ -65,10 +65,25 @@ impl LogSubscription {
             let Some(Position::Running(from)) = self.partitions.get(&partition).copied() else {
                 continue;
             };
-            if let Some(batch) = self.log.topic.read_now(self.log.store(), partition, from, limits)? {
-                self.partitions.insert(partition, Position::Running(batch.range.end));
-                self.served = partition;
-                return Ok(Some(LogEvent::Batch(batch)));
+            match self.log.topic.read_now(self.log.store(), partition, from, limits) {
+                Ok(None) => {}
+                Ok(Some(batch)) => {
+                    self.partitions.insert(partition, Position::Running(batch.range.end));
+                    self.served = partition;
+                    return Ok(Some(LogEvent::Batch(batch)));
+                }
+                Err(Error::OutOfRange {
+                    wanted, first, next, ..
+                }) => {
+                    self.partitions.insert(partition, Position::Unstarted);
+                    return Ok(Some(LogEvent::OutOfRange {
+                        partition,
+                        wanted,
+                        first,
+                        next,
+                    }));
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(None)
@@ -126,5 +141,10 @@ impl Subscription for LogSubscription {
         // Partitions of an embedded log move only by being lost, and then there is nothing to let go.
         let _ = partitions;
         Ok(())
+    }
+
+    fn confirm(&mut self, partition: PartitionId) -> Result<Option<bool>, Error> {
+        let newest = self.log.topic.newest_member(&self.group) == self.member;
+        Ok(Some(newest && self.partitions.contains_key(&partition)))
     }
 }

@@ -472,3 +472,132 @@ proptest::proptest! {
         }
     }
 }
+
+/// A disk whose free space the test decides.
+fn on_a_small_disk(dir: &TempDir) -> (IngestLog, Arc<AtomicI64>) {
+    let free = Arc::new(AtomicI64::new(10_000_000));
+    let told = free.clone();
+    let options = Options {
+        disk: Arc::new(move |_| {
+            Some(DiskSpace {
+                free_bytes: told.load(Ordering::SeqCst) as u64,
+                total_bytes: 20_000_000,
+            })
+        }),
+        ..Options::default()
+    };
+    (IngestLog::open_with(dir.path(), options).unwrap(), free)
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_appends_and_nothing_else() {
+    let dir = TempDir::new().unwrap();
+    let (log, free) = on_a_small_disk(&dir);
+    let topic = log.topic("clicks", 1, Retention::default()).unwrap();
+    topic.append(vec![plain("before")]).await.unwrap();
+
+    free.store(2_000_100, Ordering::SeqCst);
+    let error = topic.append(vec![plain(vec![b'x'; 10_000])]).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::DiskFull {
+                free_bytes: 2_000_100,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    let message = error.to_string();
+    assert!(
+        message.contains(&dir.path().display().to_string()) && message.contains("Free some space"),
+        "{message}"
+    );
+    assert_eq!(topic.ends().await.unwrap().get(PartitionId(0)), Some(Offset(1)));
+    let held = read_through(&*topic, PartitionId(0), Offset(0), Offset(1), wide(PATIENCE)).await;
+    assert_eq!(held.len(), 1, "what is there is read all the same");
+
+    free.store(10_000_000, Ordering::SeqCst);
+    let next = topic.append(vec![plain("after")]).await.unwrap();
+    assert_eq!(
+        next.get(PartitionId(0)),
+        Some(Offset(2)),
+        "the refused record left no gap"
+    );
+    drop((topic, log));
+    let log = open(&dir);
+    let topic = log.topic("clicks", 1, Retention::default()).unwrap();
+    let held = read_through(&*topic, PartitionId(0), Offset(0), Offset(2), wide(PATIENCE)).await;
+    let payloads: Vec<_> = held.iter().flat_map(|batch| batch.payloads.iter().flatten()).collect();
+    assert_eq!(payloads, [b"before".as_slice(), b"after"]);
+}
+
+/// A real, small disk that is really full; where the test may mount one.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_real_disk_that_fills_up_damages_nothing() {
+    const DISK_BYTES: u64 = 96 << 20;
+    let dir = TempDir::new().unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", &format!("size={DISK_BYTES}"), "anabranch-test"])
+        .arg(dir.path())
+        .output();
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        anabranch_testkit::skip("a small disk can be mounted by root only");
+        return;
+    }
+    struct Unmount<'d>(&'d std::path::Path);
+    impl Drop for Unmount<'_> {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("--lazy").arg(self.0).status();
+        }
+    }
+    let _unmount = Unmount(dir.path());
+    let log = open(&dir);
+    let topic = log.topic("clicks", 1, Retention::default()).unwrap();
+    // Bytes that do not compress.
+    let mut state = 1_u64;
+    let mut noise = |len: usize| -> Vec<u8> {
+        let mut next = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as u8
+        };
+        (0..len).map(|_| next()).collect()
+    };
+    let ballast = dir.path().join("ballast");
+    std::fs::write(&ballast, noise(30 << 20)).unwrap();
+    let mut held = Vec::new();
+    let refusal = loop {
+        let payload = noise(256 << 10);
+        match topic.append(vec![plain(payload.clone())]).await {
+            Ok(_) => held.push(payload),
+            Err(error) => break error,
+        }
+        assert!(held.len() < 1_000, "the disk never fills");
+    };
+    assert!(matches!(refusal, Error::DiskFull { .. }), "{refusal}");
+    let refusal = topic.append(vec![plain(noise(256 << 10))]).await.unwrap_err();
+    assert!(matches!(refusal, Error::DiskFull { .. }), "{refusal}");
+
+    std::fs::remove_file(&ballast).unwrap();
+    for _ in 0..8 {
+        let payload = noise(256 << 10);
+        topic.append(vec![plain(payload.clone())]).await.unwrap();
+        held.push(payload);
+    }
+    drop((topic, log));
+    let log = open(&dir);
+    let topic = log.topic("clicks", 1, Retention::default()).unwrap();
+    let end = Offset(held.len() as i64);
+    assert_eq!(topic.ends().await.unwrap().get(PartitionId(0)), Some(end));
+    let batches = read_through(&*topic, PartitionId(0), Offset(0), end, wide(PATIENCE)).await;
+    let payloads: Vec<_> = batches
+        .iter()
+        .flat_map(|batch| batch.payloads.iter().flatten())
+        .collect();
+    assert!(payloads.iter().zip(&held).all(|(found, sent)| found == sent));
+    drop((topic, log));
+}

@@ -3,7 +3,9 @@
 //! No timer gathers appends. While one batch is being synced the next one gathers by itself, so a lone append is as fast
 //! as the disk, and under load one sync is shared by all that came during the one before.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,10 +14,10 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use anabranch_model::{Offset, OffsetVector, PartitionId, crash_point};
 
-use super::Clock;
 use super::block::{BlockBuilder, EncodedBlock};
 use super::store::{IndexEntry, Lane, Store};
 use super::topic::{PartitionState, Topic};
+use super::{Clock, DiskGauge};
 use crate::Error;
 
 /// Bytes of one committed batch, above which the next appends wait for the next one.
@@ -101,6 +103,10 @@ pub(crate) struct Writer {
     pub clock: Clock,
     /// How often the age of blocks is looked at.
     pub retention_check: Duration,
+    pub dir: PathBuf,
+    pub disk: DiskGauge,
+    /// Whether the last append found the disk full.
+    pub full: Cell<bool>,
 }
 
 impl Writer {
@@ -115,13 +121,41 @@ impl Writer {
                     bytes += append.pieces.iter().map(|(_, piece)| piece.bytes()).sum::<usize>();
                     batch.push(append);
                 }
-                self.commit(batch);
+                match self.check_room(bytes) {
+                    Ok(()) => self.commit(batch),
+                    Err(refusal) => {
+                        for append in batch {
+                            let _ = append.done.send(Err(refusal()));
+                        }
+                    }
+                }
             }
             if checked.elapsed() >= self.retention_check {
                 checked = Instant::now();
                 self.expire();
             }
         }
+    }
+
+    /// Refuses before the disk is full: what runs out of space in the middle of a write is damaged, what was never begun is
+    /// not. Bytes are counted twice, for the journal and for the tables that it becomes.
+    fn check_room(&self, bytes: usize) -> Result<(), impl Fn() -> Error + use<>> {
+        let space = (self.disk)(&self.dir).filter(|space| !space.has_room_for(2 * bytes as u64));
+        let dir = self.dir.clone();
+        let Some(space) = space else {
+            if self.full.replace(false) {
+                tracing::info!(dir = %dir.display(), "the ingest log's disk has room again: appends go on");
+            }
+            return Ok(());
+        };
+        if !self.full.replace(true) {
+            tracing::error!(dir = %dir.display(), free_bytes = space.free_bytes, "the ingest log's disk is full: appends are refused until there is space");
+        }
+        Err(move || Error::DiskFull {
+            dir: dir.clone(),
+            free_bytes: space.free_bytes,
+            reserve_bytes: space.reserve_bytes(),
+        })
     }
 
     /// Writes the records of all these callers, durably, and answers each.

@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
@@ -50,6 +50,33 @@ pub(crate) enum Rebalance {
     Failed(String),
 }
 
+/// What the coordinator says to a commit of this member: it takes commits only from the group's present generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Membership {
+    Current,
+    Former,
+    /// It did not answer, or is rebalancing.
+    Unknown,
+}
+
+impl Membership {
+    pub(crate) fn of(committed: KafkaResult<()>) -> Self {
+        match committed {
+            Ok(()) => Self::Current,
+            Err(error) => match error.rdkafka_error_code() {
+                Some(
+                    RDKafkaErrorCode::UnknownMemberId
+                    | RDKafkaErrorCode::IllegalGeneration
+                    | RDKafkaErrorCode::FencedInstanceId
+                    | RDKafkaErrorCode::FencedMemberEpoch
+                    | RDKafkaErrorCode::StaleMemberEpoch,
+                ) => Self::Former,
+                _ => Self::Unknown,
+            },
+        }
+    }
+}
+
 /// Whether partitions have already moved to another member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lost(pub bool);
@@ -59,6 +86,8 @@ pub(crate) struct Lost(pub bool);
 #[derive(Debug, Default)]
 pub(crate) struct GroupContext {
     decisions: Mutex<VecDeque<Rebalance>>,
+    /// What the coordinator has said when it was asked whether partitions are still ours.
+    confirmed: Mutex<BTreeMap<PartitionId, Membership>>,
     /// Once set, nobody carries out decisions any more, so revocations are confirmed at once.
     closing: AtomicBool,
 }
@@ -66,6 +95,15 @@ pub(crate) struct GroupContext {
 impl GroupContext {
     pub(crate) fn next_decision(&self) -> Option<Rebalance> {
         self.decisions.lock().pop_front()
+    }
+
+    /// The coordinator's answer about a partition, if it has come.
+    pub(crate) fn take_membership(&self, partition: PartitionId) -> Option<Membership> {
+        self.confirmed.lock().remove(&partition)
+    }
+
+    pub(crate) fn note_membership(&self, partition: PartitionId, membership: Membership) {
+        self.confirmed.lock().insert(partition, membership);
     }
 
     pub(crate) fn close(&self) {

@@ -184,6 +184,14 @@ impl Gather {
         self.take_open(partition)
     }
 
+    /// Takes what is gathered of one partition, a batch at a time, oldest first.
+    pub(crate) fn take(&mut self, partition: PartitionId) -> Option<RawBatch> {
+        match self.closed.iter().position(|batch| batch.partition == partition) {
+            Some(place) => self.closed.remove(place),
+            None => self.take_open(partition),
+        }
+    }
+
     fn next_closed(&mut self) -> Option<RawBatch> {
         let held = |p: PartitionId| self.partitions.get(&p).is_some_and(|gathering| gathering.held);
         let place = self.closed.iter().position(|batch| !held(batch.partition))?;

@@ -25,6 +25,10 @@ const REFUSED: &[(&str, &str)] = &[
         "partitions are handed over by the classic cooperative protocol",
     ),
     (
+        "group.remote.assignor",
+        "partitions are handed over by the classic cooperative protocol",
+    ),
+    (
         "partition.assignment.strategy",
         "partitions are handed over one by one, which needs cooperative-sticky",
     ),
@@ -54,12 +58,38 @@ const REFUSED: &[(&str, &str)] = &[
         "an acknowledged event must be on all in-sync replicas",
     ),
     ("transactional.id", "Anabranch needs no Kafka transactions"),
+    (
+        "allow.auto.create.topics",
+        "a topic that is created by reading it has an arbitrary number of partitions; a table's `partitions` creates it",
+    ),
+    (
+        "offset.store.method",
+        "positions are kept in the master dataset, not in Kafka",
+    ),
 ];
+
+/// Values that a user cannot give to properties that are otherwise free, and why.
+const REFUSED_VALUES: &[(&str, &str, &str)] = &[(
+    "isolation.level",
+    "read_uncommitted",
+    "records of aborted transactions would be counted",
+)];
 
 /// The configuration of a client: our defaults, the user's properties over them, and what must be so.
 pub(crate) fn client_config(properties: &BTreeMap<String, String>, role: Role<'_>) -> Result<ClientConfig, Error> {
     for (name, reason) in REFUSED {
         if let Some(value) = properties.get(*name) {
+            return Err(Error::RefusedProperty {
+                name: (*name).into(),
+                value: value.clone(),
+                reason,
+            });
+        }
+    }
+    for (name, refused, reason) in REFUSED_VALUES {
+        if let Some(value) = properties.get(*name)
+            && value.trim().eq_ignore_ascii_case(refused)
+        {
             return Err(Error::RefusedProperty {
                 name: (*name).into(),
                 value: value.clone(),

@@ -1,4 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
@@ -7,7 +9,7 @@ use rdkafka::{Message, TopicPartitionList};
 
 use anabranch_model::{Offset, OffsetVector, PartitionId};
 
-use super::context::{GroupContext, Lost, Rebalance};
+use super::context::{GroupContext, Lost, Membership, Rebalance};
 use super::gather::Gather;
 use super::properties::{Role, client_config};
 use super::{message, watermarks};
@@ -24,7 +26,7 @@ const MESSAGES_PER_LOOK: usize = 64;
 /// position to begin at: nothing is fetched before, and no position is ever looked up in Kafka. What the coordinator
 /// revokes is confirmed when all of it has been released.
 pub(crate) struct KafkaSubscription {
-    consumer: BaseConsumer<GroupContext>,
+    consumer: Arc<BaseConsumer<GroupContext>>,
     topic: String,
     /// Assigned by the coordinator, whether started or not.
     assigned: BTreeSet<PartitionId>,
@@ -35,6 +37,10 @@ pub(crate) struct KafkaSubscription {
     revoking: BTreeSet<PartitionId>,
     /// Started partitions that move when all of `revoking` is released.
     leaving: BTreeSet<PartitionId>,
+    /// Partitions about which the coordinator is being asked.
+    asking: BTreeSet<PartitionId>,
+    /// The position last committed of each partition, or the one it was started at.
+    committed: BTreeMap<PartitionId, Offset>,
     gather: Gather,
     events: VecDeque<LogEvent>,
 }
@@ -47,13 +53,15 @@ impl KafkaSubscription {
             .subscribe(&[topic])
             .map_err(Error::kafka(format!("subscribe to topic {topic}")))?;
         Ok(Self {
-            consumer,
+            consumer: Arc::new(consumer),
             topic: topic.to_string(),
             assigned: BTreeSet::new(),
             started: BTreeSet::new(),
             paused: BTreeSet::new(),
             revoking: BTreeSet::new(),
             leaving: BTreeSet::new(),
+            asking: BTreeSet::new(),
+            committed: BTreeMap::new(),
             gather: Gather::default(),
             events: VecDeque::new(),
         })
@@ -96,6 +104,7 @@ impl KafkaSubscription {
                     for partition in &moving {
                         // Not handed out yet, so the next owner reads it.
                         self.gather.stop(*partition);
+                        self.asking.remove(partition);
                     }
                     self.revoking.extend(&moving);
                     self.leaving.extend(moving.iter().filter(|p| self.started.remove(p)));
@@ -162,17 +171,47 @@ impl KafkaSubscription {
         }
     }
 
-    /// Some started partition is at an offset that is not held; which one, librdkafka's binding does not tell.
-    fn find_out_of_range(&self, error: KafkaError) -> Error {
-        for (partition, position) in self.gather.positions() {
-            if let Err(found) = self.check_held(partition, position) {
-                return found;
+    /// Some started partition is at an offset that is not held; which one, librdkafka's binding does not tell. It is taken
+    /// from librdkafka, which has given up on it, and told of.
+    fn stop_out_of_range(&mut self, error: KafkaError) -> Result<(), Error> {
+        let positions: Vec<_> = self.gather.positions().collect();
+        for (at, position) in positions {
+            let Err(Error::OutOfRange {
+                partition,
+                wanted,
+                first,
+                next,
+                ..
+            }) = self.check_held(at, position)
+            else {
+                continue;
+            };
+            let action = format!("stop partition {partition} of topic {}", self.topic);
+            let list = self.list([partition]);
+            if self.paused.remove(&partition) {
+                self.consumer.resume(&list).map_err(Error::kafka(action.clone()))?;
             }
+            self.consumer
+                .incremental_unassign(&list)
+                .map_err(Error::kafka(action))?;
+            self.started.remove(&partition);
+            // What was gathered before it is whole and in order: it goes out first.
+            while let Some(batch) = self.gather.take(partition) {
+                self.events.push_back(LogEvent::Batch(batch));
+            }
+            self.gather.stop(partition);
+            self.events.push_back(LogEvent::OutOfRange {
+                partition,
+                wanted,
+                first,
+                next,
+            });
+            return Ok(());
         }
-        Error::Kafka {
+        Err(Error::Kafka {
             action: format!("fetch from topic {}", self.topic),
             source: error,
-        }
+        })
     }
 
     /// Polls the client once. Returns whether there may be more at once.
@@ -197,7 +236,7 @@ impl KafkaSubscription {
             }
             Some(Err(error)) => match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                    Err(self.find_out_of_range(error))
+                    self.stop_out_of_range(error).map(|()| true)
                 }
                 _ => tolerate(&self.topic, error).map(|()| true),
             },
@@ -224,6 +263,9 @@ impl Subscription for KafkaSubscription {
                 if !more || self.gather.filled() {
                     break;
                 }
+            }
+            if let Some(event) = self.events.pop_front() {
+                return Ok(Some(event));
             }
             if !more {
                 if let Some(batch) = self.gather.any() {
@@ -264,6 +306,7 @@ impl Subscription for KafkaSubscription {
             self.started.insert(partition);
         }
         self.gather.start(partition, from);
+        self.committed.entry(partition).or_insert(from);
         Ok(())
     }
 
@@ -303,6 +346,43 @@ impl Subscription for KafkaSubscription {
         }
     }
 
+    /// A commit of what is committed already: the coordinator takes it from members of the present generation only.
+    fn confirm(&mut self, partition: PartitionId) -> Result<Option<bool>, Error> {
+        if !self.assigned.contains(&partition) || self.consumer.assignment_lost() {
+            return Ok(Some(false));
+        }
+        if self.asking.contains(&partition) {
+            let Some(membership) = self.consumer.context().take_membership(partition) else {
+                return Ok(None);
+            };
+            self.asking.remove(&partition);
+            match membership {
+                Membership::Current => return Ok(Some(true)),
+                Membership::Former => return Ok(Some(false)),
+                Membership::Unknown => {}
+            }
+        }
+        let list = self.list_at(partition, self.committed.get(&partition).copied().unwrap_or_default())?;
+        let consumer = Arc::clone(&self.consumer);
+        // What was answered to an earlier question is not the answer to this one.
+        let _ = self.consumer.context().take_membership(partition);
+        // Only a synchronous commit tells its result, and it waits for the coordinator as long as that takes.
+        let ask = move || {
+            let membership = Membership::of(consumer.commit(&list, CommitMode::Sync));
+            consumer.context().note_membership(partition, membership);
+        };
+        thread::Builder::new()
+            .name("kafka-confirm".into())
+            .spawn(ask)
+            .map_err(|error| {
+                Error::Internal(format!(
+                    "cannot start a thread that asks the group's coordinator: {error}"
+                ))
+            })?;
+        self.asking.insert(partition);
+        Ok(None)
+    }
+
     fn landed(&mut self, next: &OffsetVector) {
         let mut list = TopicPartitionList::new();
         for (partition, offset) in next
@@ -315,6 +395,7 @@ impl Subscription for KafkaSubscription {
             {
                 return;
             }
+            self.committed.insert(partition, offset);
         }
         if list.count() > 0
             && let Err(error) = self.consumer.commit(&list, CommitMode::Async)

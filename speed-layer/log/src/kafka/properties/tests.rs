@@ -19,6 +19,21 @@ fn what_would_break_a_promise_is_refused_with_its_reason() {
 }
 
 #[test]
+fn uncommitted_records_are_never_read() {
+    for value in ["read_uncommitted", " READ_UNCOMMITTED"] {
+        let error = client_config(&with(&[("isolation.level", value)]), Role::Metadata).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains("aborted"), "{error}");
+    }
+    for properties in [with(&[]), with(&[("isolation.level", "read_committed")])] {
+        for role in [Role::Metadata, Role::Reader, Role::Member { group: "speed" }] {
+            let config = client_config(&properties, role).unwrap();
+            assert_eq!(config.get("isolation.level"), Some("read_committed"), "{role:?}");
+        }
+    }
+}
+
+#[test]
 fn brokers_must_be_given() {
     let error = client_config(&BTreeMap::new(), Role::Producer).unwrap_err();
     assert!(error.to_string().contains("bootstrap.servers"), "{error}");
@@ -27,12 +42,12 @@ fn brokers_must_be_given() {
 #[test]
 fn the_user_overrides_defaults_but_not_guarantees() {
     let properties = with(&[
-        ("isolation.level", "read_uncommitted"),
+        ("session.timeout.ms", "6000"),
         ("linger.ms", "50"),
         ("fetch.min.bytes", "10"),
     ]);
     let member = client_config(&properties, Role::Member { group: "speed" }).unwrap();
-    assert_eq!(member.get("isolation.level"), Some("read_uncommitted"));
+    assert_eq!(member.get("session.timeout.ms"), Some("6000"));
     assert_eq!(member.get("group.id"), Some("speed"));
     assert_eq!(member.get("partition.assignment.strategy"), Some("cooperative-sticky"));
     assert_eq!(member.get("enable.auto.commit"), Some("false"));
