@@ -35,6 +35,8 @@ pub struct Source {
     pub start: Start,
     /// Whether `_raw` is landed for events (`keep_raw`, default true). Dead letters always keep their bytes.
     pub keep_raw: bool,
+    /// What happens when the log no longer has what was to be read next.
+    pub on_gap: OnGap,
     /// Retention of the embedded log.
     pub retention: Retention,
 }
@@ -57,6 +59,17 @@ pub enum Start {
     Latest,
     /// First record at or after this time, in milliseconds since the epoch.
     Timestamp(i64),
+}
+
+/// What happens when the log's retention has removed events of a partition before they were landed
+/// (`on_gap = 'stop' | 'record'`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnGap {
+    /// The partition is not read until somebody decides; the default. Others go on.
+    #[default]
+    Stop,
+    /// The lost range is recorded in the table's notes and in coverage, and reading goes on behind it.
+    Record,
 }
 
 /// `retention_bytes`, `retention_ms` (or `retention = '7 days'`) of an embedded-log table; `None` keeps everything.

@@ -29,7 +29,7 @@ mod types;
 mod view;
 
 pub use definition::{
-    Catalog, Column, Connector, JSON_KEY, Retention, Source, Start, TimestampFormat, ViewDefinition, json_key,
+    Catalog, Column, Connector, JSON_KEY, OnGap, Retention, Source, Start, TimestampFormat, ViewDefinition, json_key,
     without_json_keys,
 };
 pub use diagnostic::{Diagnostic, Place};

@@ -7,9 +7,9 @@ use chrono::DateTime;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use crate::cursor::Cursor;
-use crate::{Connector, Diagnostic, Place, Retention, Start, TimestampFormat, did_you_mean, nearest};
+use crate::{Connector, Diagnostic, OnGap, Place, Retention, Start, TimestampFormat, did_you_mean, nearest};
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "connector",
     "topic",
     "format",
@@ -17,6 +17,7 @@ const NAMES: [&str; 11] = [
     "partitions",
     "start",
     "keep_raw",
+    "on_gap",
     "timestamp_format",
     "retention_bytes",
     "retention_ms",
@@ -33,6 +34,7 @@ pub(crate) struct Options {
     pub partitions: Option<u32>,
     pub start: Start,
     pub keep_raw: bool,
+    pub on_gap: OnGap,
     pub timestamp_format: TimestampFormat,
     pub retention: Retention,
 }
@@ -46,6 +48,7 @@ impl Default for Options {
             partitions: None,
             start: Start::Earliest,
             keep_raw: true,
+            on_gap: OnGap::default(),
             timestamp_format: TimestampFormat::default(),
             retention: Retention::default(),
         }
@@ -153,6 +156,7 @@ impl Options {
             }
             "start" => self.start = pair.start()?,
             "keep_raw" => self.keep_raw = pair.choose(&[("true", true), ("false", false)])?,
+            "on_gap" => self.on_gap = pair.choose(&[("stop", OnGap::Stop), ("record", OnGap::Record)])?,
             "timestamp_format" => {
                 self.timestamp_format = pair.choose(&[
                     ("rfc3339", TimestampFormat::Rfc3339),

@@ -56,6 +56,7 @@ fn source(name: String, mut columns: Vec<Column>, event_time: Option<String>, gi
         event_time,
         start: given.start,
         keep_raw: given.keep_raw,
+        on_gap: given.on_gap,
         retention: given.retention,
     }
 }

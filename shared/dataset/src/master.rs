@@ -328,6 +328,21 @@ impl MasterDataset {
     /// # Errors
     /// `Unavailable` when the store does not answer, or others were always first.
     pub async fn claim(&self, partitions: &[Claim], owner: &str) -> Result<BTreeMap<PartitionId, Owned>> {
+        self.claim_from(partitions, &OffsetVector::new(), owner).await
+    }
+
+    /// As [`claim`](Self::claim). `first_use` says where every partition of the log begins if this is the first claim of
+    /// the table: all of them are recorded then, claimed or not, so that a partition which is not among them later on is
+    /// known to have been added since. Such a partition begins at offset 0.
+    ///
+    /// # Errors
+    /// As [`claim`](Self::claim).
+    pub async fn claim_from(
+        &self,
+        partitions: &[Claim],
+        first_use: &OffsetVector,
+        owner: &str,
+    ) -> Result<BTreeMap<PartitionId, Owned>> {
         if partitions.is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -336,18 +351,28 @@ impl MasterDataset {
         let claim = |state: &TableState| {
             let now_ms = now_ms(self.environment());
             let source = &self.inner.source.name;
+            let is_first = state.next.is_empty();
             let mut owned = BTreeMap::new();
             let mut actions = Vec::new();
+            let begin = |actions: &mut Vec<Value>, partition, start: Offset| {
+                actions.push(Mark::Next.action(source, partition, start.0, now_ms));
+                actions.push(Mark::Start.action(source, partition, start.0, now_ms));
+            };
             for Claim { partition, start } in partitions {
                 let epoch = state.epochs.get(partition).copied().unwrap_or(0) + 1;
                 actions.push(Mark::Epoch.action(source, *partition, epoch, now_ms));
+                let added_since = !is_first && !first_use.is_empty();
+                let start = if added_since { Offset(0) } else { *start };
                 let next = state.next.get(*partition).unwrap_or_else(|| {
-                    actions.push(Mark::Next.action(source, *partition, start.0, now_ms));
-                    actions.push(Mark::Start.action(source, *partition, start.0, now_ms));
-                    *start
+                    begin(&mut actions, *partition, start);
+                    start
                 });
-                let start = state.starts.get(*partition).unwrap_or(*start);
+                let start = state.starts.get(*partition).unwrap_or(start);
                 owned.insert(*partition, Owned { epoch, next, start });
+            }
+            if is_first {
+                let others = first_use.iter().filter(|(partition, _)| !owned.contains_key(partition));
+                others.for_each(|(partition, start)| begin(&mut actions, partition, start));
             }
             let ids: Vec<i32> = owned.keys().map(|partition| partition.0).collect();
             let parameters = json!({"owner": owner, "partitions": json!(ids).to_string()});

@@ -1,4 +1,4 @@
-use anabranch_model::{ErrorKind, Offset, PartitionId};
+use anabranch_model::{ErrorKind, Offset, OffsetRange, PartitionId};
 
 /// Why the speed layer could not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -6,22 +6,25 @@ pub enum Error {
     #[error("table {table}: there is no log for it; this is a defect of whoever started the speed layer")]
     NoLog { table: String },
     #[error(
-        "table {table}, partition {partition}: the log ends at {log_end}, but events up to {landed} are landed; the log was cut or replaced. Restore it, or start over with another table name or storage prefix"
+        "table {table}: partition {partition} of topic {topic} ends at {log_end}, but events up to {landed} are landed; the topic was deleted and created again, or has lost its end. Restore it, or start over with another table name or storage prefix"
     )]
     LogShorter {
         table: String,
+        topic: String,
         partition: PartitionId,
         log_end: Offset,
         landed: Offset,
     },
     #[error(
-        "table {table}, partition {partition}: the log begins at {log_begin}, but reading must go on at {next}; its retention has removed events that were never landed. Set a longer retention; to go on without them, start over with another table name or storage prefix"
+        "table {table}: partition {partition} of topic {topic} has lost offsets {start} up to {end} before they were landed; its retention has removed them. Set a longer retention; to go on without them, give the table the option on_gap = 'record' and start again",
+        start = lost.start,
+        end = lost.end
     )]
     LogTruncated {
         table: String,
+        topic: String,
         partition: PartitionId,
-        log_begin: Offset,
-        next: Offset,
+        lost: OffsetRange,
     },
     #[error(
         "table {table}, partition {partition}: the log delivered a batch from {delivered} where {expected} was next"

@@ -24,6 +24,7 @@
 mod decode_bolt;
 mod error;
 mod flight;
+mod hold;
 mod ingest;
 mod landing;
 mod layer;

@@ -1,22 +1,26 @@
-//! Taking partitions over: claim, resume, and what is refused.
+//! Taking partitions over: claim, look again at what is recorded, and what cannot be read on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_catalog::Start;
-use anabranch_dataset::{Claim, Owned};
-use anabranch_model::{Offset, OffsetVector, PartitionId};
+use anabranch_catalog::{OnGap, Start};
+use anabranch_dataset::{Claim, LandOutcome, Owned};
+use anabranch_model::{OffsetRange, OffsetVector, PartitionId};
 use tokio::sync::mpsc;
 
 use crate::Error;
+use crate::hold::Wanted;
 use crate::program::Program;
 use crate::rebuild;
-use crate::source::SourceLayer;
+use crate::source::{SourceLayer, Stopped, now_rfc3339};
 use crate::state::PartitionState;
 
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(10);
+/// How often a log must be found too short before it is believed, and how long between two looks.
+const SHORTER_LOOKS: usize = 3;
+const SHORTER_WAIT: Duration = Duration::from_millis(500);
 
 /// What the spout is told.
 pub(crate) enum Command {
@@ -28,26 +32,46 @@ pub(crate) enum Command {
     },
     /// Somebody else has claimed the partition: it is not read.
     NotOurs { partition: PartitionId },
+    /// It was not wanted any more, so it was not claimed.
+    NotClaimed { partition: PartitionId },
+    /// It is ours, and cannot be read on.
+    Stopped { partition: PartitionId },
+}
+
+/// Where a log begins and ends.
+struct Extent {
+    begins: OffsetVector,
+    ends: OffsetVector,
 }
 
 /// Claims partitions, hands their empty states to the spout, and folds what is landed behind its back.
-pub(crate) async fn claim(layer: Arc<SourceLayer>, partitions: Vec<PartitionId>, spout: mpsc::Sender<Command>) {
-    let claimed = retry(&layer, "claiming partitions", || try_claim(&layer, &partitions)).await;
+pub(crate) async fn claim(layer: Arc<SourceLayer>, wanted: Vec<Wanted>, spout: mpsc::Sender<Command>) {
+    let claimed = retry(&layer, "claiming partitions", || try_claim(&layer, &wanted)).await;
     match claimed {
-        Ok(owned) => start(&layer, owned, &spout).await,
+        Ok((owned, extent)) => {
+            for wanted in wanted.iter().filter(|wanted| !owned.contains_key(&wanted.partition)) {
+                let partition = wanted.partition;
+                // The spout is gone only when the topology has ended.
+                let _ = spout.send(Command::NotClaimed { partition }).await;
+            }
+            admit(&layer, owned, &extent, &spout).await;
+        }
         Err(Error::Stopping) => {}
         Err(error) => layer.fail(error),
     }
 }
 
-/// Reads a partition again after its unlanded state was discarded, unless somebody else has claimed it.
-pub(crate) async fn resume(layer: Arc<SourceLayer>, partition: PartitionId, epoch: i64, spout: mpsc::Sender<Command>) {
-    let recorded = retry(&layer, "reading the recorded next offset", || async {
-        Ok(layer.dataset.snapshot(None).await?)
-    })
-    .await;
-    let snapshot = match recorded {
-        Ok(snapshot) => snapshot,
+/// Reads a partition again from what is recorded, unless somebody else has claimed it: after its unlanded state was
+/// discarded, or when its place in the log was not held.
+pub(crate) async fn resume(layer: Arc<SourceLayer>, wanted: Wanted, epoch: i64, spout: mpsc::Sender<Command>) {
+    let partition = wanted.partition;
+    let look = || async {
+        // What is recorded is read first: the log is never behind it.
+        let snapshot = layer.dataset.snapshot(None).await?;
+        Ok((snapshot, extent(&layer).await?))
+    };
+    let (snapshot, extent) = match retry(&layer, "reading the recorded next offset", look).await {
+        Ok(found) => found,
         Err(Error::Stopping) => return,
         Err(error) => return layer.fail(error),
     };
@@ -59,14 +83,88 @@ pub(crate) async fn resume(layer: Arc<SourceLayer>, partition: PartitionId, epoc
                 next,
                 start: begin,
             };
-            start(&layer, [(partition, owned)].into(), &spout).await;
+            admit(&layer, [(partition, owned)].into(), &extent, &spout).await;
         }
         _ => {
-            tracing::error!(table = layer.name(), %partition, "another worker owns the partition; it is given up");
-            // The spout is gone only when the topology has ended.
             let _ = spout.send(Command::NotOurs { partition }).await;
         }
     }
+}
+
+/// Starts the partitions that the log continues, and stops those that it does not.
+async fn admit(
+    layer: &Arc<SourceLayer>,
+    owned: BTreeMap<PartitionId, Owned>,
+    extent: &Extent,
+    spout: &mpsc::Sender<Command>,
+) {
+    if let Err(error) = refuse_shorter(layer).await {
+        return match error {
+            Error::Stopping => {}
+            error => layer.fail(error),
+        };
+    }
+    let mut going = BTreeMap::new();
+    for (partition, owned) in owned {
+        let begin = extent.begins.get(partition).unwrap_or_default();
+        if begin <= owned.next {
+            going.insert(partition, owned);
+            continue;
+        }
+        let lost = OffsetRange::new(owned.next, begin);
+        let command = match layer.source.on_gap {
+            OnGap::Stop => Some(stop(layer, partition, lost)),
+            OnGap::Record => match record(layer, partition, lost, owned.epoch).await {
+                Ok(true) => {
+                    going.insert(
+                        partition,
+                        Owned {
+                            next: lost.end,
+                            ..owned
+                        },
+                    );
+                    None
+                }
+                Ok(false) => Some(Command::NotOurs { partition }),
+                Err(Error::Stopping) => return,
+                Err(error) => return layer.fail(error),
+            },
+        };
+        if let Some(command) = command {
+            let _ = spout.send(command).await;
+        }
+    }
+    start(layer, going, spout).await;
+}
+
+fn stop(layer: &SourceLayer, partition: PartitionId, lost: OffsetRange) -> Command {
+    let error = Error::LogTruncated {
+        table: layer.source.name.clone(),
+        topic: layer.log.topic().to_owned(),
+        partition,
+        lost,
+    };
+    tracing::error!(table = layer.name(), %partition, %error, "the partition is stopped; the others go on");
+    metrics::counter!("anabranch_lost_offsets_total", "table" => layer.source.name.clone())
+        .increment(lost.len().unsigned_abs());
+    let stopped = Stopped {
+        since: now_rfc3339(layer.environment()),
+        error: error.to_string(),
+        lost: [lost.start.0, lost.end.0],
+    };
+    layer.facts.stopped.lock().insert(partition, stopped);
+    Command::Stopped { partition }
+}
+
+/// Records a gap; false when somebody else has claimed the partition or landed meanwhile.
+async fn record(layer: &SourceLayer, partition: PartitionId, lost: OffsetRange, epoch: i64) -> Result<bool, Error> {
+    let recorded = retry(layer, "recording a gap", || async {
+        Ok(layer.dataset.record_gap(partition, lost, epoch).await?)
+    })
+    .await?;
+    metrics::counter!("anabranch_lost_offsets_total", "table" => layer.source.name.clone())
+        .increment(lost.len().unsigned_abs());
+    Ok(matches!(recorded, LandOutcome::Landed { .. }))
 }
 
 async fn start(layer: &Arc<SourceLayer>, owned: BTreeMap<PartitionId, Owned>, spout: &mpsc::Sender<Command>) {
@@ -85,54 +183,60 @@ async fn start(layer: &Arc<SourceLayer>, owned: BTreeMap<PartitionId, Owned>, sp
     rebuild::run(layer, states).await;
 }
 
-async fn try_claim(layer: &SourceLayer, partitions: &[PartitionId]) -> Result<BTreeMap<PartitionId, Owned>, Error> {
-    let (begins, ends) = (layer.log.begins().await?, layer.log.ends().await?);
+/// Claims what is still wanted.
+async fn try_claim(layer: &SourceLayer, wanted: &[Wanted]) -> Result<(BTreeMap<PartitionId, Owned>, Extent), Error> {
+    let extent = extent(layer).await?;
     let starts = match layer.source.start {
-        Start::Earliest => begins.clone(),
-        Start::Latest => ends.clone(),
+        Start::Earliest => extent.begins.clone(),
+        Start::Latest => extent.ends.clone(),
         Start::Timestamp(at_ms) => layer.log.offsets_at(at_ms).await?,
     };
-    let claims: Vec<Claim> = partitions
+    let claims: Vec<Claim> = wanted
         .iter()
-        .map(|partition| Claim {
-            partition: *partition,
-            start: starts.get(*partition).unwrap_or_default(),
+        .filter(|wanted| wanted.is_wanted())
+        .map(|wanted| Claim {
+            partition: wanted.partition,
+            start: starts.get(wanted.partition).unwrap_or_default(),
         })
         .collect();
-    let owned = layer.dataset.claim(&claims, &layer.worker_id).await?;
-    for (partition, owned) in &owned {
-        check_log(layer, *partition, owned.next, (&begins, &ends))?;
-    }
-    Ok(owned)
+    let owned = layer.dataset.claim_from(&claims, &starts, &layer.worker_id).await?;
+    Ok((owned, extent))
 }
 
-/// Refuses a log that does not continue what was landed.
-fn check_log(
-    layer: &SourceLayer,
-    partition: PartitionId,
-    next: Offset,
-    (begins, ends): (&OffsetVector, &OffsetVector),
-) -> Result<(), Error> {
-    let table = || layer.source.name.clone();
-    let log_end = ends.get(partition).unwrap_or_default();
-    if log_end < next {
-        return Err(Error::LogShorter {
-            table: table(),
-            partition,
-            log_end,
-            landed: next,
-        });
-    }
-    let log_begin = begins.get(partition).unwrap_or_default();
-    if log_begin > next {
-        return Err(Error::LogTruncated {
-            table: table(),
-            partition,
-            log_begin,
-            next,
-        });
+async fn extent(layer: &SourceLayer) -> Result<Extent, Error> {
+    let (begins, ends) = (layer.log.begins().await?, layer.log.ends().await?);
+    Ok(Extent { begins, ends })
+}
+
+/// Refuses a log that is shorter than what was landed of it, in any partition: such a log was cut or replaced, and none of
+/// its other partitions can be trusted either. One that says so once may have a broker that has just come up.
+async fn refuse_shorter(layer: &SourceLayer) -> Result<(), Error> {
+    for look in 1.. {
+        let found = retry(layer, "comparing the log with what was landed", || async {
+            let recorded = layer.dataset.cut().await?.next;
+            Ok(shorter(layer, &recorded, &layer.log.ends().await?))
+        })
+        .await?;
+        match found {
+            None => return Ok(()),
+            Some(error) if look == SHORTER_LOOKS => return Err(error),
+            Some(_) => layer.environment().sleep(SHORTER_WAIT).await,
+        }
     }
     Ok(())
+}
+
+/// The first partition that ends before what was landed of it.
+pub(crate) fn shorter(layer: &SourceLayer, recorded: &OffsetVector, ends: &OffsetVector) -> Option<Error> {
+    let end = |partition| ends.get(partition).unwrap_or_default();
+    let (partition, landed) = recorded.iter().find(|(partition, next)| end(*partition) < *next)?;
+    Some(Error::LogShorter {
+        table: layer.source.name.clone(),
+        topic: layer.log.topic().to_owned(),
+        partition,
+        log_end: end(partition),
+        landed,
+    })
 }
 
 /// Repeats what may succeed later, with growing waits, until it does or the source is stopped.

@@ -62,6 +62,18 @@ pub(crate) struct Facts {
     pub(crate) refused: Mutex<VecDeque<Refused>>,
     pub(crate) refusals: AtomicU64,
     pub(crate) rebuilds: AtomicU64,
+    /// Partitions of ours that cannot be read on.
+    pub(crate) stopped: Mutex<BTreeMap<PartitionId, Stopped>>,
+}
+
+/// A partition that waits for somebody to decide.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Stopped {
+    /// RFC 3339.
+    pub(crate) since: String,
+    pub(crate) error: String,
+    /// First lost offset, and the one after the last.
+    pub(crate) lost: [i64; 2],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -221,6 +233,10 @@ impl SourceLayer {
         {
             partitions.remove(&state.partition);
         }
+    }
+
+    pub(crate) fn forget_stopped(&self, partition: PartitionId) {
+        self.facts.stopped.lock().remove(&partition);
     }
 
     pub(crate) fn state_bytes(&self) -> usize {

@@ -11,6 +11,7 @@ use anabranch_topology::{Activity, BoxError, MessageId, Spout, SpoutOutput};
 use tokio::sync::mpsc;
 
 use crate::Error;
+use crate::hold::{Hold, Losses, Then, Wanted};
 use crate::message::{Adopt, Message, Raw};
 use crate::ownership::{self, Command};
 use crate::program::Program;
@@ -27,6 +28,8 @@ const PAUSE_AFTER: Duration = Duration::from_secs(1);
 const RETRY_WAIT: Duration = Duration::from_millis(500);
 /// How often the log is told how far events are landed.
 const TELL_LANDED_EVERY: Duration = Duration::from_secs(1);
+/// How soon the group is asked again whether a contested partition is ours, after it said no.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Messages that may wait for their landing.
 const MAX_PENDING: usize = 50_000;
 
@@ -40,8 +43,9 @@ pub(crate) struct LogSpout {
     /// The newest one seen; each partition is read under its own until it has been told.
     program: Arc<Program>,
     reading: BTreeMap<PartitionId, Reading>,
-    /// Assigned, and on their way through `claim`.
-    claiming: BTreeMap<PartitionId, Claiming>,
+    /// Assigned, and not read (yet).
+    holds: BTreeMap<PartitionId, Hold>,
+    losses: Losses,
     pending: HashMap<MessageId, Arc<PartitionState>>,
     next_message: u64,
     held_since: Option<Instant>,
@@ -51,22 +55,21 @@ pub(crate) struct LogSpout {
     told_landed: Instant,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Claiming {
-    /// Reading starts when it is claimed.
-    Wanted,
-    /// Revoked meanwhile. Released only when the claim is through: committed after the next owner's, it would take the
-    /// partition away from it.
-    Revoked,
-}
-
 struct Reading {
     state: Arc<PartitionState>,
     program: Arc<Program>,
     next: Offset,
     pending: usize,
-    /// Revoked: released when nothing is pending.
-    draining: bool,
+    /// Set when nothing more is read of it: what to do when nothing is pending.
+    ending: Option<Ending>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Revoked: it may move on.
+    Release,
+    /// Its place in the log is not held: look at what is recorded, and at what the log holds.
+    Look,
 }
 
 impl LogSpout {
@@ -91,7 +94,8 @@ impl LogSpout {
             limits,
             program: layer_program,
             reading: BTreeMap::new(),
-            claiming: BTreeMap::new(),
+            holds: BTreeMap::new(),
+            losses: Losses::default(),
             pending: HashMap::new(),
             next_message: 0,
             held_since: None,
@@ -103,51 +107,153 @@ impl LogSpout {
 
     fn apply_commands(&mut self) -> Result<(), Error> {
         while let Ok(command) = self.commands.try_recv() {
-            let (partition, started) = match command {
-                Command::Start { state, program } => (state.partition, Some((state, program))),
-                Command::NotOurs { partition } => (partition, None),
+            let (partition, started) = match &command {
+                Command::Start { state, program } => (state.partition, Some((Arc::clone(state), Arc::clone(program)))),
+                Command::NotOurs { partition } | Command::NotClaimed { partition } | Command::Stopped { partition } => {
+                    (*partition, None)
+                }
             };
-            let claiming = self.claiming.remove(&partition);
-            let Some((state, program)) = started.filter(|(state, _)| {
-                let wanted = claiming == Some(Claiming::Wanted);
-                if !wanted {
+            let then = match self.holds.remove(&partition) {
+                Some(Hold::Claiming { then, .. }) => then,
+                // Nobody waits for it.
+                Some(hold) => {
+                    self.holds.insert(partition, hold);
+                    Then::Forget
+                }
+                None => Then::Forget,
+            };
+            if then != Then::Read {
+                if let Some((state, _)) = &started {
                     self.layer.remove_partition(state);
                 }
-                wanted
-            }) else {
-                if claiming == Some(Claiming::Revoked) {
-                    self.subscription.release(&[partition])?;
-                }
-                continue;
-            };
-            let next = state.from;
-            tracing::info!(table = self.layer.name(), %partition, epoch = state.epoch, %next, "reading");
-            if !unless_revoked(self.subscription.start(partition, next))? {
-                self.layer.remove_partition(&state);
-                continue;
+                self.layer.forget_stopped(partition);
             }
-            if self.paused {
-                unless_revoked(self.subscription.pause(partition))?;
-            }
-            self.reading.insert(
-                partition,
-                Reading {
-                    state,
-                    program,
-                    next,
-                    pending: 0,
-                    draining: false,
+            match then {
+                Then::Forget => {}
+                Then::Release => self.subscription.release(&[partition])?,
+                Then::ClaimAgain => self.claim(vec![partition]),
+                Then::Read => match (command, started) {
+                    (_, Some((state, program))) => self.start(state, program)?,
+                    (Command::Stopped { .. }, None) => {
+                        self.holds.insert(partition, Hold::Stopped);
+                    }
+                    (Command::NotClaimed { .. }, None) => self.claim(vec![partition]),
+                    (_, None) => self.contested(partition),
                 },
-            );
+            }
         }
         Ok(())
     }
 
+    /// Begins to read a partition that is ours.
+    fn start(&mut self, state: Arc<PartitionState>, program: Arc<Program>) -> Result<(), Error> {
+        let (partition, next) = (state.partition, state.from);
+        tracing::info!(table = self.layer.name(), %partition, epoch = state.epoch, %next, "reading");
+        match self.subscription.start(partition, next) {
+            Ok(()) => {}
+            Err(LogError::NotAssigned { .. }) => {
+                self.layer.remove_partition(&state);
+                return Ok(());
+            }
+            // Retention has passed it just now, or nobody answers: what is recorded and what is held is looked at again.
+            Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::Unavailable) => {
+                tracing::warn!(table = self.layer.name(), %partition, %error, "a partition could not be started");
+                self.layer.remove_partition(&state);
+                self.look(partition, state.epoch);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if self.paused {
+            unless_revoked(self.subscription.pause(partition))?;
+        }
+        self.reading.insert(
+            partition,
+            Reading {
+                state,
+                program,
+                next,
+                pending: 0,
+                ending: None,
+            },
+        );
+        Ok(())
+    }
+
     fn assigned(&mut self, partitions: Vec<PartitionId>) {
-        self.claiming
-            .extend(partitions.iter().map(|partition| (*partition, Claiming::Wanted)));
-        let claim = ownership::claim(Arc::clone(&self.layer), partitions, self.answers.clone());
+        let mut fresh = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            self.forget(partition);
+            match self.holds.get_mut(&partition) {
+                Some(Hold::Claiming { then, .. }) => *then = Then::ClaimAgain,
+                _ => fresh.push(partition),
+            }
+        }
+        self.claim(fresh);
+    }
+
+    /// Claims partitions in the background.
+    fn claim(&mut self, partitions: Vec<PartitionId>) {
+        if partitions.is_empty() {
+            return;
+        }
+        let wanted: Vec<Wanted> = partitions
+            .into_iter()
+            .map(|partition| self.wait_for(partition))
+            .collect();
+        let claim = ownership::claim(Arc::clone(&self.layer), wanted, self.answers.clone());
         self.layer.spawn(claim);
+    }
+
+    /// Looks in the background where to read on under an epoch that is ours.
+    fn look(&mut self, partition: PartitionId, epoch: i64) {
+        let wanted = self.wait_for(partition);
+        let look = ownership::resume(Arc::clone(&self.layer), wanted, epoch, self.answers.clone());
+        self.layer.spawn(look);
+    }
+
+    /// Notes that an answer about a partition will come.
+    fn wait_for(&mut self, partition: PartitionId) -> Wanted {
+        let wanted = Wanted::new(partition);
+        let hold = Hold::Claiming {
+            wanted: wanted.clone(),
+            then: Then::Read,
+        };
+        self.holds.insert(partition, hold);
+        wanted
+    }
+
+    /// Somebody else has claimed a partition that the group gave to us.
+    fn contested(&mut self, partition: PartitionId) {
+        let now = self.layer.environment().instant();
+        let wait = self.losses.lost(partition, now);
+        tracing::error!(
+            table = self.layer.name(), %partition, ?wait,
+            "another worker has claimed the partition; it is claimed again if the group still gives it to us then"
+        );
+        self.holds.insert(partition, Hold::Contested { ask_at: now + wait });
+    }
+
+    /// Claims contested partitions again that the group still gives to us.
+    fn claim_contested(&mut self, now: Instant) -> Result<(), Error> {
+        let due = |(partition, hold): (&PartitionId, &Hold)| match hold {
+            Hold::Contested { ask_at } if *ask_at <= now => Some(*partition),
+            _ => None,
+        };
+        let due: Vec<_> = self.holds.iter().filter_map(due).collect();
+        let mut ours = Vec::new();
+        for partition in due {
+            match self.subscription.confirm(partition)? {
+                None => {}
+                Some(true) => ours.push(partition),
+                Some(false) => {
+                    let ask_at = now + ASK_AGAIN;
+                    self.holds.insert(partition, Hold::Contested { ask_at });
+                }
+            }
+        }
+        self.claim(ours);
+        Ok(())
     }
 
     fn revoked(
@@ -159,13 +265,16 @@ impl LogSpout {
         tracing::info!(table = self.layer.name(), ?partitions, lost, "partitions revoked");
         let mut idle = Vec::new();
         for partition in partitions {
-            if let Some(claiming) = self.claiming.get_mut(&partition) {
-                *claiming = Claiming::Revoked;
+            if let Some(Hold::Claiming { wanted, then }) = self.holds.get_mut(&partition) {
+                wanted.give_up();
+                *then = if lost { Then::Forget } else { Then::Release };
                 continue;
             }
+            self.holds.remove(&partition);
+            self.layer.forget_stopped(partition);
             match self.reading.get_mut(&partition) {
                 Some(reading) if !lost && reading.pending > 0 => {
-                    reading.draining = true;
+                    reading.ending = Some(Ending::Release);
                     out.emit_unanchored(Message::Flush(partition))?;
                 }
                 Some(_) => {
@@ -181,6 +290,42 @@ impl LogSpout {
         Ok(())
     }
 
+    /// The log does not hold the place where a partition is read: what was read before it is landed first.
+    fn out_of_range(&mut self, partition: PartitionId, out: &mut SpoutOutput<Message>) -> Result<(), BoxError> {
+        let Some(reading) = self
+            .reading
+            .get_mut(&partition)
+            .filter(|reading| reading.ending.is_none())
+        else {
+            return Ok(());
+        };
+        reading.ending = Some(Ending::Look);
+        if reading.pending > 0 {
+            out.emit_unanchored(Message::Flush(partition))?;
+        } else {
+            self.end(partition, Ending::Look);
+        }
+        Ok(())
+    }
+
+    /// Nothing is pending of a partition that is not read on.
+    fn end(&mut self, partition: PartitionId, ending: Ending) {
+        let epoch = self.reading.get(&partition).map(|reading| reading.state.epoch);
+        self.forget(partition);
+        match ending {
+            Ending::Release => {
+                if let Err(error) = self.subscription.release(&[partition]) {
+                    tracing::warn!(table = self.layer.name(), %partition, %error, "cannot release a drained partition");
+                }
+            }
+            Ending::Look => {
+                if let Some(epoch) = epoch {
+                    self.look(partition, epoch);
+                }
+            }
+        }
+    }
+
     fn forget(&mut self, partition: PartitionId) {
         if let Some(reading) = self.reading.remove(&partition) {
             self.layer.remove_partition(&reading.state);
@@ -189,7 +334,11 @@ impl LogSpout {
 
     fn batch(&mut self, batch: RawBatch, out: &mut SpoutOutput<Message>) -> Result<(), BoxError> {
         let partition = batch.partition;
-        let Some(reading) = self.reading.get_mut(&partition).filter(|reading| !reading.draining) else {
+        let Some(reading) = self
+            .reading
+            .get_mut(&partition)
+            .filter(|reading| reading.ending.is_none())
+        else {
             // On its way when the partition was taken away; whoever reads it next starts before it.
             return Ok(());
         };
@@ -224,7 +373,7 @@ impl LogSpout {
             self.program = newest;
         }
         let outdated =
-            |reading: &&mut Reading| !reading.draining && reading.program.generation < self.program.generation;
+            |reading: &&mut Reading| reading.ending.is_none() && reading.program.generation < self.program.generation;
         let Some(reading) = self.reading.values_mut().find(outdated) else {
             return Ok(false);
         };
@@ -248,11 +397,8 @@ impl LogSpout {
         let current = reading.is_some();
         if let Some(reading) = reading {
             reading.pending -= 1;
-            if reading.draining && reading.pending == 0 {
-                self.forget(state.partition);
-                if let Err(error) = self.subscription.release(&[state.partition]) {
-                    tracing::warn!(table = self.layer.name(), partition = %state.partition, %error, "cannot release a drained partition");
-                }
+            if let (Some(ending), 0) = (reading.ending, reading.pending) {
+                self.end(state.partition, ending);
             }
         }
         Some((state, current))
@@ -322,6 +468,7 @@ impl Spout<Message> for LogSpout {
         if now.saturating_duration_since(self.told_landed) >= TELL_LANDED_EVERY {
             self.tell_landed();
         }
+        self.claim_contested(now)?;
         if self.held(out) {
             if now.saturating_duration_since(*self.held_since.get_or_insert(now)) < PAUSE_AFTER {
                 return Ok(Activity::Idle(HELD_WAIT));
@@ -348,6 +495,16 @@ impl Spout<Message> for LogSpout {
                 self.batch(batch, out)?;
                 Ok(Activity::Busy)
             }
+            Ok(Some(LogEvent::OutOfRange {
+                partition,
+                wanted,
+                first,
+                next,
+            })) => {
+                tracing::error!(table = self.layer.name(), %partition, %wanted, %first, %next, "the log does not hold the partition's place");
+                self.out_of_range(partition, out)?;
+                Ok(Activity::Busy)
+            }
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 tracing::warn!(table = self.layer.name(), %error, "the log does not answer");
                 Ok(Activity::Idle(RETRY_WAIT))
@@ -372,20 +529,15 @@ impl Spout<Message> for LogSpout {
         let partition = state.partition;
         if let Some(reading) = self.reading.get(&partition) {
             unless_revoked(self.subscription.pause(partition))?;
-            let draining = reading.draining;
+            let ending = reading.ending;
             self.forget(partition);
-            if draining {
+            if ending == Some(Ending::Release) {
                 self.subscription.release(&[partition])?;
-            } else if !state.is_given_up() {
+            } else if state.is_given_up() {
+                self.contested(partition);
+            } else {
                 tracing::warn!(table = self.layer.name(), %partition, "a tuple failed: reading resumes at the recorded next offset");
-                self.claiming.insert(partition, Claiming::Wanted);
-                let epoch = state.epoch;
-                self.layer.spawn(ownership::resume(
-                    Arc::clone(&self.layer),
-                    partition,
-                    epoch,
-                    self.answers.clone(),
-                ));
+                self.look(partition, state.epoch);
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use anabranch_topology::ComponentStats;
 use serde::Serialize;
 
 use crate::program::LiveView;
-use crate::source::{DeadSample, LastLanding, Refused, SourceLayer};
+use crate::source::{DeadSample, LastLanding, Refused, SourceLayer, Stopped};
 use crate::state::{SegmentCounts, ViewPhase};
 
 #[derive(Serialize)]
@@ -56,6 +56,9 @@ struct PartitionStatus {
     /// Records not consumed yet.
     lag: Option<i64>,
     segments: Option<SegmentCounts>,
+    /// Why it is not read, although it is ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stopped: Option<Stopped>,
 }
 
 #[derive(Serialize)]
@@ -71,6 +74,7 @@ struct ViewStatus {
 
 pub(crate) fn source_status(layer: &SourceLayer, topology: Vec<ComponentStats>) -> SourceStatus {
     let ends = layer.facts.log_ends.lock().clone();
+    let stopped = layer.facts.stopped.lock().clone();
     let states = layer.partitions();
     let mut partitions = BTreeMap::new();
     for (partition, end) in ends.iter() {
@@ -82,6 +86,7 @@ pub(crate) fn source_status(layer: &SourceLayer, topology: Vec<ComponentStats>) 
             log_end: Some(end.0),
             lag: None,
             segments: None,
+            stopped: stopped.get(&partition).cloned(),
         };
         partitions.insert(partition.0, status);
     }
@@ -95,6 +100,7 @@ pub(crate) fn source_status(layer: &SourceLayer, topology: Vec<ComponentStats>) 
             log_end: log_end.map(|end| end.0),
             lag: log_end.map(|Offset(end)| (end - state.consumed().0).max(0)),
             segments: Some(state.segments()),
+            stopped: None,
         };
         partitions.insert(state.partition.0, status);
     }

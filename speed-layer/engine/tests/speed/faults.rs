@@ -1,9 +1,8 @@
-use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_log::{Error as LogError, PartitionedLog, ReadLimits, Subscription};
-use anabranch_model::{Offset, OffsetVector, PartitionId, RawBatch, RawRecord};
+use anabranch_model::{Offset, OffsetVector, PartitionId};
 
+use crate::group::Group;
 use crate::harness::*;
 use crate::publications::publish;
 
@@ -126,78 +125,23 @@ async fn kills_at_any_moment_lose_nothing_and_count_nothing_twice() {
     }
 }
 
-/// A log whose readers all believe they are alone: what a worker that was stalled, or cut off from its group, believes.
-struct Split {
-    log: Arc<dyn PartitionedLog>,
-    group: &'static str,
-}
-
-#[async_trait::async_trait]
-impl PartitionedLog for Split {
-    async fn identity(&self) -> Result<String, LogError> {
-        self.log.identity().await
-    }
-    fn topic(&self) -> &str {
-        self.log.topic()
-    }
-    async fn partitions(&self) -> Result<Vec<PartitionId>, LogError> {
-        self.log.partitions().await
-    }
-    async fn begins(&self) -> Result<OffsetVector, LogError> {
-        self.log.begins().await
-    }
-    async fn ends(&self) -> Result<OffsetVector, LogError> {
-        self.log.ends().await
-    }
-    async fn offsets_at(&self, timestamp_ms: i64) -> Result<OffsetVector, LogError> {
-        self.log.offsets_at(timestamp_ms).await
-    }
-    async fn append(&self, records: Vec<RawRecord>) -> Result<OffsetVector, LogError> {
-        self.log.append(records).await
-    }
-    async fn read(
-        &self,
-        partition: PartitionId,
-        from: Offset,
-        limits: ReadLimits,
-    ) -> Result<Option<RawBatch>, LogError> {
-        self.log.read(partition, from, limits).await
-    }
-    async fn subscribe(&self, _group: &str) -> Result<Box<dyn Subscription>, LogError> {
-        self.log.subscribe(self.group).await
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_former_owner_of_a_partition_is_refused() {
     let mut world = World::new();
     world.settings.landing.max_age = Duration::from_millis(700).into();
+    let group = Group::new(&world.log);
     let all = events(0..9_000);
     let from_start = OffsetVector::new();
-    let zombie = world
-        .start_on(
-            "zombie",
-            Arc::new(Split {
-                log: Arc::clone(&world.log),
-                group: "one",
-            }),
-        )
-        .await
-        .unwrap();
+    group.assign("zombie", &[0, 1, 2]);
+    let zombie = world.start_on("zombie", group.member("zombie")).await.unwrap();
     let through = world.append(&all[..3_000]).await;
     world.landed().await;
     zombie.reader().await.covering(&from_start, &through).await;
 
-    let owner = world
-        .start_on(
-            "owner",
-            Arc::new(Split {
-                log: Arc::clone(&world.log),
-                group: "two",
-            }),
-        )
-        .await
-        .unwrap();
+    // It does not hear that its partitions have moved.
+    group.take_silently("zombie", &[0, 1, 2]);
+    group.assign("owner", &[0, 1, 2]);
+    let owner = world.start_on("owner", group.member("owner")).await.unwrap();
     owner.reader().await.covering(&from_start, &through).await;
     let through = world.append(&all[3_000..]).await;
     let mut reader = owner.reader().await;
@@ -222,6 +166,18 @@ async fn the_former_owner_of_a_partition_is_refused() {
     );
     world.landed().await;
     world.assert_each_offset_landed_once().await;
+    eventually(
+        "the zombie has asked whether they are its own, more than once each",
+        async || (group.asked("zombie") > 2 * PARTITIONS as usize).then_some(()),
+    )
+    .await;
+    let epochs = world.dataset().await.snapshot(None).await.unwrap().epochs;
+    assert_eq!(
+        epochs.values().collect::<Vec<_>>(),
+        [&2, &2, &2],
+        "it has not taken back what the group gave to another"
+    );
+    group.tell_lost("zombie", &[0, 1, 2]);
     zombie.stop().await.unwrap();
     owner.stop().await.unwrap();
     world.assert_each_offset_landed_once().await;
@@ -266,49 +222,6 @@ async fn a_log_that_is_not_the_recorded_one_is_refused() {
     assert_eq!(error.kind(), anabranch_model::ErrorKind::Invalid, "{error}");
 }
 
-/// A log that forgot its newest records.
-struct Shorter(Split);
-
-#[async_trait::async_trait]
-impl PartitionedLog for Shorter {
-    async fn identity(&self) -> Result<String, LogError> {
-        self.0.identity().await
-    }
-    fn topic(&self) -> &str {
-        self.0.topic()
-    }
-    async fn partitions(&self) -> Result<Vec<PartitionId>, LogError> {
-        self.0.partitions().await
-    }
-    async fn begins(&self) -> Result<OffsetVector, LogError> {
-        self.0.begins().await
-    }
-    async fn ends(&self) -> Result<OffsetVector, LogError> {
-        let ends = self.0.ends().await?;
-        Ok(ends
-            .iter()
-            .map(|(partition, end)| (partition, Offset(end.0 - 1)))
-            .collect())
-    }
-    async fn offsets_at(&self, timestamp_ms: i64) -> Result<OffsetVector, LogError> {
-        self.0.offsets_at(timestamp_ms).await
-    }
-    async fn append(&self, records: Vec<RawRecord>) -> Result<OffsetVector, LogError> {
-        self.0.append(records).await
-    }
-    async fn read(
-        &self,
-        partition: PartitionId,
-        from: Offset,
-        limits: ReadLimits,
-    ) -> Result<Option<RawBatch>, LogError> {
-        self.0.read(partition, from, limits).await
-    }
-    async fn subscribe(&self, group: &str) -> Result<Box<dyn Subscription>, LogError> {
-        self.0.log.subscribe(group).await
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_shorter_than_what_was_landed_is_refused() {
     let world = World::new();
@@ -317,12 +230,16 @@ async fn a_log_shorter_than_what_was_landed_is_refused() {
     world.landed().await;
     worker.stop().await.unwrap();
 
-    let log = Shorter(Split {
-        log: Arc::clone(&world.log),
-        group: "shorter",
-    });
-    let worker = world.start_on("b", Arc::new(log)).await.unwrap();
+    // Not a partition that this worker reads: a log that was replaced is not to be trusted in any.
+    let group = Group::new(&world.log);
+    group.end_at(
+        2,
+        Offset(world.log.ends().await.unwrap().get(PartitionId(2)).unwrap().0 - 1),
+    );
+    group.assign("b", &[0]);
+    let worker = world.start_on("b", group.member("b")).await.unwrap();
     let error = worker.handle.stopped().await.unwrap_err();
     assert_eq!(error.kind(), anabranch_model::ErrorKind::Invalid);
     assert!(matches!(error, anabranch_speed::Error::LogShorter { .. }), "{error}");
+    assert!(error.to_string().contains("created again"), "{error}");
 }

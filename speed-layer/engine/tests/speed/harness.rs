@@ -47,6 +47,11 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
+        Self::of(VIEWS)
+    }
+
+    /// A world with other tables and views; the table is `clicks`.
+    pub fn of(sql: &str) -> Self {
         // Counters that are made before there is a recorder count nothing.
         anabranch_runtime::telemetry::metrics();
         let folder = tempfile::tempdir().unwrap();
@@ -55,7 +60,7 @@ impl World {
             .topic("clicks", PARTITIONS, anabranch_log::Retention::default())
             .unwrap();
         let store = open_store(folder.path());
-        let catalog = Arc::new(Catalog::parse(VIEWS).unwrap());
+        let catalog = Arc::new(Catalog::parse(sql).unwrap());
         let views = Arc::new(
             catalog
                 .views

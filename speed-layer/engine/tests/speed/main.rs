@@ -2,6 +2,7 @@
 
 mod end_to_end;
 mod faults;
+mod group;
 mod harness;
 mod http;
 mod outage;

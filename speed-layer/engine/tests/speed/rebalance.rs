@@ -1,108 +1,20 @@
 //! A partition that is asked back in good order: drained, landed, and only then released.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
 
 use anabranch_dataset::{Advance, Landing};
-use anabranch_log::{Error as LogError, LogEvent, PartitionedLog, ReadLimits, Subscription};
-use anabranch_model::{Offset, OffsetRange, OffsetVector, PartitionId, RawBatch, RawRecord};
+use anabranch_log::LogEvent;
+use anabranch_model::{Offset, OffsetRange, OffsetVector, PartitionId};
 
+use crate::group::Group;
 use crate::harness::*;
-
-/// What the coordinator says, and what it is told.
-#[derive(Default)]
-struct Coordinator {
-    says: Mutex<VecDeque<LogEvent>>,
-    released: Mutex<Vec<PartitionId>>,
-}
-
-struct Coordinated {
-    log: Arc<dyn PartitionedLog>,
-    coordinator: Arc<Coordinator>,
-}
-
-struct Member {
-    inner: Box<dyn Subscription>,
-    coordinator: Arc<Coordinator>,
-}
-
-impl Subscription for Member {
-    fn poll(&mut self, limits: ReadLimits) -> Result<Option<LogEvent>, LogError> {
-        let event = self.coordinator.says.lock().unwrap().pop_front();
-        if let Some(LogEvent::Revoked { partitions, .. }) = &event {
-            partitions
-                .iter()
-                .try_for_each(|partition| self.inner.pause(*partition))?;
-        }
-        match event {
-            Some(event) => Ok(Some(event)),
-            None => self.inner.poll(limits),
-        }
-    }
-    fn start(&mut self, partition: PartitionId, from: Offset) -> Result<(), LogError> {
-        self.inner.start(partition, from)
-    }
-    fn pause(&mut self, partition: PartitionId) -> Result<(), LogError> {
-        self.inner.pause(partition)
-    }
-    fn resume(&mut self, partition: PartitionId) -> Result<(), LogError> {
-        self.inner.resume(partition)
-    }
-    fn release(&mut self, partitions: &[PartitionId]) -> Result<(), LogError> {
-        self.coordinator.released.lock().unwrap().extend(partitions);
-        self.inner.release(partitions)
-    }
-}
-
-#[async_trait::async_trait]
-impl PartitionedLog for Coordinated {
-    async fn identity(&self) -> Result<String, LogError> {
-        self.log.identity().await
-    }
-    fn topic(&self) -> &str {
-        self.log.topic()
-    }
-    async fn partitions(&self) -> Result<Vec<PartitionId>, LogError> {
-        self.log.partitions().await
-    }
-    async fn begins(&self) -> Result<OffsetVector, LogError> {
-        self.log.begins().await
-    }
-    async fn ends(&self) -> Result<OffsetVector, LogError> {
-        self.log.ends().await
-    }
-    async fn offsets_at(&self, timestamp_ms: i64) -> Result<OffsetVector, LogError> {
-        self.log.offsets_at(timestamp_ms).await
-    }
-    async fn append(&self, records: Vec<RawRecord>) -> Result<OffsetVector, LogError> {
-        self.log.append(records).await
-    }
-    async fn read(
-        &self,
-        partition: PartitionId,
-        from: Offset,
-        limits: ReadLimits,
-    ) -> Result<Option<RawBatch>, LogError> {
-        self.log.read(partition, from, limits).await
-    }
-    async fn subscribe(&self, group: &str) -> Result<Box<dyn Subscription>, LogError> {
-        let inner = self.log.subscribe(group).await?;
-        Ok(Box::new(Member {
-            inner,
-            coordinator: Arc::clone(&self.coordinator),
-        }))
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revoked_partition_is_landed_before_it_is_released() {
     let world = World::never_landing();
-    let coordinator = Arc::<Coordinator>::default();
-    let log = Coordinated {
-        log: Arc::clone(&world.log),
-        coordinator: Arc::clone(&coordinator),
-    };
-    let worker = world.start_on("a", Arc::new(log)).await.unwrap();
+    let group = Group::new(&world.log);
+    group.assign("a", &[0, 1, 2]);
+    let worker = world.start_on("a", group.member("a")).await.unwrap();
     let mut reader = worker.reader().await;
     let from_start = OffsetVector::new();
     let all = events(0..6_000);
@@ -110,13 +22,9 @@ async fn a_revoked_partition_is_landed_before_it_is_released() {
     reader.covering(&from_start, &through).await;
 
     let moving = PartitionId(1);
-    let revoked = LogEvent::Revoked {
-        partitions: vec![moving],
-        lost: false,
-    };
-    coordinator.says.lock().unwrap().push_back(revoked);
+    group.revoke("a", &[1]);
     eventually("the partition is released", async || {
-        (*coordinator.released.lock().unwrap() == [moving]).then_some(())
+        (group.released("a") == [moving]).then_some(())
     })
     .await;
     let snapshot = world.dataset().await.snapshot(None).await.unwrap();
@@ -132,11 +40,7 @@ async fn a_revoked_partition_is_landed_before_it_is_released() {
     );
 
     let through = world.append(&all[3_000..]).await;
-    coordinator
-        .says
-        .lock()
-        .unwrap()
-        .push_back(LogEvent::Assigned(vec![moving]));
+    group.assign("a", &[1]);
     assert_eq!(
         reader.answers(&from_start, &through).await,
         truth(&all),
@@ -220,12 +124,9 @@ async fn a_landing_that_does_not_fit_discards_the_partitions_state_and_resumes_a
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_range_without_records_advances_without_files() {
     let world = World::new();
-    let coordinator = Arc::<Coordinator>::default();
-    let log = Coordinated {
-        log: Arc::clone(&world.log),
-        coordinator: Arc::clone(&coordinator),
-    };
-    let worker = world.start_on("a", Arc::new(log)).await.unwrap();
+    let group = Group::new(&world.log);
+    group.assign("a", &[0, 1, 2]);
+    let worker = world.start_on("a", group.member("a")).await.unwrap();
     let all = events(0..300);
     let through = world.append(&all).await;
     let before = world.landed().await;
@@ -234,7 +135,7 @@ async fn a_range_without_records_advances_without_files() {
     let start = through.get(partition).unwrap();
     let range = OffsetRange::new(start, Offset(start.0 + 7));
     let markers = anabranch_model::RawBatchBuilder::new().finish(partition, range);
-    coordinator.says.lock().unwrap().push_back(LogEvent::Batch(markers));
+    group.tell("a", LogEvent::Batch(markers));
     let dataset = world.dataset().await;
     let after = eventually("the markers are landed", async || {
         let snapshot = dataset.snapshot(None).await.unwrap();
