@@ -4,11 +4,13 @@
 //! with the answer; the kernel also sorts it and keeps the partial state beside it. What is measured is CPU time. `ANABRANCH_BENCH_ROWS` sets the number
 //! of rows (default 4,000,000).
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use anabranch_catalog::Catalog;
@@ -167,14 +169,17 @@ struct CpuTime;
 
 impl CpuTime {
     fn now() -> Duration {
-        let threads = std::fs::read_dir("/proc/self/task")
-            .expect("Linux keeps books on threads")
-            .flatten();
-        let nanos = |thread: std::fs::DirEntry| -> Option<u64> {
-            let stat = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
-            stat.split(' ').next()?.parse().ok()
-        };
-        Duration::from_nanos(threads.filter_map(nanos).sum())
+        // What a thread had used when it was last seen: it still counts when the thread has ended.
+        static USED_NANOS: LazyLock<Mutex<HashMap<OsString, u64>>> = LazyLock::new(Mutex::default);
+        let mut used = USED_NANOS.lock().expect("no reading panics");
+        let threads = std::fs::read_dir("/proc/self/task").expect("Linux keeps books on threads");
+        for thread in threads.flatten() {
+            let stat = std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+            if let Some(Ok(nanos)) = stat.split(' ').next().map(str::parse) {
+                used.insert(thread.file_name(), nanos);
+            }
+        }
+        Duration::from_nanos(used.values().sum())
     }
 }
 

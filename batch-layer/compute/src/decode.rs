@@ -1,6 +1,7 @@
 //! Parquet row groups as event batches of the declared schema.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StructArray, new_null_array};
@@ -11,6 +12,8 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
+use parquet::basic::{Encoding, EncodingMask};
+use parquet::errors::ParquetError;
 
 use crate::plan::wanted_roots;
 use crate::{Error, FileBytes, InputFile, Plan, RowSelection};
@@ -24,7 +27,7 @@ pub(crate) struct OpenFile {
     bytes: FileBytes,
     metadata: ArrowReaderMetadata,
     mask: ProjectionMask,
-    /// The plan's schema; with a selection, the columns it looks at come behind.
+    /// The plan's schema, text that is a dictionary in the file as one; with a selection, the columns it looks at come behind.
     schema: SchemaRef,
     plan_columns: usize,
     selection: Option<Arc<dyn RowSelection>>,
@@ -64,6 +67,10 @@ impl OpenFile {
         };
         let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
         let mask = wanted_roots(metadata.parquet_schema(), &names);
+        let (metadata, schema) = with_dictionaries(metadata, schema, plan).map_err(|source| Error::Parquet {
+            path: path.clone(),
+            source,
+        })?;
         Ok(Arc::new(Self {
             path,
             bytes,
@@ -110,12 +117,64 @@ impl OpenFile {
         projected.map_err(|error| (String::new(), error))
     }
 
-    fn parquet_error(&self, source: parquet::errors::ParquetError) -> Error {
+    fn parquet_error(&self, source: ParquetError) -> Error {
         Error::Parquet {
             path: self.path.clone(),
             source,
         }
     }
+}
+
+/// Has text read as dictionaries where views want that and the file has nothing else; the schema of batches then says so.
+fn with_dictionaries(
+    metadata: ArrowReaderMetadata,
+    schema: SchemaRef,
+    plan: &Plan,
+) -> Result<(ArrowReaderMetadata, SchemaRef), ParquetError> {
+    let wanted = plan
+        .columns()
+        .iter()
+        .zip(plan.dictionary())
+        .filter(|(_, wanted)| **wanted);
+    let encoded: BTreeSet<&str> = wanted
+        .map(|(name, _)| name.as_str())
+        .filter(|name| is_dictionary(&metadata, name))
+        .collect();
+    if encoded.is_empty() {
+        return Ok((metadata, schema));
+    }
+    let encode = |schema: &SchemaRef| {
+        let fields = schema.fields().iter().map(|field| {
+            if *field.data_type() == DataType::Utf8 && encoded.contains(field.name().as_str()) {
+                let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+                Arc::new(field.as_ref().clone().with_data_type(dictionary))
+            } else {
+                field.clone()
+            }
+        });
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    };
+    let options = ArrowReaderOptions::new().with_schema(encode(metadata.schema()));
+    let encoded = ArrowReaderMetadata::try_new(metadata.metadata().clone(), options)?;
+    Ok((encoded, encode(&schema)))
+}
+
+/// Whether a top-level column of text has nothing but dictionary pages in every row group.
+fn is_dictionary(metadata: &ArrowReaderMetadata, name: &str) -> bool {
+    let text = metadata
+        .schema()
+        .field_with_name(name)
+        .is_ok_and(|field| *field.data_type() == DataType::Utf8);
+    let mut leaves = metadata.parquet_schema().columns().iter();
+    let Some(leaf) = leaves.position(|leaf| leaf.path().parts() == [name]) else {
+        return false;
+    };
+    text && metadata.metadata().row_groups().iter().all(|group| {
+        let chunk = group.column(leaf);
+        let only =
+            |mask: &EncodingMask| mask.is_only(Encoding::RLE_DICTIONARY) || mask.is_only(Encoding::PLAIN_DICTIONARY);
+        chunk.dictionary_page_offset().is_some() && chunk.page_encoding_stats_mask().is_some_and(only)
+    })
 }
 
 impl RowGroup {

@@ -33,7 +33,6 @@ mod merge;
 mod plan;
 mod reduce;
 mod result;
-mod sort;
 mod spill;
 #[cfg(test)]
 mod testing;

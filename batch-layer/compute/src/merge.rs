@@ -5,10 +5,9 @@ use std::vec;
 use anabranch_view::View;
 use arrow::array::RecordBatch;
 use arrow::compute::interleave_record_batch;
-use arrow::row::{Row, Rows};
+use arrow::row::{Row, RowConverter, Rows, SortField};
 
 use crate::Error;
-use crate::sort::KeyRows;
 use crate::spill::{SpillFile, SpillReader};
 
 /// Rows per batch of the merged result.
@@ -110,6 +109,29 @@ impl Iterator for SortedMerge {
             Self::Single(run) => run.next(),
             Self::Many(merge) => merge.next_batch().transpose(),
         }
+    }
+}
+
+/// Group keys as bytes that compare like the keys: ascending, nulls first.
+struct KeyRows {
+    view: View,
+    converter: RowConverter,
+}
+
+impl KeyRows {
+    fn new(view: &View) -> Result<Self, Error> {
+        let schema = view.state_schema();
+        let fields = schema.fields()[..view.key_count()].iter();
+        let fields = fields.map(|field| SortField::new(field.data_type().clone())).collect();
+        Ok(Self {
+            view: view.clone(),
+            converter: RowConverter::new(fields).map_err(Error::arrow(view))?,
+        })
+    }
+
+    fn of(&self, state: &RecordBatch) -> Result<Rows, Error> {
+        let keys = &state.columns()[..self.view.key_count()];
+        self.converter.convert_columns(keys).map_err(Error::arrow(&self.view))
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Plan {
     views: Vec<View>,
     columns: Vec<String>,
     schema: SchemaRef,
+    /// For each column, whether it is worth reading as a dictionary.
+    dictionary: Vec<bool>,
     lanes: usize,
 }
 
@@ -53,13 +55,18 @@ impl Plan {
             .filter(|field| wanted.contains(field.name().as_str()))
             .cloned()
             .collect();
-        let columns = fields.iter().map(|field| field.name().clone()).collect();
+        let columns: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
+        let dictionary = columns
+            .iter()
+            .map(|column| worth_a_dictionary(&views, column))
+            .collect();
         let lanes = rows_total.div_ceil(LANE_ROWS).clamp(1, MAX_LANES);
         let lanes = usize::try_from(lanes).expect("at most MAX_LANES, which fits");
         Ok(Self {
             views,
             columns,
             schema: Arc::new(Schema::new(fields)),
+            dictionary,
             lanes,
         })
     }
@@ -86,10 +93,25 @@ impl Plan {
         &self.schema
     }
 
+    /// For each of [`columns`](Self::columns), whether it is worth reading as a dictionary where a file has it as one.
+    pub(crate) fn dictionary(&self) -> &[bool] {
+        &self.dictionary
+    }
+
     /// Number of lanes.
     pub fn lanes(&self) -> usize {
         self.lanes
     }
+}
+
+/// Whether at least half of the views that read a column take it as a dictionary; the others make it plain for themselves.
+fn worth_a_dictionary(views: &[View], column: &str) -> bool {
+    let reads = |view: &&View| view.input_columns().iter().any(|name| name == column);
+    let (take, cast): (Vec<&View>, Vec<&View>) = views
+        .iter()
+        .filter(reads)
+        .partition(|view| view.takes_dictionary(column));
+    !take.is_empty() && take.len() >= cast.len()
 }
 
 /// Selects the leaves below the top-level columns named.

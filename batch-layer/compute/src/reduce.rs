@@ -7,7 +7,6 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use crate::lane::{LaneState, spill_state};
 use crate::merge::{OUTPUT_ROWS, Run};
-use crate::sort::sort_state;
 use crate::spill::{SPILL_PARTITIONS, SpillArea, SpillFile};
 use crate::{Control, Error};
 
@@ -42,7 +41,7 @@ impl Reducer<'_> {
                     .merge(&lane.rest.emit().map_err(Error::view(view))?)
                     .map_err(Error::view(view))?;
             }
-            return Ok(vec![sorted_run(view, &first.emit().map_err(Error::view(view))?)?]);
+            return Ok(vec![Run::memory(first.emit_sorted().map_err(Error::view(view))?)]);
         }
         self.merge_parts(view, lanes, groups)
     }
@@ -64,7 +63,7 @@ impl Reducer<'_> {
             let parts = split.collect::<Result<Vec<_>, _>>().map_err(Error::view(view))?;
             let merged = (0..count).into_par_iter().map(|part| {
                 let states = parts.iter().map(|lane| Ok(lane[part].clone()));
-                sorted_run(view, &self.merge(view, states)?)
+                self.merge(view, states).map(Run::memory)
             });
             merged.collect()
         })
@@ -103,8 +102,7 @@ impl Reducer<'_> {
     }
 
     fn merge_partition(&self, view: &View, files: &[SpillFile], partition: usize) -> Result<Run, Error> {
-        let state = self.merge(view, files.iter().map(|file| file.read(partition)))?;
-        let sorted = sort_state(view, &state)?;
+        let sorted = self.merge(view, files.iter().map(|file| file.read(partition)))?;
         let mut writer = self.spill.writer(&view.state_schema())?;
         for start in (0..sorted.num_rows()).step_by(OUTPUT_ROWS) {
             writer.write(&sorted.slice(start, OUTPUT_ROWS.min(sorted.num_rows() - start)))?;
@@ -114,6 +112,7 @@ impl Reducer<'_> {
         Ok(Run::spilled(file, sorted.num_rows() as u64))
     }
 
+    /// Merges states in their order, and sorts what comes of it by key.
     fn merge(
         &self,
         view: &View,
@@ -124,10 +123,6 @@ impl Reducer<'_> {
             self.control.check()?;
             aggregator.merge(&state?).map_err(Error::view(view))?;
         }
-        aggregator.emit().map_err(Error::view(view))
+        aggregator.emit_sorted().map_err(Error::view(view))
     }
-}
-
-fn sorted_run(view: &View, state: &RecordBatch) -> Result<Run, Error> {
-    Ok(Run::memory(sort_state(view, state)?))
 }

@@ -2,13 +2,14 @@
 
 use anabranch_model::crash_point;
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use bytes::Bytes;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
-use parquet::arrow::ArrowWriter;
+use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
 use tokio::io::AsyncWriteExt;
 
 use crate::environment::Environment;
@@ -118,14 +119,8 @@ impl StateFileWriter {
     /// # Errors
     /// `Data` when Parquet has no such types.
     pub fn new(store: &Store, path: &Path, schema: &SchemaRef) -> Result<Self> {
-        // No times and no random bytes: the same rows give the same file.
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .set_created_by(concat!("anabranch ", env!("CARGO_PKG_VERSION")).to_owned())
-            .build();
         let encoder =
-            ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties)).map_err(Error::parquet(path))?;
+            ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties(schema))).map_err(Error::parquet(path))?;
         let upload = BufWriter::new(store.objects().clone(), path.clone());
         let (path, schema) = (path.clone(), schema.clone());
         Ok(Self {
@@ -229,6 +224,61 @@ impl StateFileWriter {
         };
         Error::store("write", &self.path)(source)
     }
+}
+
+/// How state is encoded. No times and no random bytes: the same rows give the same file.
+fn properties(schema: &SchemaRef) -> WriterProperties {
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_created_by(concat!("anabranch ", env!("CARGO_PKG_VERSION")).to_owned());
+    for leaf in leaves(schema) {
+        // Keys repeat, as they are sorted; every state is another, and nobody asks for the largest sketch.
+        if !leaf.is_key {
+            properties = properties.set_column_dictionary_enabled(leaf.path.clone(), false);
+        }
+        let statistics = if leaf.is_opaque {
+            EnabledStatistics::None
+        } else {
+            EnabledStatistics::Chunk
+        };
+        properties = properties.set_column_statistics_enabled(leaf.path, statistics);
+    }
+    properties.build()
+}
+
+struct Leaf {
+    path: ColumnPath,
+    is_key: bool,
+    /// Of a value that has no order worth knowing: a sketch, or an item of a list.
+    is_opaque: bool,
+}
+
+/// The Parquet columns of a state file.
+fn leaves(schema: &SchemaRef) -> Vec<Leaf> {
+    let parquet = ArrowSchemaConverter::new().convert(schema);
+    // A schema that Parquet cannot hold is refused by its writer, with the reason.
+    let columns = parquet.iter().flat_map(|parquet| parquet.columns());
+    columns
+        .map(|column| {
+            let path = column.path();
+            let root = path.parts().first().map_or("", String::as_str);
+            let is_key = root
+                .strip_prefix("key")
+                .is_some_and(|number| number.parse::<usize>().is_ok());
+            Leaf {
+                path: path.clone(),
+                is_key,
+                is_opaque: !is_key && (path.parts().len() > 1 || is_binary(schema, root)),
+            }
+        })
+        .collect()
+}
+
+fn is_binary(schema: &SchemaRef, name: &str) -> bool {
+    schema
+        .field_with_name(name)
+        .is_ok_and(|field| *field.data_type() == DataType::Binary)
 }
 
 #[cfg(test)]

@@ -1,14 +1,12 @@
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::cast;
-use arrow::datatypes::Schema;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::{and, cast, take};
 use datafusion::common::Result;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
-use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
-use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
 use crate::error::During;
+use crate::groups::Groups;
 use crate::plan::Plan;
 use crate::{Error, Prepared};
 
@@ -21,43 +19,9 @@ pub struct Aggregator {
     ids: Vec<usize>,
 }
 
-enum Groups {
-    /// No GROUP BY: one group, as soon as a row has come.
-    Global {
-        seen: bool,
-    },
-    Keyed(Box<dyn GroupValues>),
-}
-
-impl Groups {
-    fn len(&self) -> usize {
-        match self {
-            Self::Global { seen } => usize::from(*seen),
-            Self::Keyed(values) => values.len(),
-        }
-    }
-
-    fn assign(&mut self, keys: &[ArrayRef], rows: usize, ids: &mut Vec<usize>) -> Result<()> {
-        match self {
-            Self::Global { seen } => {
-                *seen = true;
-                ids.clear();
-                ids.resize(rows, 0);
-                Ok(())
-            }
-            Self::Keyed(values) => values.intern(keys, ids),
-        }
-    }
-}
-
 impl Aggregator {
     pub(crate) fn new(plan: Arc<Plan>) -> Result<Self, Error> {
-        let groups = if plan.key_count == 0 {
-            Groups::Global { seen: false }
-        } else {
-            let keys = Schema::new(plan.state_schema.fields()[..plan.key_count].to_vec());
-            Groups::Keyed(new_group_values(Arc::new(keys), &GroupOrdering::None).during(&plan.name, "grouping")?)
-        };
+        let groups = Groups::new(&plan.state_schema.fields()[..plan.key_count]).during(&plan.name, "grouping")?;
         let accumulators = plan
             .slots
             .iter()
@@ -90,6 +54,14 @@ impl Aggregator {
             values.clear();
             values.extend(slot.args.iter().map(|&arg| Arc::clone(&prepared.inputs[arg])));
             let filter = slot.filter.map(|filter| prepared.inputs[filter].as_boolean());
+            let both: BooleanArray;
+            let filter = match (&prepared.selected, filter) {
+                (Some(selected), Some(filter)) => {
+                    both = and(selected, filter).during(&name, "fold")?;
+                    Some(&both)
+                }
+                (selected, filter) => selected.as_ref().or(filter),
+            };
             accumulator
                 .update_batch(&values, &self.ids, filter, total)
                 .during(&name, "fold")?;
@@ -126,25 +98,33 @@ impl Aggregator {
     /// # Errors
     /// Only when the engine fails.
     pub fn emit(&mut self) -> Result<RecordBatch, Error> {
+        self.emit_in(false)
+    }
+
+    /// As [`Aggregator::emit`], with groups in the order of [`View::sort_state`](crate::View::sort_state), which is found
+    /// faster here.
+    ///
+    /// # Errors
+    /// Only when the engine fails.
+    pub fn emit_sorted(&mut self) -> Result<RecordBatch, Error> {
+        self.emit_in(true)
+    }
+
+    fn emit_in(&mut self, sorted: bool) -> Result<RecordBatch, Error> {
         let plan = &self.plan;
         let count = self.groups.len();
         if count == 0 {
             return Ok(RecordBatch::new_empty(Arc::clone(&plan.state_schema)));
         }
-        let mut columns = match &mut self.groups {
-            Groups::Global { seen } => {
-                *seen = false;
-                vec![]
-            }
-            Groups::Keyed(values) => {
-                let keys = values.emit(EmitTo::All).during(&plan.name, "emit")?;
-                // Not every implementation forgets its groups when it emits them.
-                values.clear_shrink(count);
-                keys
-            }
-        };
+        let keys = self.groups.emit(sorted).during(&plan.name, "emit")?;
+        let mut columns = keys.columns;
         for accumulator in &mut self.accumulators {
-            columns.extend(accumulator.state(EmitTo::All).during(&plan.name, "emit")?);
+            for state in accumulator.state(EmitTo::All).during(&plan.name, "emit")? {
+                columns.push(match &keys.order {
+                    Some(order) => take(&state, order, None).during(&plan.name, "emit")?,
+                    None => state,
+                });
+            }
         }
         plan.state_batch(columns, count)
     }
@@ -156,12 +136,8 @@ impl Aggregator {
 
     /// Heap bytes held.
     pub fn size_bytes(&self) -> usize {
-        let groups = match &self.groups {
-            Groups::Global { .. } => 0,
-            Groups::Keyed(values) => values.size(),
-        };
         let accumulators: usize = self.accumulators.iter().map(|a| a.size()).sum();
-        groups + accumulators + self.ids.capacity() * size_of::<usize>()
+        self.groups.size() + accumulators + self.ids.capacity() * size_of::<usize>()
     }
 }
 

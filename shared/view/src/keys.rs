@@ -1,5 +1,7 @@
 //! Group keys: which types can be one, their one spelling, and routing by hash.
 
+mod sort;
+
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
@@ -8,6 +10,8 @@ use arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type};
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::Result;
 use datafusion::common::hash_utils::{RandomState, create_hashes};
+
+pub(crate) use sort::sort_order;
 
 /// Seed of the hash that routes keys. Fixed, so that parts that were routed or spilled by another process are the same;
 /// unlike the seed of any hash table, so that one part's keys still spread over the buckets of a table.
@@ -82,19 +86,10 @@ pub(crate) fn split_batch(batch: &RecordBatch, key_count: usize, parts: usize) -
 
 /// Sorts a batch by its first `key_count` columns, ascending, nulls first.
 pub(crate) fn sort_batch(batch: &RecordBatch, key_count: usize) -> Result<RecordBatch> {
-    if key_count == 0 || batch.num_rows() < 2 {
-        return Ok(batch.clone());
-    }
-    let keys = &batch.columns()[..key_count];
-    let converter = RowConverter::new(keys.iter().map(|k| SortField::new(k.data_type().clone())).collect())?;
-    let rows = converter.convert_columns(keys)?;
-    if (1..rows.num_rows()).all(|i| rows.row(i - 1) <= rows.row(i)) {
-        return Ok(batch.clone());
-    }
-    let mut order: Vec<(arrow::row::Row<'_>, u32)> = (0_u32..).zip(rows.iter()).map(|(i, row)| (row, i)).collect();
-    order.sort_by(|a, b| a.0.cmp(&b.0));
-    let order = UInt32Array::from_iter_values(order.into_iter().map(|(_, i)| i));
-    Ok(take_record_batch(batch, &order)?)
+    Ok(match sort_order(&batch.columns()[..key_count])? {
+        Some(order) => take_record_batch(batch, &order)?,
+        None => batch.clone(),
+    })
 }
 
 #[cfg(test)]

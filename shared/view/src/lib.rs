@@ -19,10 +19,12 @@
 mod aggregate;
 mod aggregator;
 mod describe;
+mod dictionary;
 mod error;
 mod expr;
 mod filter;
 mod finalise;
+mod groups;
 mod keys;
 mod plan;
 mod prepare;

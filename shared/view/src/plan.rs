@@ -56,6 +56,10 @@ pub(crate) struct PreparePlan {
     pub filter: Option<(Arc<dyn PhysicalExpr>, SchemaRef)>,
     /// The columns that everything after WHERE reads.
     pub columns: SchemaRef,
+    /// Which of these may be dictionaries: what reads them does without their plain values.
+    pub dictionary: Vec<bool>,
+    /// Whether aggregates may skip the rows that WHERE leaves out: there is one group, and nothing is computed of a row.
+    pub selects: bool,
     /// The times that `hop` expands, and how.
     pub hop: Option<(Arc<dyn PhysicalExpr>, Grid)>,
     /// `columns` and the hop's window.
@@ -201,8 +205,13 @@ fn build(definition: &ViewDefinition, logical: &Logical) -> Result<Plan, Refused
             .collect::<Result<_>>()?,
     };
     let key_types = keys.iter().map(|k| k.data_type(schema)).collect::<Result<Vec<_>>>()?;
+    let takes_dictionary = |input: usize| {
+        let reads = |slot: &&Slot| slot.args.contains(&input) || slot.filter == Some(input);
+        slots.iter().filter(reads).all(Slot::takes_dictionary)
+    };
+    let dictionaries: Vec<bool> = (0..inputs.exprs.len()).map(takes_dictionary).collect();
     let inputs = inputs.exprs.into_iter().map(|i| (i.expr, i.predicate)).collect();
-    let prepare = prepare_plan(schema, early, late, hop_time, keys, inputs)?;
+    let prepare = prepare_plan(schema, early, late, hop_time, keys, inputs, &dictionaries)?;
     let input_columns = prepare.input_columns();
 
     let mut fields: Vec<Field> = key_types
@@ -308,6 +317,7 @@ fn prepare_plan(
     hop: Option<(Arc<dyn PhysicalExpr>, Grid)>,
     keys: Vec<Arc<dyn PhysicalExpr>>,
     inputs: Vec<(Arc<dyn PhysicalExpr>, bool)>,
+    dictionaries: &[bool],
 ) -> Result<PreparePlan> {
     let filter = match early {
         Some(expr) => {
@@ -333,6 +343,21 @@ fn prepare_plan(
         schema,
         distinct.iter().chain(&late).chain(hop.as_ref().map(|(time, _)| time)),
     );
+    // A column whose plain values somebody needs: in an expression, or in an accumulator that is not ours.
+    let plain_inputs = inputs.iter().zip(dictionaries).filter(|(_, takes)| !**takes);
+    let plain: BTreeSet<usize> = plain_inputs.map(|(&(expr, _), _)| expr).collect();
+    let is_column = |expr: &Arc<dyn PhysicalExpr>| expr.downcast_ref::<Column>().is_some();
+    let readers = distinct.iter().enumerate();
+    let needing = readers
+        .filter(|(i, expr)| plain.contains(i) || !is_column(expr))
+        .map(|(_, expr)| expr);
+    let needed = project(schema, needing.chain(&late).chain(hop.as_ref().map(|(time, _)| time)));
+    let dictionary = columns
+        .fields()
+        .iter()
+        .map(|field| *field.data_type() == DataType::Utf8 && needed.column_with_name(field.name()).is_none())
+        .collect();
+    let selects = keys.is_empty() && hop.is_none() && distinct.iter().all(is_column);
     let mut fields: Vec<Arc<Field>> = columns.fields().iter().cloned().collect();
     if hop.is_some() {
         fields.push(Arc::new(Field::new(HOP_COLUMN, timestamp_type(), true)));
@@ -356,6 +381,8 @@ fn prepare_plan(
     Ok(PreparePlan {
         filter,
         columns,
+        dictionary,
+        selects,
         hop,
         expanded,
         hop_filter,

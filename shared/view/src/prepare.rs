@@ -2,9 +2,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::{FilterBuilder, cast, filter_record_batch, take};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::Result;
 
+use crate::dictionary::is_dictionary_of;
 use crate::error::During;
 use crate::expr::truth;
 use crate::keys::normalise_floats;
@@ -17,7 +18,7 @@ impl Plan {
         let plan = &self.prepare;
         let mask = match &plan.filter {
             Some((filter, columns)) => {
-                let batch = self.project(events, columns)?;
+                let batch = self.project(events, columns, &[])?;
                 let mask = filter
                     .evaluate(&batch)
                     .and_then(|v| v.into_array(batch.num_rows()))
@@ -26,38 +27,62 @@ impl Plan {
             }
             None => None,
         };
-        let mut rows = self.project(events, &plan.columns)?;
+        let mut rows = self.project(events, &plan.columns, &plan.dictionary)?;
+        let mut selected = None;
         if let Some(mask) = mask
             && mask.has_false()
         {
-            rows = filter_record_batch(&rows, &mask).during(&self.name, "WHERE")?;
+            if !mask.has_true() {
+                rows = rows.slice(0, 0);
+            } else if plan.selects {
+                selected = Some(mask);
+            } else {
+                rows = filter_record_batch(&rows, &mask).during(&self.name, "WHERE")?;
+            }
         }
-        plan.evaluate(rows).during(&self.name, "prepare")
+        let prepared = plan.evaluate(rows).during(&self.name, "prepare")?;
+        Ok(Prepared { selected, ..prepared })
     }
 
-    /// The columns of `schema` from `events`, which may hold others too, in any order.
-    fn project(&self, events: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, Error> {
+    /// The columns of `schema` from `events`, which may hold others too, in any order; those marked may be dictionaries.
+    fn project(&self, events: &RecordBatch, schema: &SchemaRef, dictionary: &[bool]) -> Result<RecordBatch, Error> {
         let unusable = |column: &str, reason: String| Error::Events {
             view: Arc::clone(&self.name),
             column: column.to_string(),
             reason,
         };
         let mut columns = Vec::with_capacity(schema.fields().len());
-        for field in schema.fields() {
+        for (i, field) in schema.fields().iter().enumerate() {
             let name = field.name();
             let column = events
                 .column_by_name(name)
                 .ok_or_else(|| unusable(name, "it is not there".into()))?;
-            if column.data_type() == field.data_type() {
+            let taken = dictionary.get(i) == Some(&true) && is_dictionary_of(column.data_type(), field.data_type());
+            if taken || column.data_type() == field.data_type() {
                 columns.push(Arc::clone(column));
             } else {
                 // Types that differ in the metadata or nullability of nested fields, or in a text encoding.
                 columns.push(cast(column, field.data_type()).map_err(|e| unusable(name, e.to_string()))?);
             }
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(events.num_rows()));
-        RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).during(&self.name, "projection")
+        batch_of(schema, columns, events.num_rows()).during(&self.name, "projection")
     }
+}
+
+/// A batch of these columns, some of which may be dictionaries of their type in the schema.
+fn batch_of(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let fields = schema.fields().iter().zip(&columns);
+    let schema = if fields
+        .clone()
+        .all(|(field, column)| field.data_type() == column.data_type())
+    {
+        Arc::clone(schema)
+    } else {
+        let fields = fields.map(|(field, column)| field.as_ref().clone().with_data_type(column.data_type().clone()));
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    };
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
 }
 
 impl PreparePlan {
@@ -88,7 +113,7 @@ impl PreparePlan {
                     .map(|c| take(c, &origins, None))
                     .collect::<Result<Vec<_>, _>>()?;
                 columns.push(Arc::clone(&windows));
-                Some(RecordBatch::try_new(Arc::clone(&self.expanded), columns)?)
+                Some(batch_of(&self.expanded, columns, count)?)
             } else {
                 None
             };
@@ -127,6 +152,7 @@ impl PreparePlan {
             keys,
             inputs: inputs.collect(),
             rows,
+            selected: None,
         })
     }
 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use anabranch_catalog::{Diagnostic, ViewDefinition};
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
 
 use crate::aggregator::Aggregator;
@@ -26,8 +26,10 @@ pub struct Prepared {
     pub keys: Vec<ArrayRef>,
     /// Everything the aggregates read; opaque outside this crate.
     pub inputs: Vec<ArrayRef>,
-    /// Rows after WHERE and window expansion.
+    /// Rows in the arrays.
     pub rows: usize,
+    /// Which of these passed WHERE, where to leave the others out would cost more than to skip them; `None` if all did.
+    pub(crate) selected: Option<BooleanArray>,
 }
 
 impl View {
@@ -59,6 +61,15 @@ impl View {
     /// Columns of the event schema that `prepare` reads, for projection. Includes `_partition`/`_offset` only if needed.
     pub fn input_columns(&self) -> &[String] {
         &self.plan.input_columns
+    }
+
+    /// Whether this column of events may come as `Dictionary(Int32, …)` of its type, as Parquet stores it, which is then
+    /// faster. Any other column may too, at the price of a cast.
+    pub fn takes_dictionary(&self, column: &str) -> bool {
+        let plan = &self.plan.prepare;
+        let fields = plan.columns.fields().iter().zip(&plan.dictionary);
+        let mut named = fields.filter(|(field, _)| field.name() == column);
+        named.any(|(_, takes)| *takes)
     }
 
     /// Number of leading key columns in the state schema (0 for a global aggregate).
@@ -114,6 +125,7 @@ impl View {
                 keys: prepared.keys.iter().map(|a| a.slice(0, 0)).collect(),
                 inputs: prepared.inputs.iter().map(|a| a.slice(0, 0)).collect(),
                 rows: 0,
+                selected: None,
             };
             let mut parts = vec![nothing; n];
             parts[0] = prepared;
@@ -127,7 +139,12 @@ impl View {
             .map(|mut keys| {
                 let inputs = keys.split_off(key_count);
                 let rows = keys[0].len();
-                Prepared { keys, inputs, rows }
+                Prepared {
+                    keys,
+                    inputs,
+                    rows,
+                    selected: None,
+                }
             })
             .collect())
     }

@@ -15,6 +15,7 @@ use anabranch_model::columns;
 
 use super::Class;
 use super::answer::Answer;
+use super::approx_distinct::{SKETCH_VERSION, is_sketched};
 use super::slot::{Slot, SlotKind, evaluate, wide_sum_type};
 use crate::expr::{ColumnsBy, Measurable, NullCounter, Scope, canonical, plain_type};
 
@@ -163,6 +164,14 @@ impl<'a> Slots<'a> {
                     ));
                 }
             }
+            "approx_distinct" => {
+                let arg = self.arg(&args[0])?;
+                if is_sketched(&arg.data_type) {
+                    let slot = self.slot(name, SlotKind::ApproxDistinct, &[arg], filter);
+                    let data_type = DataType::UInt64;
+                    return Ok((Answer::Slot { slot, data_type }, Class::Exact));
+                }
+            }
             _ => {}
         }
         let ignore_nulls = *null_treatment == Some(NullTreatment::IgnoreNulls);
@@ -232,6 +241,7 @@ impl<'a> Slots<'a> {
             SlotKind::WideSum(_) => "wide sum".to_string(),
             SlotKind::FloatExtreme { .. } => format!("float {label}"),
             SlotKind::Distinct(_) => "distinct values".to_string(),
+            SlotKind::ApproxDistinct => format!("approximate distinct count {SKETCH_VERSION}"),
             SlotKind::Function(function) => format!("datafusion {}", function.fun().name()),
         };
         let filter_text = filter

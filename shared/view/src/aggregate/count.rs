@@ -1,9 +1,11 @@
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array};
 use arrow::datatypes::Int64Type;
 use datafusion::common::{Result, not_impl_err};
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+
+use super::slot::selected;
 
 /// `count(*)`: rows per group. Unlike DataFusion's it reads no argument.
 #[derive(Debug, Default)]
@@ -20,13 +22,12 @@ impl GroupsAccumulator for CountRows {
         total_groups: usize,
     ) -> Result<()> {
         self.counts.resize(total_groups, 0);
-        match filter {
-            None => groups.iter().for_each(|&group| self.counts[group] += 1),
-            Some(filter) => {
-                for (row, &group) in groups.iter().enumerate() {
-                    self.counts[group] += i64::from(filter.is_valid(row) && filter.value(row));
-                }
-            }
+        let rows = selected(None, filter);
+        match (&rows, self.counts.as_mut_slice()) {
+            (None, [all]) => *all += count_of(groups.len()),
+            (Some(rows), [all]) => *all += count_of(groups.len() - rows.null_count()),
+            (None, counts) => groups.iter().for_each(|&group| counts[group] += 1),
+            (Some(rows), counts) => rows.valid_indices().for_each(|row| counts[groups[row]] += 1),
         }
         Ok(())
     }
@@ -58,4 +59,8 @@ impl GroupsAccumulator for CountRows {
     fn size(&self) -> usize {
         self.counts.capacity() * size_of::<i64>()
     }
+}
+
+fn count_of(rows: usize) -> i64 {
+    i64::try_from(rows).expect("a batch is in memory, so its rows fit")
 }

@@ -3,15 +3,20 @@
 //! A view's aggregate calls become **slots**, pieces of partial state that several calls may share (`avg(x)` is the slots
 //! of `sum(x)` and `count(x)`), and **answers**, what is computed from merged slots. Most slots are DataFusion's own
 //! accumulators. Its integer and decimal sums wrap, its float MIN and MAX depend on the order of NaNs, and its DISTINCT
-//! keeps a set per group; those are replaced here.
+//! keeps a set per group; its sketches of distinct values are 16 KiB a group as soon as it has some hundred; those are
+//! replaced here.
 
 mod answer;
+mod approx_distinct;
 mod compile;
 mod count;
 mod distinct;
 mod extreme;
+mod seen;
+mod sketch;
 mod slot;
 mod sum;
+mod sum_long;
 
 pub(crate) use answer::Answer;
 pub(crate) use compile::Slots;

@@ -1,17 +1,17 @@
 use arrow::array::{Array, ArrayRef, BooleanArray, new_null_array};
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::{
-    DataType, Decimal128Type, Decimal256Type, Field, Float16Type, Float32Type, Float64Type, Int64Type, UInt64Type, i256,
-};
+use arrow::datatypes::{DataType, Field, Float16Type, Float32Type, Float64Type};
 use datafusion::common::{Result, not_impl_err};
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::GroupsAccumulatorAdapter;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
+use super::approx_distinct::{ApproxDistinct, estimates};
 use super::count::CountRows;
 use super::distinct::DistinctValues;
-use super::extreme::FloatExtreme;
-use super::sum::WideSum;
+use super::extreme::{Float, FloatExtreme};
+use super::sum::{LongDecimal, ShortDecimal, Unsigned, WideSum, WidestDecimal};
+use super::sum_long::LongSum;
 
 /// One piece of partial state: what it reads, and how it accumulates.
 #[derive(Debug, Clone)]
@@ -38,6 +38,8 @@ pub(crate) enum SlotKind {
         greatest: bool,
     },
     Distinct(DataType),
+    /// A sketch of how many distinct values there were.
+    ApproxDistinct,
     Function(Box<AggregateFunctionExpr>),
 }
 
@@ -54,6 +56,11 @@ pub(crate) fn wide_sum_type(data_type: &DataType) -> Option<DataType> {
 }
 
 impl Slot {
+    /// Whether its accumulator takes dictionaries for arguments.
+    pub(crate) fn takes_dictionary(&self) -> bool {
+        matches!(self.kind, SlotKind::ApproxDistinct)
+    }
+
     /// A new, empty accumulator.
     pub(crate) fn accumulator(&self) -> Result<Box<dyn GroupsAccumulator>> {
         Ok(match &self.kind {
@@ -61,10 +68,11 @@ impl Slot {
             SlotKind::Distinct(data_type) => Box::new(DistinctValues::try_new(data_type)?),
             SlotKind::WideSum(data_type) => wide_sum(data_type)?,
             SlotKind::FloatExtreme { data_type, greatest } => match data_type {
-                DataType::Float16 => Box::new(FloatExtreme::<Float16Type>::new(*greatest)),
-                DataType::Float32 => Box::new(FloatExtreme::<Float32Type>::new(*greatest)),
-                _ => Box::new(FloatExtreme::<Float64Type>::new(*greatest)),
+                DataType::Float16 => float_extreme::<Float16Type>(*greatest),
+                DataType::Float32 => float_extreme::<Float32Type>(*greatest),
+                _ => float_extreme::<Float64Type>(*greatest),
             },
+            SlotKind::ApproxDistinct => Box::new(ApproxDistinct::default()),
             SlotKind::Function(function) => {
                 if function.groups_accumulator_supported() {
                     function.create_groups_accumulator()?
@@ -98,6 +106,7 @@ impl Slot {
                 None => not_impl_err!("sum of {data_type}"),
             },
             SlotKind::FloatExtreme { data_type, .. } => single(data_type.clone()),
+            SlotKind::ApproxDistinct => single(DataType::Binary),
             SlotKind::Function(function) => {
                 let fields = function.state_fields()?;
                 if let [field] = fields.as_slice() {
@@ -126,22 +135,27 @@ impl Slot {
                 function.fun().name(),
                 "count" | "sum" | "min" | "max" | "bool_and" | "bool_or" | "bit_and" | "bit_or" | "bit_xor"
             ),
+            SlotKind::ApproxDistinct => false,
             _ => true,
         }
     }
 }
 
+fn float_extreme<T: Float>(greatest: bool) -> Box<dyn GroupsAccumulator> {
+    if greatest {
+        Box::new(FloatExtreme::<T, true>::new())
+    } else {
+        Box::new(FloatExtreme::<T, false>::new())
+    }
+}
+
 fn wide_sum(data_type: &DataType) -> Result<Box<dyn GroupsAccumulator>> {
     Ok(match data_type {
-        DataType::Int64 => Box::new(WideSum::<Int64Type, Decimal128Type>::new(0, i128::from)),
-        DataType::UInt64 => Box::new(WideSum::<UInt64Type, Decimal128Type>::new(0, i128::from)),
-        DataType::Decimal128(precision, scale) if *precision <= 19 => {
-            Box::new(WideSum::<Decimal128Type, Decimal128Type>::new(*scale, |v| v))
-        }
-        DataType::Decimal128(_, scale) => {
-            Box::new(WideSum::<Decimal128Type, Decimal256Type>::new(*scale, i256::from_i128))
-        }
-        DataType::Decimal256(_, scale) => Box::new(WideSum::<Decimal256Type, Decimal256Type>::new(*scale, |v| v)),
+        DataType::Int64 => Box::new(LongSum::default()),
+        DataType::UInt64 => Box::new(WideSum::<Unsigned>::new(0)),
+        DataType::Decimal128(precision, scale) if *precision <= 19 => Box::new(WideSum::<ShortDecimal>::new(*scale)),
+        DataType::Decimal128(_, scale) => Box::new(WideSum::<LongDecimal>::new(*scale)),
+        DataType::Decimal256(_, scale) => Box::new(WideSum::<WidestDecimal>::new(*scale)),
         other => return not_impl_err!("sum of {other}"),
     })
 }
@@ -150,6 +164,9 @@ fn wide_sum(data_type: &DataType) -> Result<Box<dyn GroupsAccumulator>> {
 pub(crate) fn evaluate(slot: &Slot, state: &[ArrayRef], groups: &[usize]) -> Result<ArrayRef> {
     if slot.state_is_result() {
         return Ok(std::sync::Arc::clone(&state[0]));
+    }
+    if matches!(slot.kind, SlotKind::ApproxDistinct) {
+        return estimates(&state[0]);
     }
     let mut accumulator = slot.accumulator()?;
     accumulator.merge_batch(state, groups, groups.len())?;

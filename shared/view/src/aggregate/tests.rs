@@ -7,7 +7,8 @@ use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use super::count::CountRows;
 use super::distinct::DistinctValues;
 use super::extreme::FloatExtreme;
-use super::sum::WideSum;
+use super::sum::{LongDecimal, WideSum};
+use super::sum_long::LongSum;
 
 /// Every accumulator of this crate must be as good as new after it has emitted: the speed layer uses it again and again.
 fn twice(accumulator: &mut dyn GroupsAccumulator, values: &[ArrayRef], groups: &[usize], total: usize) -> ArrayRef {
@@ -43,7 +44,7 @@ fn rows_are_counted_whatever_they_hold() {
 #[test]
 fn integers_sum_beyond_their_type() {
     let values: ArrayRef = Arc::new(Int64Array::from(vec![Some(i64::MAX), Some(i64::MAX), None]));
-    let mut sum = WideSum::<Int64Type, Decimal128Type>::new(0, i128::from);
+    let mut sum = LongSum::default();
     let sums = twice(&mut sum, &[values], &[0, 0, 1], 2);
     let sums = sums.as_primitive::<Decimal128Type>();
     assert_eq!(sums.value(0), 2 * i128::from(i64::MAX));
@@ -59,7 +60,7 @@ fn wide_decimals_sum_beyond_38_digits() {
             .with_precision_and_scale(38, 2)
             .unwrap(),
     );
-    let mut sum = WideSum::<Decimal128Type, Decimal256Type>::new(2, i256::from_i128);
+    let mut sum = WideSum::<LongDecimal>::new(2);
     let sums = twice(&mut sum, &[values], &[0; 5], 1);
     let expected = i256::from_i128(nines).checked_mul(i256::from_i128(5)).unwrap();
     assert_eq!(sums.as_primitive::<Decimal256Type>().value(0), expected);
@@ -69,12 +70,17 @@ fn wide_decimals_sum_beyond_38_digits() {
 fn nan_is_the_greatest_float_and_there_is_one_zero() {
     let values: ArrayRef = Arc::new(Float64Array::from(vec![Some(-0.0), Some(-f64::NAN), None, Some(-1.0)]));
     let least = twice(
-        &mut FloatExtreme::<Float64Type>::new(false),
+        &mut FloatExtreme::<Float64Type, false>::new(),
         &[Arc::clone(&values)],
         &[0, 0, 1, 0],
         2,
     );
-    let greatest = twice(&mut FloatExtreme::<Float64Type>::new(true), &[values], &[0, 1, 2, 0], 3);
+    let greatest = twice(
+        &mut FloatExtreme::<Float64Type, true>::new(),
+        &[values],
+        &[0, 1, 2, 0],
+        3,
+    );
     assert_eq!(least.as_primitive::<Float64Type>().value(0), -1.0);
     assert!(least.is_null(1));
     let greatest = greatest.as_primitive::<Float64Type>();
