@@ -18,12 +18,8 @@ pub struct Group {
 #[derive(Default)]
 struct Inner {
     members: BTreeMap<String, Member>,
-    /// The log as it pretends to be: begins, ends, and whether it answers.
-    begins: OffsetVector,
+    /// Where partitions pretend to end.
     ends: OffsetVector,
-    down: bool,
-    /// Partitions it pretends to have; `None` for all of them.
-    partitions: Option<usize>,
 }
 
 /// What one member is told, and has told.
@@ -111,54 +107,9 @@ impl Group {
         self.lock().members.get(name).map_or(0, |member| member.asked)
     }
 
-    /// Nobody answers any more, or again.
-    pub fn set_down(&self, down: bool) {
-        self.lock().down = down;
-    }
-
-    /// Retention has passed everything before this.
-    pub fn begin_at(&self, partition: i32, begin: Offset) {
-        self.lock().begins.set(PartitionId(partition), begin);
-    }
-
     /// The partition pretends to end here.
     pub fn end_at(&self, partition: i32, end: Offset) {
         self.lock().ends.set(PartitionId(partition), end);
-    }
-
-    /// Hides all partitions from this number on.
-    pub fn show_partitions(&self, count: usize) {
-        self.lock().partitions = Some(count);
-    }
-
-    fn answer(&self) -> Result<(), LogError> {
-        if self.lock().down {
-            return Err(LogError::Write("no broker answers".into()));
-        }
-        Ok(())
-    }
-
-    /// What the log says, with what it pretends put over it.
-    fn pretend(&self, real: &OffsetVector, pretended: impl Fn(&Inner) -> &OffsetVector) -> OffsetVector {
-        let inner = self.lock();
-        let shown = real.iter().take(inner.partitions.unwrap_or(usize::MAX));
-        shown
-            .map(|(partition, offset)| (partition, pretended(&inner).get(partition).unwrap_or(offset)))
-            .collect()
-    }
-
-    fn check_begin(&self, partition: PartitionId, wanted: Offset) -> Result<(), LogError> {
-        let first = self.lock().begins.get(partition).unwrap_or_default();
-        if wanted < first {
-            return Err(LogError::OutOfRange {
-                topic: self.log.topic().to_owned(),
-                partition,
-                wanted,
-                first,
-                next: first,
-            });
-        }
-        Ok(())
     }
 }
 
@@ -171,32 +122,29 @@ struct Seat {
 #[async_trait::async_trait]
 impl PartitionedLog for Seat {
     async fn identity(&self) -> Result<String, LogError> {
-        self.group.answer()?;
         self.group.log.identity().await
     }
     fn topic(&self) -> &str {
         self.group.log.topic()
     }
     async fn partitions(&self) -> Result<Vec<PartitionId>, LogError> {
-        self.group.answer()?;
         Ok(self.ends().await?.partitions().collect())
     }
     async fn begins(&self) -> Result<OffsetVector, LogError> {
-        self.group.answer()?;
-        let begins = self.group.log.begins().await?;
-        Ok(self.group.pretend(&begins, |inner| &inner.begins))
+        self.group.log.begins().await
     }
     async fn ends(&self) -> Result<OffsetVector, LogError> {
-        self.group.answer()?;
         let ends = self.group.log.ends().await?;
-        Ok(self.group.pretend(&ends, |inner| &inner.ends))
+        let pretended = &self.group.lock().ends;
+        Ok(ends
+            .iter()
+            .map(|(partition, end)| (partition, pretended.get(partition).unwrap_or(end)))
+            .collect())
     }
     async fn offsets_at(&self, timestamp_ms: i64) -> Result<OffsetVector, LogError> {
-        self.group.answer()?;
         self.group.log.offsets_at(timestamp_ms).await
     }
     async fn append(&self, records: Vec<RawRecord>) -> Result<OffsetVector, LogError> {
-        self.group.answer()?;
         self.group.log.append(records).await
     }
     async fn read(
@@ -205,11 +153,9 @@ impl PartitionedLog for Seat {
         from: Offset,
         limits: ReadLimits,
     ) -> Result<Option<RawBatch>, LogError> {
-        self.group.answer()?;
         self.group.log.read(partition, from, limits).await
     }
     async fn subscribe(&self, _group: &str) -> Result<Box<dyn Subscription>, LogError> {
-        self.group.answer()?;
         // A reader group of its own, which gives it every partition: who has which is decided here.
         let mut inner = self
             .group
@@ -262,11 +208,10 @@ impl Reader {
 
 impl Subscription for Reader {
     fn poll(&mut self, limits: ReadLimits) -> Result<Option<LogEvent>, LogError> {
-        let (down, said) = {
+        let said = {
             let mut inner = self.group.lock();
-            let down = inner.down;
             let member = inner.members.entry(self.name.clone()).or_default();
-            (down, member.says.pop_front())
+            member.says.pop_front()
         };
         match &said {
             Some(LogEvent::Assigned(partitions)) => self.assigned.extend(partitions),
@@ -281,10 +226,6 @@ impl Subscription for Reader {
         if said.is_some() {
             return Ok(said);
         }
-        if down {
-            std::thread::sleep(limits.wait);
-            return Ok(None);
-        }
         match self.inner.poll(limits)? {
             // Decided here.
             Some(LogEvent::Assigned(_) | LogEvent::Revoked { .. }) => Ok(None),
@@ -293,7 +234,6 @@ impl Subscription for Reader {
     }
     fn start(&mut self, partition: PartitionId, from: Offset) -> Result<(), LogError> {
         self.check_assigned(partition)?;
-        self.group.check_begin(partition, from)?;
         self.inner.start(partition, from)
     }
     fn pause(&mut self, partition: PartitionId) -> Result<(), LogError> {
@@ -312,9 +252,6 @@ impl Subscription for Reader {
     }
     fn confirm(&mut self, partition: PartitionId) -> Result<Option<bool>, LogError> {
         let mut inner = self.group.lock();
-        if inner.down {
-            return Ok(None);
-        }
         let member = inner.members.entry(self.name.clone()).or_default();
         member.asked += 1;
         Ok(Some(member.owned.contains(&partition)))
