@@ -85,7 +85,7 @@ fn what_would_misread_landed_data_is_refused_with_its_place() {
         (
             old.replace("n BIGINT", "N BIGINT"),
             "JSON key `N` instead of `n`",
-            (1, 43),
+            (1, 40),
         ),
         (old.replace("s STRUCT<a TEXT>", "s STRUCT<b TEXT>"), "type", (1, 50)),
         (old.replace("topic = 't'", "topic = 'u'"), "topic", (1, 14)),
