@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anabranch_dataset::{Environment, Publication, Publications, StateFiles, Store};
-use anabranch_merge::BatchState;
+use anabranch_merge::{BatchState, Noted};
 use anabranch_model::Cut;
 use anabranch_runtime::Shutdown;
 use anabranch_view::View;
@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use crate::Error;
 use crate::compute::Compute;
+use crate::masters::noted;
 
 /// One publication with all its batch views in memory. Requests pin it by holding the `Arc`.
 pub(crate) struct Published {
@@ -30,6 +31,8 @@ pub(crate) struct PublishedView {
     pub(crate) state: Arc<BatchState>,
     /// Events folded into the batch view.
     pub(crate) events: u64,
+    /// What its run left out.
+    pub(crate) notes: Noted,
 }
 
 /// Follows the publication log: loads each new publication, then makes it current.
@@ -169,6 +172,12 @@ impl Adoption {
                 .get(&batch.source)
                 .cloned()
                 .unwrap_or_default();
+            let notes = publication
+                .manifest
+                .notes
+                .get(&batch.source)
+                .map(noted)
+                .unwrap_or_default();
             let (store, view, batch) = (self.store.clone(), view.clone(), batch.clone());
             Some(self.compute.run(async move {
                 let batches = StateFiles::read(&store, &batch, &view.state_schema()).await?;
@@ -184,6 +193,7 @@ impl Adoption {
                         cut,
                         state: Arc::new(state),
                         events: batch.rows,
+                        notes,
                     },
                 ))
             }))

@@ -217,6 +217,8 @@ impl Consistency {
             starts: self.masters.starts(&source.name),
             owners: services.owners(&source.name),
             silent: silent.clone(),
+            batch_notes: batch.map(|batch| batch.notes.clone()).unwrap_or_default(),
+            notes: self.masters.noted(&source.name),
         }
     }
 }

@@ -17,6 +17,10 @@ pub enum Error {
         column: String,
         hint: Option<String>,
     },
+    #[error("there is no table {name}")]
+    UnknownTable { name: String, hint: Option<String> },
+    #[error("nothing of table {table} was ever landed")]
+    NothingLanded { table: String },
     /// The query itself is wrong or not allowed.
     #[error("{message}")]
     Sql { message: String, hint: Option<String> },
@@ -91,7 +95,7 @@ impl Error {
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::UnknownView { .. } => ErrorKind::NotFound,
+            Self::UnknownView { .. } | Self::UnknownTable { .. } | Self::NothingLanded { .. } => ErrorKind::NotFound,
             Self::UnknownColumn { .. } | Self::Sql { .. } | Self::Request { .. } => ErrorKind::Invalid,
             Self::AnswerTooLarge { .. } | Self::BodyTooLarge { .. } => ErrorKind::Invalid,
             Self::Inexact { .. } | Self::Behind { .. } | Self::Timeout { .. } => ErrorKind::Unavailable,
@@ -106,7 +110,9 @@ impl Error {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::UnknownView { hint, .. } | Self::UnknownColumn { hint, .. } => hint.clone(),
+            Self::UnknownView { hint, .. } | Self::UnknownColumn { hint, .. } | Self::UnknownTable { hint, .. } => {
+                hint.clone()
+            }
             Self::Sql { hint, .. } | Self::Request { hint, .. } => hint.clone(),
             Self::Inexact { .. } => {
                 Some("leave out require=exact to see what is there, or wait longer with timeout".into())

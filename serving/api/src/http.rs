@@ -11,16 +11,16 @@ use axum::extract::{MatchedPath, Path, Query, Request, State};
 use axum::http::{HeaderMap, Uri};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
-use axum::routing::{any, get, post};
+use axum::routing::{any, delete, get, post};
 use axum::{Json, Router};
 use chrono::Utc;
 use serde_json::{Value, json};
 
 use crate::Error;
 use crate::compute::{LARGE_ROWS, cpu};
-use crate::consistency::Demand;
+use crate::exclusions;
 use crate::format::{Answer, Encoded, Format};
-use crate::params::SqlRequest;
+use crate::params::{self, SqlRequest};
 use crate::rows::{RowsRequest, rows};
 use crate::server::Service;
 use crate::status::{self, Reports};
@@ -50,6 +50,11 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/v1/views", get(list_views))
         .route("/v1/views/{view}", get(show_view))
         .route("/v1/views/{view}/rows", get(view_rows))
+        .route(
+            "/v1/tables/{table}/exclusions",
+            get(exclusions::list).post(exclusions::exclude),
+        )
+        .route("/v1/tables/{table}/exclusions/{id}", delete(exclusions::include))
         .route("/v1/status", get(show_status))
         .route("/v1/batch/{*rest}", any(forward_batch))
         .route("/v1/ingest/{*rest}", any(forward_ingest))
@@ -141,15 +146,16 @@ async fn list_views(State(service): State<Arc<Service>>) -> Json<Value> {
 async fn show_view(
     State(service): State<Arc<Service>>,
     name: Result<Path<String>, PathRejection>,
+    pairs: Result<Pairs, QueryRejection>,
 ) -> Result<Json<Value>, Error> {
     let Path(name) = name.map_err(bad_path)?;
     let view = views::find(&service.views, &name)?.clone();
+    let Query(pairs) = pairs.map_err(bad_query)?;
+    let demand = params::of_pairs(&pairs)?;
     let consistency = Arc::clone(&service.consistency);
     let catalog = Arc::clone(&service.catalog);
     let detail = service.compute.run(async move {
-        let frozen = consistency
-            .freeze(std::slice::from_ref(&view), &Demand::default())
-            .await?;
+        let frozen = consistency.freeze(std::slice::from_ref(&view), &demand).await?;
         let coverage = frozen.coverage().remove(view.name()).unwrap_or_default();
         Ok(views::detail(&view, &catalog, frozen.published(), &coverage))
     });
@@ -193,7 +199,7 @@ async fn forward_ingest(State(service): State<Arc<Service>>, request: Request) -
         .await
 }
 
-fn bad_body(rejection: BytesRejection) -> Error {
+pub(crate) fn bad_body(rejection: BytesRejection) -> Error {
     if rejection.status().as_u16() == 413 {
         return Error::BodyTooLarge {
             limit_bytes: SQL_BODY_BYTES,
@@ -205,7 +211,7 @@ fn bad_body(rejection: BytesRejection) -> Error {
     }
 }
 
-fn bad_path(rejection: PathRejection) -> Error {
+pub(crate) fn bad_path(rejection: PathRejection) -> Error {
     Error::Request {
         message: rejection.body_text(),
         hint: None,

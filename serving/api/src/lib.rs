@@ -25,6 +25,7 @@ mod compute;
 mod consistency;
 mod directory;
 mod error;
+mod exclusions;
 mod format;
 mod forward;
 mod http;

@@ -3,7 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_catalog::{Catalog, Source};
-use anabranch_dataset::{MasterDataset, Snapshot, Store};
+use anabranch_dataset::{MasterDataset, Notes, Snapshot, Store};
+use anabranch_merge::Noted;
 use anabranch_model::{OffsetVector, PartitionId};
 use anabranch_realtime::Directory;
 use anabranch_runtime::Shutdown;
@@ -15,13 +16,23 @@ use crate::Error;
 /// How long after a look into a master dataset the next one may follow.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// What serving reads of master datasets: where partitions begin, and what was landed.
+/// What serving reads of master datasets: where partitions begin, what was landed, and what is noted of it.
 pub(crate) struct Masters {
     store: Store,
     catalog: Arc<Catalog>,
     /// Opened once; later looks only read what was committed since.
     open: Mutex<BTreeMap<String, MasterDataset>>,
     starts: ArcSwap<BTreeMap<String, OffsetVector>>,
+    notes: ArcSwap<BTreeMap<String, Noted>>,
+}
+
+/// Notes in the words of the merge.
+pub(crate) fn noted(notes: &Notes) -> Noted {
+    Noted {
+        excluded: notes.excluded(),
+        gaps: notes.gaps.clone(),
+        since: notes.since.clone(),
+    }
 }
 
 impl Masters {
@@ -31,6 +42,7 @@ impl Masters {
             catalog,
             open: Mutex::default(),
             starts: ArcSwap::default(),
+            notes: ArcSwap::default(),
         }
     }
 
@@ -39,29 +51,69 @@ impl Masters {
         self.starts.load().get(source).cloned().unwrap_or_default()
     }
 
+    /// What was noted of a source's events, as far as known by now.
+    pub(crate) fn noted(&self, source: &str) -> Noted {
+        self.notes.load().get(source).cloned().unwrap_or_default()
+    }
+
+    /// Reads the newest notes of a source; answers say them from now on.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub(crate) async fn notes(&self, dataset: &MasterDataset) -> Result<Arc<Notes>, Error> {
+        let notes = dataset.notes().await?;
+        let (name, new) = (&dataset.source().name, noted(&notes));
+        if self.noted(name) != new {
+            self.notes.rcu(|known| {
+                let mut all = BTreeMap::clone(known);
+                all.insert(name.clone(), new.clone());
+                all
+            });
+        }
+        Ok(notes)
+    }
+
+    /// A source's master dataset; `None` when nothing was ever landed.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) async fn dataset(&self, source: &Arc<Source>) -> Result<Option<MasterDataset>, Error> {
+        if let Some(known) = self.open.lock().get(&source.name) {
+            return Ok(Some(known.clone()));
+        }
+        let Some(opened) = MasterDataset::open_existing(&self.store, source).await? else {
+            return Ok(None);
+        };
+        Ok(Some(
+            self.open.lock().entry(source.name.clone()).or_insert(opened).clone(),
+        ))
+    }
+
     /// The newest state of a source's master dataset; `None` when nothing was ever landed.
     ///
     /// # Errors
     /// When it cannot be read.
     pub(crate) async fn snapshot(&self, source: &Arc<Source>) -> Result<Option<Snapshot>, Error> {
-        let known = self.open.lock().get(&source.name).cloned();
-        let dataset = match known {
-            Some(dataset) => dataset,
-            None => {
-                let Some(dataset) = MasterDataset::open_existing(&self.store, source).await? else {
-                    return Ok(None);
-                };
-                self.open.lock().insert(source.name.clone(), dataset.clone());
-                dataset
-            }
-        };
-        Ok(Some(dataset.snapshot(None).await?))
+        match self.dataset(source).await? {
+            Some(dataset) => Ok(Some(dataset.snapshot(None).await?)),
+            None => Ok(None),
+        }
     }
 
-    /// Looks up the start of partitions that appear in leases, until shutdown.
+    async fn read_notes(&self, source: &Arc<Source>) -> Result<(), Error> {
+        if let Some(dataset) = self.dataset(source).await? {
+            self.notes(&dataset).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks up the start of partitions that appear in leases, and what is noted, until shutdown.
     pub(crate) async fn follow(&self, directory: &Directory, shutdown: Shutdown) -> Result<(), Error> {
         while !shutdown.is_cancelled() {
             for (name, source) in &self.catalog.sources {
+                if let Err(error) = self.read_notes(source).await {
+                    tracing::debug!(source = name, %error, "notes cannot be read yet");
+                }
                 let known = self.starts(name);
                 let unknown = |partition: &PartitionId| known.get(*partition).is_none();
                 if !directory.services().owners(name).keys().any(unknown) {

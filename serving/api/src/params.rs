@@ -50,6 +50,25 @@ impl SqlRequest {
     }
 }
 
+/// Reads a query string of which nothing else is expected than what an answer must cover.
+pub(crate) fn of_pairs(pairs: &[(String, String)]) -> Result<Demand, Error> {
+    let (mut require, mut at_least, mut timeout) = (None, None, None);
+    for (key, value) in pairs {
+        match key.as_str() {
+            "require" => require = Some(value.as_str()),
+            "at_least" => at_least = Some(at_least_text(value)?),
+            "timeout" => timeout = Some(value.as_str()),
+            other => {
+                return Err(Error::Request {
+                    message: format!("there is no parameter {other}"),
+                    hint: Some("parameters are require, at_least and timeout".into()),
+                });
+            }
+        }
+    }
+    demand(require, at_least, timeout, None)
+}
+
 /// Reads the parameters that say what an answer must cover, and which arm of the river it shows.
 pub(crate) fn demand(
     require: Option<&str>,

@@ -2,7 +2,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use anabranch_model::realtime::{Owner, Piece, SnapshotReply};
-use anabranch_model::{Coverage, Cut, Offset, OffsetVector, PartitionId, TopicOffsets, topic_partition};
+use anabranch_model::{
+    Coverage, Cut, Offset, OffsetRange, OffsetVector, PartitionId, RangeSet, TopicOffsets, TopicRanges, topic_partition,
+};
 
 use crate::Error;
 
@@ -26,6 +28,19 @@ pub struct ViewFacts {
     pub owners: BTreeMap<PartitionId, Owner>,
     /// Workers that were asked for a snapshot and did not answer.
     pub silent: BTreeSet<String>,
+    /// What the batch view leaves out, by the notes that its run applied.
+    pub batch_notes: Noted,
+    /// What the source's table says by now.
+    pub notes: Noted,
+}
+
+/// What of a source's events is excluded, lost or expired.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    pub excluded: BTreeMap<PartitionId, RangeSet>,
+    pub gaps: BTreeMap<PartitionId, RangeSet>,
+    /// Events before these offsets have expired.
+    pub since: OffsetVector,
 }
 
 /// Whether asking again is still an option.
@@ -197,7 +212,19 @@ fn decide_view<'f>(
         if let Some(cut) = facts.cut.next.get(partition) {
             coverage.served_through.insert(name.clone(), cut.0);
         }
-        let why = match judge(facts, replies, partition, &name)? {
+        let verdict = judge(facts, replies, partition, &name)?;
+        let realtime = match &verdict {
+            Verdict::Use { reply, .. } => Some(&replies[*reply]),
+            Verdict::Missing(_) | Verdict::Retry(_) => None,
+        };
+        let end = match &verdict {
+            Verdict::Use { end, .. } => Some(*end),
+            Verdict::Missing(_) | Verdict::Retry(_) => facts.cut.next.get(partition),
+        };
+        if let Some(end) = end {
+            left_out(&mut coverage, facts, realtime, partition, end);
+        }
+        let why = match verdict {
             Verdict::Use { reply, end, empty } => {
                 let worker = &replies[reply].worker;
                 match prefixes.get(&(facts.source.as_str(), partition)) {
@@ -254,6 +281,47 @@ fn decide_view<'f>(
         },
         retry,
     ))
+}
+
+/// Notes in `coverage` what the answer leaves out of `partition` before `end`: of the batch part what its run left out, of
+/// the realtime part what its worker says.
+fn left_out(
+    coverage: &mut Coverage,
+    facts: &ViewFacts,
+    realtime: Option<&SnapshotReply>,
+    partition: PartitionId,
+    end: Offset,
+) {
+    let before = |offset: Offset| OffsetRange {
+        start: Offset(i64::MIN),
+        end: offset,
+    };
+    let of = |ranges: &BTreeMap<PartitionId, RangeSet>, end: Offset| {
+        ranges
+            .get(&partition)
+            .map(|ranges| ranges.within(before(end)))
+            .unwrap_or_default()
+    };
+    let pieces = realtime.and_then(|reply| reply.views.get(&facts.view));
+    let mut excluded = pieces.map(|pieces| of(&pieces.excluded, end)).unwrap_or_default();
+    let mut since = pieces.and_then(|pieces| pieces.since.get(partition));
+    if let Some(cut) = facts.cut.next.get(partition) {
+        excluded = excluded.union(&of(&facts.batch_notes.excluded, cut));
+        since = since.max(facts.batch_notes.since.get(partition));
+    }
+    let still_included = of(&facts.notes.excluded, end).minus(&excluded);
+    let name = topic_partition(&facts.topic, partition);
+    if let Some(since) = since {
+        coverage.since.insert(name.clone(), since.0);
+    }
+    let list = |listed: &mut TopicRanges, ranges: RangeSet| {
+        if !ranges.is_empty() {
+            listed.insert(name.clone(), ranges);
+        }
+    };
+    list(&mut coverage.gaps, of(&facts.notes.gaps, end));
+    list(&mut coverage.still_included, still_included);
+    list(&mut coverage.excluded, excluded);
 }
 
 /// Every partition that anybody knows of.

@@ -23,6 +23,6 @@ mod decide;
 mod error;
 mod state;
 
-pub use decide::{Decision, Missing, Patience, Plan, Read, RetryReason, ViewFacts, ViewPlan, decide, lacking};
+pub use decide::{Decision, Missing, Noted, Patience, Plan, Read, RetryReason, ViewFacts, ViewPlan, decide, lacking};
 pub use error::Error;
 pub use state::{BatchState, Bound, Comparison, Selection, answer, merge_states};

@@ -47,6 +47,14 @@ impl RowFilter {
         }
     }
 
+    /// Drops these positions, and nothing else.
+    pub fn dropping(dropped: impl IntoIterator<Item = (PartitionId, RangeSet)>) -> Self {
+        Self {
+            dropped: dropped.into_iter().collect(),
+            others_dropped: false,
+        }
+    }
+
     /// Whether it drops nothing at all.
     pub fn keeps_all(&self) -> bool {
         self.dropped.is_empty() && !self.others_dropped

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Offset, OffsetRange, OffsetVector, PartitionId};
+use crate::{Offset, OffsetRange, OffsetVector, PartitionId, RangeSet};
 
 /// Name of the Flight action that freezes a snapshot.
 pub const SNAPSHOT_ACTION: &str = "snapshot";
@@ -51,6 +51,12 @@ pub struct SnapshotReply {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ViewPieces {
     pub partitions: BTreeMap<PartitionId, Piece>,
+    /// What the pieces that are ready leave out, being excluded.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub excluded: BTreeMap<PartitionId, RangeSet>,
+    /// Offsets, inside the pieces that are ready, before which events have expired and are left out.
+    #[serde(default, skip_serializing_if = "OffsetVector::is_empty")]
+    pub since: OffsetVector,
 }
 
 /// A worker's part of one partition.

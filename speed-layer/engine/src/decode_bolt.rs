@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use anabranch_catalog::Source;
+use anabranch_dataset::RowFilter;
 use anabranch_decode::Decoder;
 use anabranch_model::columns;
 use anabranch_topology::{Bolt, BoxError, Output, Tuple};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type};
 
-use crate::message::{DecodedRange, LAND_STREAM, Message, PreparedRange};
+use crate::message::{DecodedRange, LAND_STREAM, Message, PreparedRange, Raw};
 use crate::source::{DeadSample, SourceLayer};
 
 /// Bytes of a dead letter that the status shows.
@@ -23,6 +24,7 @@ pub(crate) struct DecodeBolt {
     former: Option<(Arc<Source>, Decoder)>,
     decoded: metrics::Counter,
     dead: metrics::Counter,
+    excluded: metrics::Counter,
     bytes: metrics::Counter,
     /// Declared columns this decoder has met so far.
     seen: usize,
@@ -38,6 +40,7 @@ impl DecodeBolt {
             former: None,
             decoded: metrics::counter!("anabranch_events_decoded_total", "table" => table.clone()),
             dead: metrics::counter!("anabranch_dead_letters_total", "table" => table.clone()),
+            excluded: metrics::counter!("anabranch_events_excluded_total", "table" => table.clone()),
             bytes: metrics::counter!("anabranch_consumed_bytes_total", "table" => table),
             layer,
             seen: 0,
@@ -57,6 +60,18 @@ impl DecodeBolt {
         let former_decoder = std::mem::replace(&mut self.decoder, decoder);
         self.former = Some((former_source, former_decoder));
         self.seen = 0;
+    }
+
+    /// The events that views count. All of them are landed.
+    fn counted(&self, raw: &Raw, events: &RecordBatch) -> Result<RecordBatch, BoxError> {
+        let excluded = raw.state.excluded_within(raw.batch.range);
+        if excluded.is_empty() {
+            return Ok(events.clone());
+        }
+        let filter = RowFilter::dropping([(raw.state.partition, excluded)]);
+        let counted = filter.apply(events)?;
+        self.excluded.increment((events.num_rows() - counted.num_rows()) as u64);
+        Ok(counted)
     }
 
     fn note_seen_columns(&mut self) {
@@ -114,11 +129,12 @@ impl Bolt<Message> for DecodeBolt {
         }
         self.note_seen_columns();
         if !raw.program.views.is_empty() {
+            let events = self.counted(&raw, &decoded.events)?;
             let views = raw
                 .program
                 .views
                 .iter()
-                .map(|live| live.view.prepare(&decoded.events).map(Arc::new));
+                .map(|live| live.view.prepare(&events).map(Arc::new));
             let views = views.collect::<Result<Vec<_>, _>>()?;
             let state = Arc::clone(&raw.state);
             let prepared = PreparedRange {

@@ -23,6 +23,7 @@
 
 mod decode_bolt;
 mod error;
+mod exclusions;
 mod flight;
 mod hold;
 mod ingest;

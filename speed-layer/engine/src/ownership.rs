@@ -173,6 +173,7 @@ async fn start(layer: &Arc<SourceLayer>, owned: BTreeMap<PartitionId, Owned>, sp
     for (partition, owned) in owned {
         let id = (partition, owned.epoch);
         let state = PartitionState::new(id, (owned.start, owned.next), &program.members(), layer.view_bolts);
+        state.exclude(&layer.dataset.known_notes().excluded_of(partition));
         layer.set_partition(&state);
         states.push(Arc::clone(&state));
         let program = Arc::clone(&program);

@@ -11,6 +11,7 @@ use anabranch_runtime::Shutdown;
 use anabranch_view::View;
 
 use crate::Error;
+use crate::exclusions;
 use crate::program::LiveView;
 use crate::rebuild;
 use crate::source::SourceLayer;
@@ -92,6 +93,7 @@ pub(crate) async fn watch(
             () = store.environment().sleep(poll) => {}
             () = shutdown.cancelled() => return Ok(()),
         }
+        layers.iter().for_each(exclusions::follow);
         let looked = async {
             let latest = publications.latest().await?;
             if leases_read.is_none_or(|at| store.environment().elapsed(at) >= LEASE_POLL) {

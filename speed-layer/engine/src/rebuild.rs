@@ -1,4 +1,5 @@
-//! Folds landed rows into realtime state: after a claim, after a restart, and when a cut straddles what was merged.
+//! Folds landed rows into realtime state: after a claim, after a restart, when a cut straddles what was merged, and when
+//! exclusions have changed.
 //!
 //! What is folded follows from offsets alone: the files whose ranges reach into what is wanted, and of their rows those that
 //! lie in it. Old versions of the table are not needed, and files may have been merged since the cut was taken.
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anabranch_dataset::{DataFile, Leases, Publications};
+use anabranch_dataset::{DataFile, Leases, Notes, Publications, RowFilter};
 use anabranch_model::{Offset, OffsetRange, PartitionId};
 use futures::future::try_join_all;
 use object_store::ObjectStoreExt;
@@ -18,7 +19,7 @@ use crate::ownership::retry;
 use crate::program::Program;
 use crate::publications::{cut_of, running_cuts};
 use crate::source::SourceLayer;
-use crate::state::{Install, PartitionState, Run};
+use crate::state::{Base, Install, PartitionState, Run};
 
 mod fold;
 
@@ -81,17 +82,23 @@ async fn attempt(layer: &Arc<SourceLayer>, states: &[Arc<PartitionState>]) -> Re
         let partition = state.partition;
         let through = snapshot.next.get(partition).unwrap_or(state.from);
         state.hold_boundary(through);
-        let split_at: BTreeSet<Offset> = running
+        let mut split_at: BTreeSet<Offset> = running
             .iter()
             .filter_map(|cuts| cuts.get(layer.name())?.next.get(partition))
             .collect();
+        split_at.extend(state.cuts());
         let mut views = BTreeMap::new();
         for (view, landed_to) in state.rebuilding() {
             let Some(definition) = program.view(view).filter(|_| landed_to <= through) else {
                 continue;
             };
             let cut = cut_of(publication.as_ref(), definition, layer.name());
-            let from = cut.and_then(|cut| cut.next.get(partition)).unwrap_or(state.start);
+            let mut from = cut.and_then(|cut| cut.next.get(partition)).unwrap_or(state.start);
+            // What goes on answering meanwhile loses nothing by it.
+            if let Some(answers_from) = state.answers_from(view) {
+                split_at.insert(from);
+                from = from.min(answers_from);
+            }
             views.insert(view, ranges(from.min(through), through, &split_at));
         }
         plans.push(Plan { partition, views });
@@ -103,14 +110,15 @@ async fn attempt(layer: &Arc<SourceLayer>, states: &[Arc<PartitionState>]) -> Re
     layer.facts.rebuilds.fetch_add(1, Ordering::Relaxed);
     let files = files_for(&plans, snapshot.files);
     let count = files.len();
-    let mut folded = fold_files(layer, &program, plans.clone(), files).await?;
+    let filter = Arc::new(RowFilter::new(&snapshot.notes, None, None));
+    let mut folded = fold_files(layer, &program, plans.clone(), files, filter).await?;
     for (state, plan) in states.iter().zip(&plans) {
         for (view, ranges) in &plan.views {
             let runs: Vec<Run> = ranges
                 .iter()
                 .map(|range| Run::new(*range, folded.take(plan.partition, *view, *range)))
                 .collect();
-            install(layer, state, *view, ranges, runs).await;
+            install(layer, state, *view, ranges, base(&snapshot.notes, plan.partition, runs)).await;
         }
     }
     tracing::info!(
@@ -121,6 +129,14 @@ async fn attempt(layer: &Arc<SourceLayer>, states: &[Arc<PartitionState>]) -> Re
         "realtime state rebuilt from landed rows"
     );
     Ok(())
+}
+
+fn base(notes: &Notes, partition: PartitionId, runs: Vec<Run>) -> Base {
+    Base {
+        runs,
+        excluded: notes.excluded_of(partition),
+        since: notes.since.get(partition),
+    }
 }
 
 /// `[from, through)`, divided where a running batch run may cut.
@@ -156,11 +172,13 @@ async fn fold_files(
     program: &Arc<Program>,
     plans: Vec<Plan>,
     files: Vec<DataFile>,
+    filter: Arc<RowFilter>,
 ) -> Result<Folded, Error> {
     let (plans, files, next) = (Arc::new(plans), Arc::new(files), Arc::new(AtomicUsize::new(0)));
     let worker = || {
-        let (layer, program, plans, files, next) = (
+        let (layer, filter, program, plans, files, next) = (
             Arc::clone(layer),
+            Arc::clone(&filter),
             Arc::clone(program),
             Arc::clone(&plans),
             Arc::clone(&files),
@@ -177,7 +195,8 @@ async fn fold_files(
                     path: file.path.to_string(),
                     source,
                 })?;
-                folder = blocking(&layer, move || folder.fold(bytes)).await?;
+                let filter = (!filter.is_all(file)).then(|| Arc::clone(&filter));
+                folder = blocking(&layer, move || folder.fold(bytes, filter.as_deref())).await?;
             }
             blocking(&layer, move || folder.emit()).await
         }
@@ -198,7 +217,7 @@ async fn blocking<T: Send + 'static>(
         .map_err(|error| Error::Task(format!("rebuilding: {error}")))?
 }
 
-async fn install(layer: &SourceLayer, state: &PartitionState, view: usize, ranges: &[OffsetRange], runs: Vec<Run>) {
+async fn install(layer: &SourceLayer, state: &PartitionState, view: usize, ranges: &[OffsetRange], base: Base) {
     let Some((from, through)) = ranges
         .first()
         .zip(ranges.last())
@@ -206,22 +225,16 @@ async fn install(layer: &SourceLayer, state: &PartitionState, view: usize, range
     else {
         // Nothing lies between the cut and what is recorded: an empty base at the place where reading began.
         let at = state.held_boundary();
-        install_at(layer, state, view, (at, at), runs).await;
+        install_at(layer, state, view, (at, at), base).await;
         return;
     };
-    install_at(layer, state, view, (from, through), runs).await;
+    install_at(layer, state, view, (from, through), base).await;
 }
 
-async fn install_at(
-    layer: &SourceLayer,
-    state: &PartitionState,
-    view: usize,
-    bounds: (Offset, Offset),
-    runs: Vec<Run>,
-) {
-    let mut runs = Some(runs);
+async fn install_at(layer: &SourceLayer, state: &PartitionState, view: usize, bounds: (Offset, Offset), base: Base) {
+    let mut base = Some(base);
     while state.is_live() {
-        match state.install(view, bounds, &mut runs) {
+        match state.install(view, bounds, &mut base) {
             Install::Done | Install::Outdated => return,
             Install::NotYet => layer.environment().sleep(INSTALL_WAIT).await,
         }

@@ -107,6 +107,12 @@ impl Snapshots {
                     }
                     if let Some(pieces) = reply.views.get_mut(&asked.view) {
                         pieces.partitions.insert(state.partition, frozen.piece);
+                        if !frozen.excluded.is_empty() {
+                            pieces.excluded.insert(state.partition, frozen.excluded);
+                        }
+                        if let Some(since) = frozen.since {
+                            pieces.since.set(state.partition, since);
+                        }
                     }
                     if let Some(view) = frozen_views.get_mut(&asked.view) {
                         view.partitions.insert(state.partition, frozen.runs);

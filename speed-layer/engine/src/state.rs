@@ -9,4 +9,4 @@ mod merge;
 mod partition;
 
 pub(crate) use lane::{Held, Lane, Run, common_end};
-pub(crate) use partition::{Adoption, Install, Members, PartitionState, SegmentCounts, Until, ViewPhase, Wanted};
+pub(crate) use partition::{Adoption, Base, Install, Members, PartitionState, SegmentCounts, Until, ViewPhase, Wanted};

@@ -27,7 +27,14 @@ fn reply(worker: &str, id: u64, view: &str, pieces: impl IntoIterator<Item = (i3
     SnapshotReply {
         id,
         worker: worker.into(),
-        views: [(view.into(), ViewPieces { partitions })].into(),
+        views: [(
+            view.into(),
+            ViewPieces {
+                partitions,
+                ..ViewPieces::default()
+            },
+        )]
+        .into(),
     }
 }
 
@@ -313,12 +320,92 @@ fn views_of_one_source_share_one_prefix() {
             "w".into(),
             ViewPieces {
                 partitions: [(P0, ready(1, 4, end))].into(),
+                ..ViewPieces::default()
             },
         );
         decide(&views, &[reply], Patience::Retry)
     };
     assert!(matches!(both(20), Ok(Decision::Read(_))));
     assert!(matches!(both(19), Err(Error::TwoPrefixes { .. })));
+}
+
+fn ranges(of: &[(i64, i64)]) -> RangeSet {
+    of.iter()
+        .map(|(start, end)| OffsetRange::new(Offset(*start), Offset(*end)))
+        .collect()
+}
+
+#[test]
+fn coverage_lists_what_each_part_really_leaves_out() {
+    let mut facts = facts(&[(0, 10), (1, 7)], 2);
+    // The run knew of 2..12 only; 2..4 was included again since, 8..9 and 30..50 were excluded since.
+    facts.batch_notes.excluded = [(P0, ranges(&[(2, 12)]))].into();
+    facts.notes.excluded = [
+        (P0, ranges(&[(4, 12), (18, 22), (30, 50)])),
+        (PartitionId(1), ranges(&[(5, 6)])),
+    ]
+    .into();
+    facts.notes.gaps = [(P0, ranges(&[(12, 14), (90, 99)]))].into();
+    facts.batch_notes.since = vector(&[(1, 3)]);
+    facts.notes.since = vector(&[(0, 1), (1, 4)]);
+    let mut reply = reply("a", 1, "v", [(0, ready(1, 10, 40)), (1, ready(1, 7, 7))]);
+    // The worker has 18..22 still in, but leaves out 30..40 of what came later.
+    let pieces = reply.views.get_mut("v").unwrap();
+    pieces.excluded = [(P0, ranges(&[(10, 12), (30, 40)]))].into();
+    let coverage = plan(&facts, &[reply]).coverage;
+    assert!(coverage.exact, "what an operator leaves out is not missing");
+    assert_eq!(
+        coverage.excluded,
+        [("t/0".to_owned(), ranges(&[(2, 12), (30, 40)]))].into()
+    );
+    assert_eq!(
+        coverage.still_included,
+        [
+            ("t/0".to_owned(), ranges(&[(18, 22)])),
+            ("t/1".to_owned(), ranges(&[(5, 6)]))
+        ]
+        .into()
+    );
+    assert_eq!(coverage.gaps, [("t/0".to_owned(), ranges(&[(12, 14)]))].into());
+    assert_eq!(
+        coverage.since,
+        [("t/1".to_owned(), 3)].into(),
+        "what has expired since is still in the batch view"
+    );
+}
+
+#[test]
+fn of_a_missing_partition_only_the_batch_part_is_described() {
+    let mut facts = facts(&[(0, 10)], 1);
+    facts.batch_notes.excluded = [(P0, ranges(&[(2, 4)]))].into();
+    facts.notes.excluded = [(P0, ranges(&[(2, 4), (6, 20)]))].into();
+    let rebuilding = Piece::Rebuilding {
+        epoch: 1,
+        through: Offset(15),
+    };
+    let coverage = plan(&facts, &[reply("a", 1, "v", [(0, rebuilding)])]).coverage;
+    assert!(!coverage.exact);
+    assert_eq!(coverage.excluded, [("t/0".to_owned(), ranges(&[(2, 4)]))].into());
+    assert_eq!(coverage.still_included, [("t/0".to_owned(), ranges(&[(6, 10)]))].into());
+
+    // Without a batch view there is no answer for the partition at all.
+    facts.publication = None;
+    facts.cut = Cut::default();
+    let coverage = plan(&facts, &[]).coverage;
+    assert!(coverage.excluded.is_empty() && coverage.still_included.is_empty());
+}
+
+#[test]
+fn a_view_without_a_batch_view_has_what_its_worker_says() {
+    let mut facts = facts(&[], 1);
+    facts.publication = None;
+    facts.cut = Cut::default();
+    facts.batch_notes.excluded = [(P0, ranges(&[(2, 4)]))].into();
+    let mut reply = reply("a", 1, "v", [(0, ready(1, 0, 30))]);
+    reply.views.get_mut("v").unwrap().since = vector(&[(0, 3)]);
+    let coverage = plan(&facts, &[reply]).coverage;
+    assert!(coverage.excluded.is_empty());
+    assert_eq!(coverage.since, [("t/0".to_owned(), 3)].into());
 }
 
 #[test]

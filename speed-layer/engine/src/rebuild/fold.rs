@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use anabranch_dataset::RowFilter;
 use anabranch_model::{OffsetRange, PartitionId, columns};
 use anabranch_view::Aggregator;
 use arrow::array::{
@@ -59,8 +60,8 @@ impl Folder {
         }
     }
 
-    /// Folds one Parquet file.
-    pub(super) fn fold(mut self, file: Bytes) -> Result<Self, Error> {
+    /// Folds one Parquet file, all of it or the rows that a filter lets through.
+    pub(super) fn fold(mut self, file: Bytes, filter: Option<&RowFilter>) -> Result<Self, Error> {
         let reader = ParquetRecordBatchReaderBuilder::try_new(file)?;
         let in_file = reader.schema().fields().iter().enumerate();
         let roots: Vec<_> = in_file
@@ -69,7 +70,10 @@ impl Folder {
             .collect();
         let mask = ProjectionMask::roots(reader.parquet_schema(), roots);
         for batch in reader.with_projection(mask).with_batch_size(BATCH_ROWS).build()? {
-            let batch = self.fit(&batch?)?;
+            let mut batch = self.fit(&batch?)?;
+            if let Some(filter) = filter {
+                batch = filter.apply(&batch)?;
+            }
             self.fold_batch(&batch)?;
         }
         Ok(self)

@@ -6,11 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use anabranch_model::realtime::Piece;
-use anabranch_model::{Offset, OffsetRange, PartitionId};
+use anabranch_model::{Offset, OffsetRange, PartitionId, RangeSet};
 use arrow::array::RecordBatch;
 use parking_lot::Mutex;
 
 use super::{Held, Lane, Run, common_end, merge};
+use exclusions::{Exclusions, joined};
+
+mod exclusions;
 
 /// How long a boundary between landings is kept after the next landing: a batch run that has read its snapshot must have
 /// had time to say so in its lease.
@@ -44,11 +47,16 @@ struct Inner {
     /// Everything before it is in a landing, open or sealed. A later boundary can only lie at or behind it.
     gathered: Offset,
     boundaries: Boundaries,
+    exclusions: Exclusions,
 }
 
 struct ViewState {
     phase: ViewPhase,
     lanes: Vec<Lane>,
+    /// What the state leaves out though it was read. Says nothing of positions that the state does not hold.
+    excluded: RangeSet,
+    /// Events before it had expired when the state's base was folded, and are not in it.
+    since: Option<Offset>,
 }
 
 /// The views that a partition is read for, as of one generation of them.
@@ -122,6 +130,10 @@ pub(crate) enum Until {
 pub(crate) struct Frozen {
     pub(crate) piece: Piece,
     pub(crate) runs: Vec<Arc<Run>>,
+    /// What of the piece's range is left out, being excluded.
+    pub(crate) excluded: RangeSet,
+    /// Events before it have expired, and are not in the runs.
+    pub(crate) since: Option<Offset>,
     /// The served cut lies inside a run: the view must be rebuilt from landed rows.
     pub(crate) straddled: bool,
 }
@@ -141,6 +153,25 @@ pub(crate) enum Adoption {
     Drop,
     /// State does not reach back to the cut, or straddles it.
     Rebuild,
+}
+
+/// State folded from landed rows.
+#[derive(Default)]
+pub(crate) struct Base {
+    pub(crate) runs: Vec<Run>,
+    /// What it leaves out though it was landed.
+    pub(crate) excluded: RangeSet,
+    /// Events before it had expired.
+    pub(crate) since: Option<Offset>,
+}
+
+impl From<Vec<Run>> for Base {
+    fn from(runs: Vec<Run>) -> Self {
+        Self {
+            runs,
+            ..Self::default()
+        }
+    }
 }
 
 /// How installing a rebuilt base went.
@@ -176,7 +207,12 @@ impl PartitionState {
         let views = members
             .views
             .iter()
-            .map(|id| (*id, ViewState::new(ViewPhase::Rebuilding, from, instances)))
+            .map(|id| {
+                (
+                    *id,
+                    ViewState::new(ViewPhase::Rebuilding, from, instances, RangeSet::new()),
+                )
+            })
             .collect();
         let mut boundaries = Boundaries::default();
         boundaries.landings.insert(from, None);
@@ -195,6 +231,7 @@ impl PartitionState {
                 generation: members.generation,
                 gathered: from,
                 boundaries,
+                exclusions: Exclusions::default(),
             }),
         })
     }
@@ -270,11 +307,12 @@ impl PartitionState {
         }
         inner.generation = members.generation;
         inner.views.retain(|id, _| members.views.contains(id));
+        let excluded = inner.exclusions.live().clone();
         for id in &members.views {
             inner
                 .views
                 .entry(*id)
-                .or_insert_with(|| ViewState::new(ViewPhase::New, at, self.instances));
+                .or_insert_with(|| ViewState::new(ViewPhase::New, at, self.instances, excluded.clone()));
         }
     }
 
@@ -398,7 +436,18 @@ impl PartitionState {
                     through: common_end,
                 }
             };
-            frozen.push(Some(Frozen { piece, runs, straddled }));
+            let (mut excluded, mut since) = (RangeSet::new(), None);
+            if let Piece::Ready { range, .. } = piece {
+                excluded = view.excluded.within(range);
+                since = view.since.filter(|since| range.start < *since);
+            }
+            frozen.push(Some(Frozen {
+                piece,
+                runs,
+                excluded,
+                since,
+                straddled,
+            }));
         }
         frozen
     }
@@ -448,12 +497,32 @@ impl PartitionState {
         std::mem::replace(&mut view.phase, ViewPhase::Rebuilding) != ViewPhase::Rebuilding
     }
 
-    /// Views that wait for a rebuild, and the offset up to which rows must be landed before it can be done.
+    /// Views that wait for a rebuild, or that go on answering while they do since exclusions have changed; and the offset up
+    /// to which rows must be landed before it can be done.
     pub(crate) fn rebuilding(&self) -> Vec<(usize, Offset)> {
         let inner = self.inner.lock();
-        let waiting =
-            |(id, view): (&usize, &ViewState)| (view.phase == ViewPhase::Rebuilding).then(|| (*id, view.held_from()));
+        let consumed = self.consumed();
+        let waiting = |(id, view): (&usize, &ViewState)| match view.phase {
+            ViewPhase::Rebuilding => Some((*id, view.held_from())),
+            ViewPhase::Ready => {
+                let pending = inner.exclusions.pending(view, consumed);
+                pending.iter().last().map(|last| (*id, last.end))
+            }
+            ViewPhase::New => None,
+        };
         inner.views.iter().filter_map(waiting).collect()
+    }
+
+    /// Where a view's state begins, while it can answer.
+    pub(crate) fn answers_from(&self, view: usize) -> Option<Offset> {
+        let inner = self.inner.lock();
+        let view = inner.views.get(&view)?;
+        (view.phase == ViewPhase::Ready).then(|| view.held_from())
+    }
+
+    /// Cuts that are served, or that a running batch run will publish.
+    pub(crate) fn cuts(&self) -> BTreeSet<Offset> {
+        self.inner.lock().boundaries.cuts.clone()
     }
 
     /// Keeps `at`, the end of a landing, a boundary until the base that ends there is installed.
@@ -467,12 +536,7 @@ impl PartitionState {
 
     /// Puts rebuilt runs, which cover `[from, through)` without gaps, in the place of what lies before `through`. Takes
     /// `base` only when it is done.
-    pub(crate) fn install(
-        &self,
-        view: usize,
-        (from, through): (Offset, Offset),
-        base: &mut Option<Vec<Run>>,
-    ) -> Install {
+    pub(crate) fn install(&self, view: usize, (from, through): (Offset, Offset), base: &mut Option<Base>) -> Install {
         let mut inner = self.inner.lock();
         let Some(view) = inner.views.get_mut(&view) else {
             return Install::Outdated;
@@ -484,9 +548,11 @@ impl PartitionState {
                 Held::TooOld | Held::Straddles => return Install::Outdated,
             }
         }
-        let base = base.take().unwrap_or_default();
-        let empty: Vec<_> = base.iter().map(|run| Arc::new(Run::new(run.range, None))).collect();
-        let base: Vec<_> = base.into_iter().map(Arc::new).collect();
+        let Base { runs, excluded, since } = base.take().unwrap_or_default();
+        view.excluded = joined(&excluded, through, &view.excluded);
+        view.since = since;
+        let empty: Vec<_> = runs.iter().map(|run| Arc::new(Run::new(run.range, None))).collect();
+        let base: Vec<_> = runs.into_iter().map(Arc::new).collect();
         for (instance, lane) in view.lanes.iter_mut().enumerate() {
             // State merges wherever it lies, so one lane takes it all.
             lane.rebase(from, through, if instance == 0 { base.clone() } else { empty.clone() });
@@ -528,9 +594,11 @@ impl Inner {
 }
 
 impl ViewState {
-    fn new(phase: ViewPhase, begin: Offset, instances: usize) -> Self {
+    fn new(phase: ViewPhase, begin: Offset, instances: usize, excluded: RangeSet) -> Self {
         Self {
             phase,
+            excluded,
+            since: None,
             lanes: (0..instances).map(|_| Lane::new(begin)).collect(),
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_catalog::Catalog;
-use anabranch_dataset::{BatchView, Lease, Leases, Manifest, Publication, Publications, StateFiles, Store};
+use anabranch_dataset::{BatchView, Lease, Leases, Manifest, Notes, Publication, Publications, StateFiles, Store};
 use anabranch_model::{Cut, Offset, OffsetRange, OffsetVector, PartitionId};
 use anabranch_runtime::{Settings, Shutdown};
 use anabranch_serving::{ServingHandle, ServingLayer, ServingOptions};
@@ -130,23 +130,44 @@ impl World {
             http: reqwest::Client::new(),
             shutdown: Shutdown::new(),
         };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         anabranch_runtime::telemetry::metrics();
-        let handle = ServingLayer::start(ServingOptions {
-            settings: Arc::new(settings),
-            catalog: Arc::clone(&world.catalog),
-            views: Arc::clone(&world.views),
-            store: world.store.clone(),
-            listener,
-            worker_id: "serve-1".into(),
-            shutdown: world.shutdown.clone(),
-        })
-        .await
-        .unwrap();
+        let handle = world.serve("serve-1", settings).await;
         world.base = format!("http://{}", handle.address());
         world.serving = Some(handle);
         eventually("ready", async || world.get("/readyz").await.0 == 200).await;
         world
+    }
+
+    async fn serve(&self, id: &str, settings: Settings) -> ServingHandle {
+        ServingLayer::start(ServingOptions {
+            settings: Arc::new(settings),
+            catalog: Arc::clone(&self.catalog),
+            views: Arc::clone(&self.views),
+            store: self.store.clone(),
+            listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            worker_id: id.into(),
+            shutdown: self.shutdown.clone(),
+        })
+        .await
+        .unwrap()
+    }
+
+    /// The same world through another serving process, which ends with this one.
+    pub async fn beside(&self, id: &str) -> Self {
+        let mut settings = Settings::default();
+        settings.serving.poll = anabranch_runtime::HumanDuration(Duration::from_millis(20));
+        let handle = self.serve(id, settings).await;
+        let beside = Self {
+            catalog: Arc::clone(&self.catalog),
+            views: Arc::clone(&self.views),
+            store: self.store.clone(),
+            base: format!("http://{}", handle.address()),
+            serving: Some(handle),
+            http: reqwest::Client::new(),
+            shutdown: self.shutdown.clone(),
+        };
+        eventually("ready", async || beside.get("/readyz").await.0 == 200).await;
+        beside
     }
 
     pub fn view(&self, name: &str) -> View {
@@ -190,6 +211,11 @@ impl World {
 
     /// Publishes batch views over the first events of each partition of `clicks`, as a batch run does.
     pub async fn publish(&self, version: u64, history: &[(i32, &[Event])]) -> Publication {
+        self.publish_noted(version, history, Notes::default()).await
+    }
+
+    /// As [`Self::publish`], by a run that applied these notes; `history` is what they leave, but for its ends.
+    pub async fn publish_noted(&self, version: u64, history: &[(i32, &[Event])], notes: Notes) -> Publication {
         let log = Publications::new(&self.store);
         let based_on = log.latest().await.unwrap().map_or(0, |publication| publication.number);
         let next: OffsetVector = history
@@ -235,7 +261,7 @@ impl World {
             )]
             .into(),
             views,
-            notes: Default::default(),
+            notes: BTreeMap::from([("clicks".to_owned(), notes)]),
         };
         log.publish(based_on, manifest).await.unwrap()
     }
@@ -264,6 +290,10 @@ impl World {
                 .unwrap(),
         )
         .await
+    }
+
+    pub async fn delete(&self, path: &str) -> (u16, Value) {
+        answer(self.http.delete(format!("{}{path}", self.base)).send().await.unwrap()).await
     }
 
     pub async fn sql(&self, sql: &str) -> (u16, Value) {

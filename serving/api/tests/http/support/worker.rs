@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anabranch_dataset::Lease;
 use anabranch_model::realtime::{Piece, SNAPSHOT_ACTION, SnapshotReply, SnapshotRequest, StateTicket, ViewPieces};
-use anabranch_model::{Offset, PartitionId};
+use anabranch_model::{Offset, OffsetRange, PartitionId, RangeSet};
 use anabranch_view::View;
 use arrow::array::RecordBatch;
 use arrow_flight::encode::FlightDataEncoderBuilder;
@@ -40,6 +40,8 @@ struct Inner {
     snapshots: BTreeMap<u64, Frozen>,
     /// Answers a view's partitions with this instead of the truth, so many more times.
     lies: BTreeMap<String, (usize, Piece)>,
+    /// Source and partition → what pieces say they leave out.
+    excluded: BTreeMap<(String, PartitionId), RangeSet>,
     /// Fails this many DoGets.
     failing_reads: usize,
     /// Lets the view be unknown.
@@ -101,6 +103,18 @@ impl Worker {
 
     pub fn lie(&self, view: &str, times: usize, piece: Piece) {
         self.inner.lock().unwrap().lies.insert(view.into(), (times, piece));
+    }
+
+    /// Says from now on that realtime state leaves this out.
+    pub fn leave_out(&self, source: &str, partition: i32, range: OffsetRange) {
+        let key = (source.to_owned(), PartitionId(partition));
+        self.inner
+            .lock()
+            .unwrap()
+            .excluded
+            .entry(key)
+            .or_default()
+            .extend([range]);
     }
 
     pub fn fail_reads(&self, times: usize) {
@@ -170,6 +184,7 @@ impl Worker {
             views: BTreeMap::new(),
         };
         let mut frozen = Frozen::new();
+        let excluded = inner.excluded.clone();
         for asked in request.views {
             let known = self
                 .views
@@ -210,6 +225,11 @@ impl Worker {
                         .entry(asked.view.clone())
                         .or_default()
                         .insert(partition, state(view, events));
+                }
+                if let (Piece::Ready { range, .. }, Some(left_out)) =
+                    (&piece, excluded.get(&(source.clone(), partition)))
+                {
+                    pieces.excluded.insert(partition, left_out.within(*range));
                 }
                 pieces.partitions.insert(partition, piece);
             }

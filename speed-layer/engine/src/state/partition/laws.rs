@@ -74,7 +74,7 @@ impl Model {
     fn new() -> Self {
         let state = PartitionState::new((PartitionId(0), 1), (Offset(0), Offset(0)), &views([0]), INSTANCES);
         assert_eq!(
-            state.install(0, (Offset(0), Offset(0)), &mut Some(Vec::new())),
+            state.install(0, (Offset(0), Offset(0)), &mut Some(Base::default())),
             Install::Done
         );
         Self {
@@ -205,9 +205,9 @@ impl Model {
         let split_at = self.running.into_iter().map(Offset).collect();
         let ranges = crate::rebuild::ranges(Offset(from), Offset(through), &split_at);
         let run = |range: &OffsetRange| Run::new(*range, rows(range.start.0..range.end.0));
-        let base = ranges.iter().map(run).collect();
+        let base: Vec<_> = ranges.iter().map(run).collect();
         let bounds = (Offset(from), Offset(through));
-        if self.state.install(0, bounds, &mut Some(base)) != Install::Done {
+        if self.state.install(0, bounds, &mut Some(base.into())) != Install::Done {
             // A view bolt lags, so the real thing would wait; here the view stays as it was.
             let mut inner = self.state.inner.lock();
             inner.views.get_mut(&0).unwrap().phase = ViewPhase::Ready;

@@ -15,7 +15,7 @@ fn partition(instances: usize) -> Arc<PartitionState> {
     let state = PartitionState::new((PartitionId(0), 3), (Offset(0), Offset(100)), &views([0]), instances);
     let base = vec![Run::new(range(0, 100), batch(-1))];
     assert_eq!(
-        state.install(0, (Offset(0), Offset(100)), &mut Some(base)),
+        state.install(0, (Offset(0), Offset(100)), &mut Some(base.into())),
         Install::Done
     );
     state
@@ -174,7 +174,7 @@ fn a_view_without_its_base_is_rebuilding_however_much_it_has_consumed() {
     );
     let base = vec![Run::new(range(0, 40), batch(5)), Run::new(range(40, 100), batch(6))];
     assert_eq!(
-        state.install(0, (Offset(0), Offset(100)), &mut Some(base)),
+        state.install(0, (Offset(0), Offset(100)), &mut Some(base.into())),
         Install::Done
     );
     assert_eq!(
@@ -192,7 +192,7 @@ fn a_base_waits_for_instances_that_lag_behind_it() {
     state.publish(0, range(100, 110), vec![(0, batch(1))]).unwrap();
     assert!(state.begin_rebuild(0));
     assert!(!state.begin_rebuild(0), "one rebuild at a time");
-    let base = || Some(vec![Run::new(range(50, 110), batch(9))]);
+    let base = || Some(vec![Run::new(range(50, 110), batch(9))].into());
     assert_eq!(
         state.install(0, (Offset(50), Offset(110)), &mut base()),
         Install::NotYet
@@ -205,7 +205,7 @@ fn a_base_waits_for_instances_that_lag_behind_it() {
     );
     let base = vec![Run::new(range(50, 100), batch(9))];
     assert_eq!(
-        state.install(0, (Offset(50), Offset(100)), &mut Some(base)),
+        state.install(0, (Offset(50), Offset(100)), &mut Some(base.into())),
         Install::Done
     );
     assert_eq!(
@@ -322,7 +322,7 @@ fn an_ended_state_takes_and_gives_nothing() {
     assert!(!state.is_live());
     assert!(state.freeze(&[newest(None)]).is_empty());
     assert_eq!(
-        state.install(0, (Offset(0), Offset(100)), &mut Some(Vec::new())),
+        state.install(0, (Offset(0), Offset(100)), &mut Some(Base::default())),
         Install::Outdated
     );
 }
@@ -362,7 +362,7 @@ fn a_view_that_is_added_begins_where_the_change_is_met_and_waits_for_what_lies_b
         [(1, Offset(110))],
         "rows must be landed up to there"
     );
-    let base = |end| Some(vec![Run::new(range(0, end), batch(-1))]);
+    let base = |end| Some(vec![Run::new(range(0, end), batch(-1))].into());
     assert_eq!(
         state.install(1, (Offset(0), Offset(100)), &mut base(100)),
         Install::Outdated,
