@@ -61,6 +61,10 @@ pub enum Error {
     #[error("master dataset `{table}` cannot be read: {source}")]
     Delta { table: String, source: Box<KernelError> },
 
+    /// Files wait to be committed for so long that they may have been taken for left behind.
+    #[error("`{path}` was uploaded {age:?} ago and must be uploaded again before it is committed")]
+    StaleUpload { path: String, age: std::time::Duration },
+
     /// The asked-for version does not exist (any more).
     #[error("master dataset `{table}` has no version {version}")]
     NoVersion { table: String, version: u64 },
@@ -157,7 +161,7 @@ impl Error {
                 _ => ErrorKind::Data,
             },
             Self::Contended { .. } | Self::Unclear { .. } => ErrorKind::Unavailable,
-            Self::Published { .. } | Self::DefinitionsApplied { .. } => ErrorKind::Conflict,
+            Self::Published { .. } | Self::DefinitionsApplied { .. } | Self::StaleUpload { .. } => ErrorKind::Conflict,
             Self::Task { .. } => ErrorKind::Internal,
         }
     }

@@ -83,11 +83,7 @@ impl Leases {
     /// # Errors
     /// `Unavailable` when the store does not answer.
     pub async fn release(&self, kind: &str, id: &str) -> Result<()> {
-        let path = lease_path(kind, id);
-        match self.inner.store.objects().delete(&path).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(Error::store("delete", &path)(error)),
-        }
+        self.inner.store.remove(lease_path(kind, id)).await
     }
 
     /// Live leases of a kind, by id.
@@ -143,7 +139,10 @@ impl Leases {
     }
 
     /// What the store's clock shows. Read by writing an object, then carried forward for a minute.
-    async fn now(&self) -> Result<DateTime<Utc>> {
+    ///
+    /// # Errors
+    /// `Unavailable` when the store does not answer.
+    pub async fn now(&self) -> Result<DateTime<Utc>> {
         let known = *self.inner.clock.lock().unwrap_or_else(PoisonError::into_inner);
         let environment = self.inner.store.environment();
         if let Some(reading) = known.filter(|reading| environment.elapsed(reading.at) < CLOCK_TTL) {

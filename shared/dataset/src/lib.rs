@@ -22,8 +22,14 @@
 //! * A publication is exactly the number after the one its run was based on, and never lowers a cut
 //!   ([`Publications::publish`]).
 //! * What was answered as created is durable ([`DurableLocal`] for local folders).
-//! * No row is ever deleted, and no version is cleaned away: cuts refer to them.
+//! * Compaction changes which files rows lie in, never which rows there are; it commits only what it has read back
+//!   ([`MasterDataset::compact`]).
+//! * Rows are deleted by retention alone, per partition a whole prefix of offsets that the table's notes name
+//!   ([`MasterDataset::expire`]).
+//! * A file is removed from the store only when neither the newest version nor a pinned one names it and no landing can still
+//!   commit it ([`MasterDataset::vacuum`]). What a cut means follows from its offsets; old versions may be cleaned away.
 
+mod data_files;
 mod definitions;
 mod environment;
 mod error;
@@ -38,12 +44,15 @@ mod store;
 #[cfg(test)]
 mod testing;
 
+pub use data_files::data_file_properties;
 pub use definitions::{DefinitionEntry, DefinitionLog, text_hash};
 pub use environment::{Environment, Simulated, Spawned};
 pub use error::Error;
 pub use leases::{Lease, Leases};
 pub use master::{
-    Advance, Claim, DataFile, Exclusion, LandOutcome, Landing, MasterDataset, Notes, Owned, Refusal, Snapshot, TimeSpan,
+    Advance, Claim, CleanedLog, Compacted, Compaction, CompactionPlan, DataFile, Exclusion, Expirable,
+    ExpiringPartition, LandOutcome, Landing, LogCleaning, MasterDataset, Notes, Owned, Refusal, Snapshot, TimeSpan,
+    UPLOAD_LIFETIME, Vacuum, Vacuumed, plan_compaction,
 };
 pub use publications::{BatchView, Manifest, Publication, Publications, StateFile};
 pub use read::{Batches, DataReader, RowGroups, adapt, read_columns};

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use anabranch_catalog::Source;
 use anabranch_model::crash_point;
@@ -20,18 +21,30 @@ use crate::error::{Error, Result};
 use crate::store::Store;
 use commit::{CHECKPOINT_INTERVAL, Decision, Outcome, now_ms};
 use kernel::commit_path;
-use log::{Commit, IDENTITY, Mark, Metadata, TableState};
+use log::{Change, Commit, IDENTITY, Mark, Metadata, TableState};
 
 pub use file::{DataFile, TimeSpan};
 
+mod cleaning;
 mod commit;
+mod compact;
 mod file;
 mod kernel;
 mod log;
 mod notes;
+mod retention;
 mod schema;
+mod vacuum;
 
+pub use cleaning::{CleanedLog, LogCleaning};
+pub use compact::{Compacted, Compaction, CompactionPlan, plan_compaction};
 pub use notes::{Exclusion, Notes};
+pub use retention::{Expirable, ExpiringPartition};
+pub use vacuum::{Vacuum, Vacuumed};
+
+/// An uploaded file is committed within this time or uploaded again. Vacuum takes files that no version names for left behind
+/// only when they are [much older](MasterDataset::vacuum).
+pub const UPLOAD_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
 /// One source's Delta table of raw events, below `sources/<name>/`. Cheap to clone; clones share what they know.
 #[derive(Clone, Debug)]
@@ -47,6 +60,8 @@ struct Inner {
     root: Path,
     /// Held only to read or to apply a commit, never across I/O.
     state: Mutex<TableState>,
+    /// When the version that we know was last seen to be the newest.
+    confirmed: Mutex<Instant>,
     committing: tokio::sync::Mutex<()>,
 }
 
@@ -182,11 +197,13 @@ impl MasterDataset {
 
     fn with_table(store: &Store, source: &Arc<Source>, root: Path, state: TableState) -> Self {
         let (store, source) = (store.clone(), source.clone());
+        let confirmed = store.environment().instant();
         let inner = Inner {
             store,
             source,
             root,
             state: Mutex::new(state),
+            confirmed: Mutex::new(confirmed),
             committing: tokio::sync::Mutex::new(()),
         };
         Self { inner: Arc::new(inner) }
@@ -402,6 +419,8 @@ impl MasterDataset {
     ///
     /// # Errors
     /// `Unavailable` when it stays unclear whether the commit exists. `Invalid` when the landing contradicts itself.
+    /// [`Error::StaleUpload`] when its files were uploaded more than [`UPLOAD_LIFETIME`] ago: upload them anew, and leave the
+    /// old ones where they are (an attempt that is still under way may name them).
     pub async fn land(&self, landing: &Landing) -> Result<LandOutcome> {
         let files = self.relative_paths(landing)?;
         if landing.partitions.is_empty() {
@@ -417,10 +436,11 @@ impl MasterDataset {
             if !refused.is_empty() {
                 return Ok(Decision::Stop(refused));
             }
+            self.refuse_stale(landing.files.iter().map(|file| &file.path))?;
             let now_ms = now_ms(self.environment());
             let adds = files
                 .iter()
-                .map(|(relative, file)| log::add_action(relative, file, now_ms));
+                .map(|(relative, file)| log::add_action(relative, file, Change::Rows, now_ms));
             let marks = landing.partitions.iter().map(|(partition, advance)| {
                 Mark::Next.action(&self.inner.source.name, *partition, advance.range.end.0, now_ms)
             });
@@ -452,22 +472,34 @@ impl MasterDataset {
                 self.inner.source.name
             )));
         }
-        let relative = |file: &'l DataFile| {
-            let parts: Vec<_> = file.path.prefix_match(&self.inner.root)?.collect();
-            let path = Path::from_iter(parts).to_string();
-            // What new_file_path returns needs no escaping in the log; anything else would.
-            let plain = path
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"/=._-".contains(&byte));
-            plain.then_some((path, file))
+        let relative = |file: &'l DataFile| Ok((self.relative_path(&file.path)?, file));
+        landing.files.iter().map(relative).collect()
+    }
+
+    /// The path below the table, as the log spells it.
+    fn relative_path(&self, path: &Path) -> Result<String> {
+        let relative = path
+            .prefix_match(&self.inner.root)
+            .map(|parts| Path::from_iter(parts).to_string());
+        // What new_file_path returns needs no escaping in the log; anything else would.
+        let plain = |path: &String| {
+            path.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"/=._-".contains(&byte))
         };
-        landing
-            .files
-            .iter()
-            .map(|file| {
-                relative(file).ok_or_else(|| Error::Invalid(format!("`{}` is not from new_file_path", file.path)))
-            })
-            .collect()
+        relative
+            .filter(plain)
+            .ok_or_else(|| Error::Invalid(format!("`{path}` is not from new_file_path")))
+    }
+
+    /// Refuses to commit files that were uploaded so long ago that vacuum may take them for left behind.
+    fn refuse_stale<'f>(&self, paths: impl IntoIterator<Item = &'f Path>) -> Result<()> {
+        for path in paths {
+            if let Some(age) = upload_age(path, self.environment()).filter(|age| *age > UPLOAD_LIFETIME) {
+                let path = path.to_string();
+                return Err(Error::StaleUpload { path, age });
+            }
+        }
+        Ok(())
     }
 
     /// Path (relative to the store) for a new data file. `dead`: below `_dead=true/`. Later paths sort after earlier ones.
@@ -514,10 +546,10 @@ fn refusal(state: &TableState, partition: PartitionId, advance: &Advance) -> Opt
 fn creation(source: &Source, identity: &str, environment: &Environment) -> Result<Commit> {
     let properties = [
         (IDENTITY, identity),
-        // History is immutable; rewriting files (which is not deleting rows) stays allowed.
-        ("delta.appendOnly", "true"),
+        // History is immutable; rewriting files (which is not deleting rows) stays allowed. Retention lifts this.
+        (log::APPEND_ONLY, "true"),
         ("delta.checkpointInterval", "100"),
-        // Cuts refer to versions; other tools must not clean them away.
+        // We know which versions somebody still reads; other tools do not.
         ("delta.enableExpiredLogCleanup", "false"),
     ];
     let metadata = Metadata {
@@ -540,6 +572,16 @@ fn creation(source: &Source, identity: &str, environment: &Environment) -> Resul
         parameters: json!({}),
         actions,
     })
+}
+
+/// How long ago the path was made by [`MasterDataset::new_file_path`]: before the upload began. Unknown for other paths.
+fn upload_age(path: &Path, environment: &Environment) -> Option<Duration> {
+    let id: Uuid = path.filename()?.strip_suffix(".parquet")?.parse().ok()?;
+    // Version 7 begins with milliseconds since the epoch.
+    let made_ms = i64::try_from(id.as_u128() >> 80).ok()?;
+    Some(Duration::from_millis(
+        u64::try_from(now_ms(environment).saturating_sub(made_ms)).unwrap_or_default(),
+    ))
 }
 
 fn table_path(source: &Source) -> Path {

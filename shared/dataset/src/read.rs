@@ -67,6 +67,24 @@ impl DataReader {
     /// # Errors
     /// `Unavailable` when the store does not answer, `Data` when this is no Parquet file.
     pub async fn open(store: &Store, path: &Path, bytes: u64, columns: &SchemaRef) -> Result<Self> {
+        Self::open_with(store, path, bytes, |_| columns.clone()).await
+    }
+
+    /// As [`open`](Self::open), for all columns that the file has.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_whole(store: &Store, path: &Path, bytes: u64) -> Result<Self> {
+        let all = |schema: &Schema| Arc::new(Schema::new(schema.fields().clone()));
+        Self::open_with(store, path, bytes, all).await
+    }
+
+    async fn open_with(
+        store: &Store,
+        path: &Path,
+        bytes: u64,
+        columns: impl FnOnce(&Schema) -> SchemaRef,
+    ) -> Result<Self> {
         let mut fetch = Fetch {
             objects: store.objects(),
             path,
@@ -82,6 +100,7 @@ impl DataReader {
         let metadata = metadata.map_err(Error::parquet(path))?;
         let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())
             .map_err(Error::parquet(path))?;
+        let columns = columns(metadata.schema());
         let wanted = metadata
             .schema()
             .fields()
@@ -90,7 +109,7 @@ impl DataReader {
             .filter(|(_, field)| columns.field_with_name(field.name()).is_ok())
             .map(|(root, _)| root);
         let mask = ProjectionMask::roots(metadata.parquet_schema(), wanted);
-        let (objects, path, columns) = (store.objects().clone(), path.clone(), columns.clone());
+        let (objects, path) = (store.objects().clone(), path.clone());
         Ok(Self {
             inner: Arc::new(Inner {
                 objects,
@@ -126,6 +145,11 @@ impl DataReader {
         leaves
             .map(|leaf| group.column(leaf).uncompressed_size().max(0) as u64)
             .sum()
+    }
+
+    /// What decoded batches look like.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.inner.columns
     }
 
     /// Columns of the file itself, wanted or not.

@@ -192,6 +192,14 @@ impl Store {
             .map_err(Error::store("write", path))
     }
 
+    /// Removes an object; it need not be there.
+    pub(crate) async fn remove(&self, path: Path) -> Result<()> {
+        match self.objects().delete(&path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(Error::store("delete", &path)(error)),
+        }
+    }
+
     /// The object's bytes, `None` if it does not exist.
     pub(crate) async fn read(&self, path: &Path) -> Result<Option<Bytes>> {
         let result = match self.objects().get(path).await {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use anabranch_catalog::{Catalog, Source};
 use anabranch_model::columns;
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, new_null_array};
+use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray, new_null_array};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -54,6 +54,20 @@ pub(crate) fn rows(dataset: &MasterDataset, partition: i32, range: Range<i64>) -
         }
     });
     RecordBatch::try_new(schema.clone(), columns.collect()).unwrap()
+}
+
+/// As [`rows`], with `_timestamp`s.
+pub(crate) fn timed_rows(
+    dataset: &MasterDataset,
+    partition: i32,
+    range: Range<i64>,
+    time_us: impl Fn(i64) -> Option<i64>,
+) -> RecordBatch {
+    let batch = rows(dataset, partition, range.clone());
+    let times = TimestampMicrosecondArray::from_iter(range.map(time_us)).with_timezone("UTC");
+    let mut columns = batch.columns().to_vec();
+    columns[batch.schema().index_of(columns::TIMESTAMP).unwrap()] = Arc::new(times);
+    RecordBatch::try_new(batch.schema(), columns).unwrap()
 }
 
 /// Writes a batch as a new data file.

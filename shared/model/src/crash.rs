@@ -59,6 +59,25 @@ pub const POINTS: &[&str] = &[
     // What an interrupted run left behind, removed at the next start.
     "run.remove_results.before",
     "run.remove_results.after",
+    // A file that holds the rows of several, then the commit that puts it in their place.
+    "compact.upload.before",
+    "compact.upload.after",
+    "compact.commit.before",
+    "compact.commit.after",
+    // The commit that lets events expire.
+    "retention.commit.before",
+    "retention.commit.after",
+    // The commit that keeps late landings away, then the removal of files.
+    "vacuum.fence.before",
+    "vacuum.fence.after",
+    "vacuum.delete.before",
+    "vacuum.delete.after",
+    // The removal of commits before a checkpoint.
+    "clean_log.delete.before",
+    "clean_log.delete.after",
+    // The removal of state files and records that no publication needs.
+    "clean_runs.delete.before",
+    "clean_runs.delete.after",
     // Any object of a local store: written and synced beside its place, then put there.
     "local.place.before",
     "local.place.after",

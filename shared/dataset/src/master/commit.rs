@@ -1,6 +1,7 @@
 //! The commit loop: exactly version N+1, on what was decided at N (ARCHITECTURE.md, rule 7).
 
 use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
@@ -20,6 +21,8 @@ const LOST_RACES: u32 = 200;
 const UNCLEAR_ANSWERS: u32 = 8;
 /// Commits that are read at once when many are missing.
 const READ_AHEAD: u64 = 32;
+/// A commit is not cleaned away before it is much older than this.
+const UNCLEANED: Duration = Duration::from_secs(60);
 /// A checkpoint is due at each multiple of this.
 pub(super) const CHECKPOINT_INTERVAL: u64 = 100;
 
@@ -84,6 +87,7 @@ impl MasterDataset {
                 .put_if_absent(&commit_path(&self.inner.root, next), lines.clone())
                 .await
             {
+                Ok(true) if self.is_void(next).await? => fresh = true,
                 Ok(true) => {
                     self.apply(next, &lines)?;
                     self.after_commit(next);
@@ -99,11 +103,10 @@ impl MasterDataset {
                             attempts: lost,
                         });
                     }
+                    // Waits first and looks then: what is decided next is to be as new as can be.
+                    backoff(self.inner.store.environment(), lost.min(6)).await;
                     self.refresh().await?;
                     fresh = true;
-                    if self.with_state(|state| state.find_commit(id)).is_none() {
-                        backoff(self.inner.store.environment(), lost.min(6)).await;
-                    }
                 }
                 Err(error) if !worth_retrying(&error) => return Err(error),
                 // It may be committed or not, or may still become so. The same version is tried again unless it is taken
@@ -138,6 +141,7 @@ impl MasterDataset {
     pub(super) async fn refresh(&self) -> Result<()> {
         let mut ahead = 1;
         loop {
+            let begun = self.inner.store.environment().instant();
             let from = self.with_state(|state| state.version) + 1;
             let commits: Vec<_> = stream::iter(from..from + ahead)
                 .map(|version| read_commit(&self.inner.store, &self.inner.root, version))
@@ -147,11 +151,65 @@ impl MasterDataset {
             for (version, lines) in (from..).zip(commits) {
                 match lines? {
                     Some(lines) => self.apply(version, &lines)?,
-                    None => return Ok(()),
+                    None if !self.may_be_cleaned_away() || self.is_newest(version - 1).await? => {
+                        self.confirm(begun);
+                        return Ok(());
+                    }
+                    None => {
+                        self.reload().await?;
+                        break;
+                    }
                 }
             }
             ahead = (ahead * 4).min(READ_AHEAD);
         }
+    }
+
+    /// Whether so much time has passed since the version that we know was seen to be the newest that the log's
+    /// [clean-up](super::cleaning) may have removed the commits after it.
+    fn may_be_cleaned_away(&self) -> bool {
+        let confirmed = *self.inner.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.inner.store.environment().elapsed(confirmed) > UNCLEANED
+    }
+
+    fn confirm(&self, at: Instant) {
+        *self.inner.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
+    /// Whether `version`, which no commit follows, is the newest and not one whose successors were cleaned away. What is
+    /// cleaned away is a prefix of the log that ends before a checkpoint.
+    async fn is_newest(&self, version: u64) -> Result<bool> {
+        let (store, root) = (&self.inner.store, &self.inner.root);
+        let reached = kernel::last_checkpoint(store, root).await?;
+        Ok(reached.is_none_or(|reached| reached <= version) && kernel::has_commit(store, root, version).await?)
+    }
+
+    /// Reads the table anew, from its newest checkpoint on.
+    async fn reload(&self) -> Result<()> {
+        let begun = self.inner.store.environment().instant();
+        let (store, root) = (&self.inner.store, &self.inner.root);
+        let loaded = kernel::load(store, &self.inner.source.name, root, None).await?;
+        let loaded = loaded.ok_or_else(|| Error::corrupt(&kernel::log_path(root), "the table is gone"))?;
+        tracing::warn!(table = %self.inner.source.name, version = loaded.version,
+            "the log was cleaned up while this process slept; the table is read anew");
+        self.with_state(|state| {
+            if loaded.version > state.version {
+                *state = loaded;
+            }
+        });
+        self.confirm(begun);
+        Ok(())
+    }
+
+    /// Settles a commit that was created long after its base was seen to be the newest version. If the base has been cleaned
+    /// away meanwhile, so had been the commit that took its place: ours lies before a checkpoint, where nobody reads it.
+    async fn is_void(&self, version: u64) -> Result<bool> {
+        if !self.may_be_cleaned_away() || kernel::has_commit(&self.inner.store, &self.inner.root, version - 1).await? {
+            return Ok(false);
+        }
+        self.inner.store.remove(commit_path(&self.inner.root, version)).await?;
+        self.reload().await?;
+        Ok(true)
     }
 
     /// Applies a commit unless somebody else did so meanwhile.
@@ -192,7 +250,7 @@ impl MasterDataset {
     }
 }
 
-async fn read_commit(store: &Store, root: &Path, version: u64) -> Result<Option<Bytes>> {
+pub(super) async fn read_commit(store: &Store, root: &Path, version: u64) -> Result<Option<Bytes>> {
     store.read(&commit_path(root, version)).await
 }
 

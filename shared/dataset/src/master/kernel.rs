@@ -100,14 +100,25 @@ pub(super) async fn checkpoint(store: &Store, source: &str, root: &Path, version
 async fn exists(store: &Store, root: &Path) -> Result<bool> {
     let log = log_path(root);
     for path in [commit_path(root, 0), log.clone().join("_last_checkpoint")] {
-        match store.objects().head(&path).await {
-            Ok(_) => return Ok(true),
-            Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(Error::store("read", &path)(error)),
+        if is_there(store, &path).await? {
+            return Ok(true);
         }
     }
     let mut listing = store.objects().list(Some(&log));
     Ok(listing.try_next().await.map_err(Error::store("list", &log))?.is_some())
+}
+
+/// Whether the commit of a version is still in the log.
+pub(super) async fn has_commit(store: &Store, root: &Path, version: u64) -> Result<bool> {
+    is_there(store, &commit_path(root, version)).await
+}
+
+async fn is_there(store: &Store, path: &Path) -> Result<bool> {
+    match store.objects().head(path).await {
+        Ok(_) => Ok(true),
+        Err(object_store::Error::NotFound { .. }) => Ok(false),
+        Err(error) => Err(Error::store("read", path)(error)),
+    }
 }
 
 /// Version of the newest checkpoint, by the log's own hint.

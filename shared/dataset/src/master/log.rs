@@ -26,6 +26,9 @@ const REMEMBERED_COMMITS: usize = 1024;
 /// Table property that names the log whose events the table holds.
 pub(super) const IDENTITY: &str = "anabranch.identity";
 
+/// Table property: no rows are ever deleted.
+pub(super) const APPEND_ONLY: &str = "delta.appendOnly";
+
 /// One line of a commit file or one row of a checkpoint. Actions that are not listed here do not concern us.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -65,8 +68,11 @@ const RANGES: &str = "anabranch.ranges";
 const TIMES: &str = "anabranch.times";
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Remove {
     path: String,
+    #[serde(default)]
+    deletion_timestamp: Option<i64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -167,11 +173,12 @@ pub(super) struct Commit {
 impl Commit {
     /// The commit file. `commitInfo` carries our id, by which the commit is found again after an unclear error.
     pub(super) fn encode(&self, now_ms: i64) -> String {
+        let only_adds = !self.actions.iter().any(|action| action.get("remove").is_some());
         let info = json!({"commitInfo": {
             "timestamp": now_ms,
             "operation": self.operation,
             "operationParameters": self.parameters,
-            "isBlindAppend": true,
+            "isBlindAppend": only_adds,
             "engineInfo": concat!("anabranch/", env!("CARGO_PKG_VERSION")),
             "txnId": self.id.to_string(),
         }});
@@ -189,16 +196,37 @@ pub(super) fn protocol_action() -> Value {
     json!({"protocol": {"minReaderVersion": READER_VERSION, "minWriterVersion": WRITER_VERSION}})
 }
 
+/// Whether an action changes which rows the table has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// New rows come, or rows go.
+    Rows,
+    /// The same rows lie in other files.
+    Layout,
+}
+
 /// An `add` action. `relative` is the path below the table and needs no escaping.
-pub(super) fn add_action(relative: &str, file: &DataFile, now_ms: i64) -> Value {
+pub(super) fn add_action(relative: &str, file: &DataFile, change: Change, now_ms: i64) -> Value {
     json!({"add": {
         "path": relative,
         "partitionValues": {"_dead": file.dead.to_string()},
         "size": file.bytes,
         "modificationTime": now_ms,
-        "dataChange": true,
+        "dataChange": change == Change::Rows,
         "stats": stats(file).to_string(),
         "tags": tags(file),
+    }})
+}
+
+/// A `remove` action. `relative` as in [`add_action`].
+pub(super) fn remove_action(relative: &str, file: &DataFile, change: Change, now_ms: i64) -> Value {
+    json!({"remove": {
+        "path": relative,
+        "deletionTimestamp": now_ms,
+        "dataChange": change == Change::Rows,
+        "extendedFileMetadata": true,
+        "partitionValues": {"_dead": file.dead.to_string()},
+        "size": file.bytes,
     }})
 }
 
@@ -241,6 +269,15 @@ fn tag<T: DeserializeOwned>(tags: &Option<BTreeMap<String, Option<String>>>, key
     serde_json::from_str(text).ok()
 }
 
+/// A file that the table no longer names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tombstone {
+    /// The version that took it out, or a later one when that is not known any more: earlier versions name the file.
+    pub version: u64,
+    /// When that was, by the clock of who did it.
+    pub at_ms: i64,
+}
+
 /// A table at one version: what all actions up to it add up to.
 #[derive(Clone, Debug)]
 pub(super) struct TableState {
@@ -257,6 +294,8 @@ pub(super) struct TableState {
     pub notes: Arc<Notes>,
     /// By path, so in path order.
     files: BTreeMap<Path, DataFile>,
+    /// Files that were taken out of the table and may still lie in the store.
+    removed: BTreeMap<Path, Tombstone>,
     /// The latest commits' ids, oldest first.
     commits: VecDeque<(Uuid, u64)>,
 }
@@ -274,6 +313,7 @@ impl TableState {
             epochs: BTreeMap::new(),
             notes: Arc::default(),
             files: BTreeMap::new(),
+            removed: BTreeMap::new(),
             commits: VecDeque::new(),
         }
     }
@@ -311,10 +351,14 @@ impl TableState {
             }
         }
         if let Some(remove) = line.remove {
-            self.files.remove(&self.path_of(&remove.path)?);
+            let path = self.path_of(&remove.path)?;
+            self.files.remove(&path);
+            let at_ms = remove.deletion_timestamp.unwrap_or_default();
+            self.removed.insert(path, Tombstone { version, at_ms });
         }
         if let Some(add) = line.add {
             let file = self.file_of(add)?;
+            self.removed.remove(&file.path);
             self.files.insert(file.path.clone(), file);
         }
         if let Some(txn) = line.txn {
@@ -369,6 +413,31 @@ impl TableState {
             .ok_or_else(|| Error::corrupt(&format!("{}/_delta_log", self.root), "the log holds no table metadata"))?;
         notes.write(&mut metadata.configuration);
         Ok(json!({"metaData": metadata}))
+    }
+
+    /// The table's files, in path order.
+    pub(super) fn files(&self) -> impl Iterator<Item = &DataFile> {
+        self.files.values()
+    }
+
+    /// Whether the table holds exactly this file.
+    pub(super) fn holds(&self, file: &DataFile) -> bool {
+        self.files.get(&file.path) == Some(file)
+    }
+
+    /// Whether the table names a file at this path.
+    pub(super) fn names(&self, path: &Path) -> bool {
+        self.files.contains_key(path)
+    }
+
+    /// What is known of a file that was taken out.
+    pub(super) fn tombstone(&self, path: &Path) -> Option<Tombstone> {
+        self.removed.get(path).copied()
+    }
+
+    /// Forgets files that do not lie in the store any more.
+    pub(super) fn forget_removed(&mut self, gone: impl Fn(&Path) -> bool) {
+        self.removed.retain(|path, _| !gone(path));
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {

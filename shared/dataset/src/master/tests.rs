@@ -22,11 +22,11 @@ fn claim(partition: i32, start: i64) -> Claim {
     }
 }
 
-async fn epoch_of(dataset: &MasterDataset, partition: i32, owner: &str) -> i64 {
+pub(super) async fn epoch_of(dataset: &MasterDataset, partition: i32, owner: &str) -> i64 {
     dataset.claim(&[claim(partition, 0)], owner).await.unwrap()[&PartitionId(partition)].epoch
 }
 
-async fn landed_version(dataset: &MasterDataset, landing: &Landing) -> u64 {
+pub(super) async fn landed_version(dataset: &MasterDataset, landing: &Landing) -> u64 {
     match dataset.land(landing).await.unwrap() {
         LandOutcome::Landed { version } => version,
         refused => panic!("{refused:?}"),
@@ -41,7 +41,7 @@ fn refusals(outcome: LandOutcome) -> BTreeMap<PartitionId, Refusal> {
 }
 
 /// Every `(partition, offset)` in the files of a snapshot, with how often it is there.
-async fn landed_offsets(dataset: &MasterDataset) -> BTreeMap<(i32, i64), usize> {
+pub(super) async fn landed_offsets(dataset: &MasterDataset) -> BTreeMap<(i32, i64), usize> {
     let mut seen = BTreeMap::new();
     for file in dataset.snapshot(None).await.unwrap().files {
         let batches: Vec<_> = read_columns(dataset.store(), &file, &dataset.file_schema())

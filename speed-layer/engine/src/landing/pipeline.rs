@@ -218,8 +218,13 @@ async fn commit(layer: &Arc<SourceLayer>, uploaded: Uploaded) -> Result<(), Erro
         let outcome = retry_landing(layer, "committing a landing", || async {
             Ok(layer.dataset.land(&landing).await?)
         })
-        .await?;
-        match outcome {
+        .await;
+        if let Err(Error::Dataset(error @ anabranch_dataset::Error::StaleUpload { .. })) = &outcome {
+            tracing::warn!(table = layer.name(), %error, "the store was away for long; the landing is uploaded anew");
+            files = upload(layer, &mut job).await?;
+            continue;
+        }
+        match outcome? {
             LandOutcome::Landed { version } => {
                 landed(layer, job, &files, version);
                 return Ok(());

@@ -50,13 +50,14 @@ fn marks_are_told_from_other_transactions() {
 fn a_commit_reads_back_as_what_it_says() {
     let mut state = state();
     let lines = commit(vec![
-        add_action("_dead=false/a.parquet", &file("a.parquet"), 0),
+        add_action("_dead=false/a.parquet", &file("a.parquet"), Change::Rows, 0),
         add_action(
             "_dead=true/b.parquet",
             &DataFile {
                 dead: true,
                 ..file("b.parquet")
             },
+            Change::Rows,
             0,
         ),
         Mark::Next.action("clicks", PartitionId(1), 44, 0),
@@ -79,7 +80,13 @@ fn files_that_another_tool_rewrote_are_replaced() {
     state
         .apply_commit(
             1,
-            commit(vec![add_action("_dead=false/a.parquet", &file("a.parquet"), 0)]).as_bytes(),
+            commit(vec![add_action(
+                "_dead=false/a.parquet",
+                &file("a.parquet"),
+                Change::Rows,
+                0,
+            )])
+            .as_bytes(),
         )
         .unwrap();
     // As deltalake's compaction writes it: escaped path, unknown fields, several line ends.
@@ -101,8 +108,37 @@ fn files_that_another_tool_rewrote_are_replaced() {
 }
 
 #[test]
+fn a_merged_file_takes_the_place_of_others() {
+    let mut state = state();
+    let (a, b, merged) = (file("a.parquet"), file("b.parquet"), file("c.parquet"));
+    let adds = [&a, &b].map(|file| add_action(&relative(file), file, Change::Rows, 0));
+    state.apply_commit(1, commit(adds.to_vec()).as_bytes()).unwrap();
+    let rewrite = commit(vec![
+        remove_action(&relative(&a), &a, Change::Layout, 70),
+        remove_action(&relative(&b), &b, Change::Layout, 70),
+        add_action(&relative(&merged), &merged, Change::Layout, 70),
+    ]);
+    assert!(rewrite.contains("\"isBlindAppend\":false") && !rewrite.contains("\"dataChange\":true"));
+    state.apply_commit(2, rewrite.as_bytes()).unwrap();
+    assert_eq!(state.snapshot().files, std::slice::from_ref(&merged));
+    assert!(state.holds(&merged) && !state.holds(&a) && !state.names(&b.path));
+    let tombstone = Tombstone { version: 2, at_ms: 70 };
+    assert_eq!(state.tombstone(&a.path), Some(tombstone));
+    assert_eq!(state.tombstone(&merged.path), None);
+    state.forget_removed(|path| *path == a.path);
+    assert_eq!(
+        (state.tombstone(&a.path), state.tombstone(&b.path)),
+        (None, Some(tombstone))
+    );
+}
+
+fn relative(file: &DataFile) -> String {
+    format!("_dead=false/{}", file.path.filename().unwrap())
+}
+
+#[test]
 fn a_file_whose_rows_are_unknown_is_corrupt() {
-    let mut add = add_action("_dead=false/a.parquet", &file("a.parquet"), 0);
+    let mut add = add_action("_dead=false/a.parquet", &file("a.parquet"), Change::Rows, 0);
     add["add"].as_object_mut().unwrap().remove("stats");
     let error = state().apply_commit(1, commit(vec![add]).as_bytes()).unwrap_err();
     assert_eq!(error.kind(), anabranch_model::ErrorKind::Data);
@@ -111,7 +147,7 @@ fn a_file_whose_rows_are_unknown_is_corrupt() {
 
 #[test]
 fn a_deletion_vector_is_not_overlooked() {
-    let mut add = add_action("_dead=false/a.parquet", &file("a.parquet"), 0);
+    let mut add = add_action("_dead=false/a.parquet", &file("a.parquet"), Change::Rows, 0);
     add["add"]["deletionVector"] = json!({"storageType": "u"});
     assert!(state().apply_commit(1, commit(vec![add]).as_bytes()).is_err());
 }
