@@ -62,6 +62,9 @@ pub struct CompactionPlan {
     pub files: Vec<DataFile>,
 }
 
+/// A file, ready to be read.
+type Opened = (DataFile, DataReader);
+
 /// What a compaction did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compacted {
@@ -193,17 +196,14 @@ impl MasterDataset {
     }
 
     /// Of these files the largest group with the same columns, as far as it fits into memory; `None` unless that is two.
-    async fn alike(
-        &self,
-        files: Vec<DataFile>,
-        memory_bytes: u64,
-    ) -> Result<Option<(SchemaRef, Vec<(DataFile, DataReader)>)>> {
+    async fn alike(&self, files: Vec<DataFile>, memory_bytes: u64) -> Result<Option<(SchemaRef, Vec<Opened>)>> {
         let open = |file: DataFile| async move {
             let reader = DataReader::open_whole(&self.inner.store, &file.path, file.bytes).await?;
             Ok::<_, Error>((file, reader))
         };
-        let opened: Vec<(DataFile, DataReader)> = stream::iter(files).map(open).buffered(READS).try_collect().await?;
-        let mut groups: Vec<(SchemaRef, Vec<(DataFile, DataReader)>, u64)> = Vec::new();
+        let opened: Vec<Opened> = stream::iter(files).map(open).buffered(READS).try_collect().await?;
+        // Columns → files that have these, and how many bytes they decode to.
+        let mut groups: Vec<(SchemaRef, Vec<Opened>, u64)> = Vec::new();
         for (file, reader) in opened {
             let schema = reader.schema().clone();
             let bytes: u64 = (0..reader.row_groups()).map(|group| reader.decoded_bytes(group)).sum();
