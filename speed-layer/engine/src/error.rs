@@ -5,6 +5,14 @@ use anabranch_model::{ErrorKind, Offset, OffsetRange, PartitionId};
 pub enum Error {
     #[error("table {table}: there is no log for it; this is a defect of whoever started the speed layer")]
     NoLog { table: String },
+    #[error("table {table}: the log of topic {topic} has not answered for {waited:?}")]
+    NoAnswer {
+        table: String,
+        topic: String,
+        waited: std::time::Duration,
+    },
+    #[error("the HTTP server has ended{}", .0.as_ref().map(|error| format!(": {error}")).unwrap_or_default())]
+    ServerEnded(#[source] Option<std::io::Error>),
     #[error(
         "table {table}: partition {partition} of topic {topic} ends at {log_end}, but events up to {landed} are landed; the topic was deleted and created again, or has lost its end. Restore it, or start over with another table name or storage prefix"
     )]
@@ -83,11 +91,14 @@ impl Error {
             Self::Log(error) => error.kind(),
             Self::View(error) => error.kind(),
             Self::Dataset(error) => error.kind(),
-            Self::Store { .. } | Self::Io(_) | Self::Stopping => ErrorKind::Unavailable,
+            Self::Store { .. } | Self::Io(_) | Self::NoAnswer { .. } | Self::Stopping => ErrorKind::Unavailable,
             Self::Rows { .. } | Self::Parquet(_) | Self::Arrow(_) => ErrorKind::Data,
-            Self::NoLog { .. } | Self::LogGap { .. } | Self::StateGap { .. } | Self::Topology(_) | Self::Task(_) => {
-                ErrorKind::Internal
-            }
+            Self::NoLog { .. }
+            | Self::ServerEnded(_)
+            | Self::LogGap { .. }
+            | Self::StateGap { .. }
+            | Self::Topology(_)
+            | Self::Task(_) => ErrorKind::Internal,
         }
     }
 

@@ -6,12 +6,11 @@
 mod body;
 mod lines;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anabranch_catalog::Source;
 use anabranch_decode::Decoder;
-use anabranch_log::PartitionedLog;
+use anabranch_log::{Error as LogError, PartitionedLog};
 use anabranch_model::{ErrorKind, OffsetVector, RawRecord, TopicOffsets, topic_partition};
 use anabranch_runtime::http::ApiError;
 use axum::Json;
@@ -24,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::source::SourceLayer;
+use crate::sources::Sources;
 use body::{Encoding, read_all};
 use lines::{key_of, lines};
 
@@ -31,12 +31,14 @@ use lines::{key_of, lines};
 const LARGEST_BODIES: usize = 4;
 /// Records of one append.
 const APPEND_RECORDS: usize = 20_000;
+/// HTTP's answer when the disk of the log is full.
+const INSUFFICIENT_STORAGE: u16 = 507;
 /// Bytes of one append, unless a single record is larger.
 const APPEND_BYTES: usize = 8 << 20;
 
 #[derive(Clone)]
 pub(crate) struct Ingest {
-    pub(crate) layers: Arc<BTreeMap<String, Arc<SourceLayer>>>,
+    sources: Arc<Sources>,
     /// Largest body, in bytes, before and after decompression.
     max_body_bytes: usize,
     /// KiB that bodies may take together; who comes when it is used up waits, and so does its connection.
@@ -44,15 +46,32 @@ pub(crate) struct Ingest {
 }
 
 impl Ingest {
-    pub(crate) fn new(layers: BTreeMap<String, Arc<SourceLayer>>, max_body_bytes: usize) -> Self {
+    pub(crate) fn new(sources: Arc<Sources>, max_body_bytes: usize) -> Self {
         let permits = kib(max_body_bytes)
             .saturating_mul(LARGEST_BODIES)
             .min(Semaphore::MAX_PERMITS);
         Self {
-            layers: Arc::new(layers),
+            sources,
             max_body_bytes,
             memory: Arc::new(Semaphore::new(permits)),
         }
+    }
+
+    fn source(&self, table: &str) -> Result<Arc<SourceLayer>, ApiError> {
+        if let Some(layer) = self.sources.layer(table) {
+            return Ok(layer);
+        }
+        if let Some(waiting) = self.sources.waiting().get(table) {
+            let message = format!(
+                "table {table} is not open yet, since {}: {}",
+                waiting.since, waiting.error
+            );
+            return Err(
+                ApiError::new(ErrorKind::Unavailable, message).with_hint("nothing was ingested; try again later")
+            );
+        }
+        Err(ApiError::new(ErrorKind::NotFound, format!("there is no table {table}"))
+            .with_hint(format!("tables: {}", self.sources.names().join(", "))))
     }
 
     /// Waits until a body as large as announced may be read.
@@ -112,11 +131,7 @@ pub(crate) async fn ingest(
         ApiError::new(ErrorKind::Invalid, rejection.body_text())
             .with_hint("parameters are on_invalid=reject|dead_letter and key=<column>")
     })?;
-    let layer = ingest.layers.get(&table).ok_or_else(|| {
-        let tables: Vec<_> = ingest.layers.keys().map(String::as_str).collect();
-        ApiError::new(ErrorKind::NotFound, format!("there is no table {table}"))
-            .with_hint(format!("tables: {}", tables.join(", ")))
-    })?;
+    let layer = ingest.source(&table)?;
     let key = parameters
         .key
         .as_deref()
@@ -148,7 +163,12 @@ async fn append(
     let through: OffsetVector = appended
         .map_err(|error| ApiError::new(ErrorKind::Internal, error.to_string()))?
         .map_err(|error| {
-            let error = ApiError::new(error.kind(), format!("{error}"));
+            let full = matches!(error, LogError::DiskFull { .. });
+            let mut error = ApiError::new(error.kind(), error.to_string());
+            if full {
+                error = error.with_status(INSUFFICIENT_STORAGE);
+                error.code = "disk_full".into();
+            }
             if accepted.accepted == 0 {
                 return error;
             }

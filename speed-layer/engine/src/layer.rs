@@ -11,7 +11,7 @@ use anabranch_dataset::{Leases, Store};
 use anabranch_log::PartitionedLog;
 use anabranch_runtime::http::{self, base_router};
 use anabranch_runtime::{Settings, Shutdown};
-use anabranch_topology::{Grouping, Topology, TopologyBuilder};
+use anabranch_topology::{Grouping, TopologyBuilder};
 use anabranch_view::View;
 use axum::Json;
 use axum::extract::DefaultBodyLimit;
@@ -27,9 +27,11 @@ use crate::ingest::{self, Ingest};
 use crate::landing::LandBolt;
 use crate::lease::Keeper;
 use crate::message::{LAND_STREAM, Message, split_by_key};
+use crate::opening::{Attempt, Opener};
 use crate::publications;
 use crate::snapshots::Snapshots;
-use crate::source::{SourceLayer, SourceParts};
+use crate::source::SourceLayer;
+use crate::sources::Sources;
 use crate::spout::LogSpout;
 use crate::status::{Status, record_gauges, source_status};
 use crate::view_bolt::ViewBolt;
@@ -87,18 +89,24 @@ impl SpeedHandle {
     }
 }
 
-/// One source's running topology.
-struct Running {
-    layer: Arc<SourceLayer>,
-    topology: Arc<Topology>,
-}
-
 impl SpeedLayer {
-    /// Opens the master dataset of each source, joins their readers and starts to serve.
+    /// Opens the master dataset of each source, joins their readers and starts to serve. A source whose log or store does
+    /// not answer is opened later, by itself; the others go on meanwhile.
     ///
     /// # Errors
-    /// When a log is not the one that was recorded, or anything it needs does not answer.
+    /// When a log is not the one that was recorded, or is refused for another reason that waiting does not mend.
     pub async fn start(options: SpeedOptions) -> Result<SpeedHandle, Error> {
+        Self::start_with(options, http::serve).await
+    }
+
+    /// As [`start`](Self::start), with something else in place of the HTTP server.
+    async fn start_with<S>(
+        options: SpeedOptions,
+        serve: impl FnOnce(TcpListener, axum::Router, Shutdown) -> S,
+    ) -> Result<SpeedHandle, Error>
+    where
+        S: Future<Output = std::io::Result<()>> + Send + 'static,
+    {
         let SpeedOptions {
             settings,
             catalog,
@@ -110,75 +118,73 @@ impl SpeedLayer {
             shutdown,
         } = options;
         let address = listener.local_addr()?;
-        let paused = Arc::new(AtomicBool::new(false));
-        // One signal for all sources: when one cannot go on, the whole layer stops in order.
-        let stop = shutdown.child();
-        let opening = StopOnError(Some(stop.clone()));
-        let mut running = Vec::new();
+        let (paused, sources) = (Arc::new(AtomicBool::new(false)), Arc::new(Sources::default()));
+        let (stop, background) = (shutdown.child(), Shutdown::new());
+        let opening = StopOnError([stop.clone(), background.clone()].into());
+        let opener = Arc::new(Opener {
+            views,
+            logs,
+            store: store.clone(),
+            settings: Arc::clone(&settings),
+            worker_id: worker_id.clone(),
+            stop: stop.clone(),
+            background: background.clone(),
+            paused: Arc::clone(&paused),
+            sources: Arc::clone(&sources),
+        });
+        let mut attempts = Vec::new();
         for source in catalog.sources.values() {
-            let log = logs.get(&source.name).ok_or_else(|| Error::NoLog {
-                table: source.name.clone(),
-            })?;
-            let layer = SourceLayer::open(SourceParts {
-                source: Arc::clone(source),
-                views: views
-                    .iter()
-                    .filter(|view| view.source().name == source.name)
-                    .map(|view| (view.clone(), true))
-                    .collect(),
-                log: Arc::clone(log),
-                store: store.clone(),
-                settings: Arc::clone(&settings),
-                worker_id: worker_id.clone(),
-                shutdown: stop.clone(),
-                paused: Arc::clone(&paused),
-            })
-            .await?;
-            let topology = Arc::new(wire(&layer).await?.start()?);
-            running.push(Running { layer, topology });
+            attempts.push(opener.try_open(source).await?);
         }
-        let layers: Vec<_> = running.iter().map(|running| Arc::clone(&running.layer)).collect();
-        let snapshots = Arc::new(Snapshots::new(layers.clone(), worker_id.clone()));
+        let snapshots = Arc::new(Snapshots::new(Arc::clone(&sources), worker_id.clone()));
         let advertised = settings.speed.advertise.clone().unwrap_or_else(|| advertised(address));
         let keeper = Keeper {
-            layers: layers.clone(),
+            sources: Arc::clone(&sources),
             snapshots: Arc::clone(&snapshots),
             store: store.clone(),
             worker_id: worker_id.clone(),
             address: advertised,
             state_budget_bytes: settings.speed.state_budget.get(),
-            paused,
+            paused: Arc::clone(&paused),
         };
         let kill = Shutdown::new();
         let service = Service {
-            running,
+            sources,
+            opener,
             settings,
             snapshots,
             store,
             worker_id,
+            paused,
             stop,
+            background,
             kill: kill.clone(),
         };
         opening.succeeded();
-        let running = tokio::spawn(service.run(keeper, listener));
+        // HTTP stops last: status and state stay readable while the rest lands.
+        let http_stop = Shutdown::new();
+        let http = serve(listener, service.router(), http_stop.clone());
+        let http = Server {
+            task: tokio::spawn(http),
+            stop: http_stop,
+        };
+        let running = tokio::spawn(service.run(attempts, keeper, http));
         Ok(SpeedHandle { address, running, kill })
     }
 }
 
 /// Ends what was started for the first sources when a later one cannot be opened.
-struct StopOnError(Option<Shutdown>);
+struct StopOnError(Vec<Shutdown>);
 
 impl StopOnError {
     fn succeeded(mut self) {
-        self.0 = None;
+        self.0.clear();
     }
 }
 
 impl Drop for StopOnError {
     fn drop(&mut self) {
-        if let Some(stop) = &self.0 {
-            stop.cancel();
-        }
+        self.0.iter().for_each(Shutdown::cancel);
     }
 }
 
@@ -215,40 +221,43 @@ pub(crate) async fn wire(layer: &Arc<SourceLayer>) -> Result<TopologyBuilder<Mes
     Ok(builder)
 }
 
+/// The HTTP server.
+struct Server {
+    task: JoinHandle<std::io::Result<()>>,
+    stop: Shutdown,
+}
+
 /// What runs until shutdown.
 struct Service {
-    running: Vec<Running>,
+    sources: Arc<Sources>,
+    opener: Arc<Opener>,
     settings: Arc<Settings>,
     snapshots: Arc<Snapshots>,
     store: Store,
     worker_id: String,
+    paused: Arc<AtomicBool>,
     /// Given from outside or by a source that cannot go on.
     stop: Shutdown,
+    /// Stops what goes on while sources land what they have.
+    background: Shutdown,
     kill: Shutdown,
 }
 
 impl Service {
-    async fn run(self, keeper: Keeper, listener: TcpListener) -> Result<(), Error> {
-        // HTTP stops last: status and state stay readable while the rest lands.
-        let http_stop = Shutdown::new();
-        let http = tokio::spawn(http::serve(listener, self.router(), http_stop.clone()));
-        let layers: Vec<_> = self.running.iter().map(|running| Arc::clone(&running.layer)).collect();
+    async fn run(self, attempts: Vec<Attempt>, keeper: Keeper, mut http: Server) -> Result<(), Error> {
         let poll = *self.settings.speed.publication_poll;
-        let background = Shutdown::new();
         let watch = tokio::spawn(publications::watch(
-            layers,
+            Arc::clone(&self.sources),
             self.store.clone(),
             poll,
-            background.clone(),
+            self.background.clone(),
         ));
-        let keep = tokio::spawn(keeper.run(background.clone()));
-
-        let ends = self.running.iter().map(|running| {
-            let topology = Arc::clone(&running.topology);
-            let stop = self.stop.clone();
-            tokio::task::spawn_blocking(move || {
-                let ended = topology.wait();
-                // A topology that ends by itself takes the others with it.
+        let keep = tokio::spawn(keeper.run(self.background.clone()));
+        let ends = attempts.into_iter().map(|attempt| {
+            let (opener, stop) = (Arc::clone(&self.opener), self.stop.clone());
+            tokio::spawn(async move {
+                let ended = run_source(&opener, attempt).await;
+                // A source that ends by itself takes the others with it.
                 stop.cancel();
                 ended
             })
@@ -256,16 +265,26 @@ impl Service {
         let ends = futures::future::join_all(ends);
         tokio::pin!(ends);
         let failures = tokio::spawn(stop_on_failure(
-            self.topologies(),
+            Arc::clone(&self.sources),
             self.stop.clone(),
-            background.clone(),
+            self.background.clone(),
         ));
+        let mut unserved = None;
         let outcomes = tokio::select! {
             outcomes = &mut ends => outcomes,
+            // Nobody can ask this worker any more: it lands what it has and makes room for one that can be asked.
+            ended = &mut http.task => {
+                let error = ended.map_or_else(|error| Some(std::io::Error::other(error)), Result::err);
+                let error = Error::ServerEnded(error);
+                tracing::error!(%error, "the speed layer cannot go on");
+                unserved = Some(error);
+                self.stop.cancel();
+                ends.await
+            }
             () = self.kill.cancelled() => {
-                self.running.iter().for_each(|running| running.topology.kill());
-                background.cancel();
-                http.abort();
+                self.sources.running().iter().for_each(|(_, topology)| topology.kill());
+                self.background.cancel();
+                http.task.abort();
                 watch.abort();
                 keep.abort();
                 self.stop.cancel();
@@ -274,56 +293,48 @@ impl Service {
             }
         };
 
-        background.cancel();
+        self.background.cancel();
         let _ = tokio::join!(watch, keep, failures);
         if let Err(error) = Leases::new(&self.store).release("speed", &self.worker_id).await {
             tracing::warn!(%error, "cannot release the lease; it expires by itself");
         }
-        http_stop.cancel();
-        let served = http.await;
+        http.stop.cancel();
+        let served = match unserved {
+            Some(error) => Err(error),
+            None => match http.task.await {
+                Ok(served) => served.map_err(Error::from),
+                Err(error) => Err(Error::Task(error.to_string())),
+            },
+        };
 
-        let faults = self.running.iter().find_map(|running| running.layer.take_fault());
+        let faults = self.sources.layers().iter().find_map(|layer| layer.take_fault());
         if let Some(fault) = faults {
             return Err(fault);
         }
         for outcome in outcomes {
             outcome.map_err(|error| Error::Task(error.to_string()))??;
         }
-        served.map_err(|error| Error::Task(error.to_string()))??;
-        Ok(())
-    }
-
-    fn topologies(&self) -> Vec<Arc<Topology>> {
-        self.running
-            .iter()
-            .map(|running| Arc::clone(&running.topology))
-            .collect()
+        served
     }
 
     fn router(&self) -> axum::Router {
-        let by_name: BTreeMap<_, _> = self
-            .running
-            .iter()
-            .map(|running| (running.layer.source.name.clone(), Arc::clone(&running.layer)))
-            .collect();
         let max_body_bytes = usize::try_from(self.settings.serving.max_ingest_body.get()).unwrap_or(usize::MAX);
-        let ingest = Ingest::new(by_name, max_body_bytes);
+        let ingest = Ingest::new(Arc::clone(&self.sources), max_body_bytes);
         let reporter = Reporter {
-            sources: self
-                .running
-                .iter()
-                .map(|running| (Arc::clone(&running.layer), Arc::clone(&running.topology)))
-                .collect(),
+            sources: Arc::clone(&self.sources),
             worker_id: self.worker_id.clone(),
             state_budget_bytes: self.settings.speed.state_budget.get(),
+            paused: Arc::clone(&self.paused),
         };
         let reporter = Arc::new(reporter);
-        let stop = self.stop.clone();
+        let (stop, sources) = (self.stop.clone(), Arc::clone(&self.sources));
         let ready = move || {
             if stop.is_cancelled() {
-                Err("it is stopping".to_owned())
-            } else {
-                Ok(())
+                return Err("it is stopping".to_owned());
+            }
+            match sources.waiting().pop_first() {
+                Some((table, waiting)) => Err(format!("table {table} is not open yet: {}", waiting.error)),
+                None => Ok(()),
             }
         };
         let status_reporter = Arc::clone(&reporter);
@@ -349,10 +360,25 @@ impl Service {
     }
 }
 
+/// One source from its opening to the end of its topology.
+async fn run_source(opener: &Opener, attempt: Attempt) -> Result<(), Error> {
+    let topology = match attempt {
+        Attempt::Open(topology) => topology,
+        Attempt::Waiting(source) => match opener.open_when_possible(&source).await {
+            Ok(topology) => topology,
+            Err(Error::Stopping) => return Ok(()),
+            Err(error) => return Err(error),
+        },
+    };
+    let ended = tokio::task::spawn_blocking(move || topology.wait()).await;
+    ended.map_err(|error| Error::Task(error.to_string()))??;
+    Ok(())
+}
+
 /// Gives the stop signal as soon as a topology fails, so that none of its tasks goes on waiting for a store.
-async fn stop_on_failure(topologies: Vec<Arc<Topology>>, stop: Shutdown, ended: Shutdown) {
+async fn stop_on_failure(sources: Arc<Sources>, stop: Shutdown, ended: Shutdown) {
     while !ended.is_cancelled() && !stop.is_cancelled() {
-        if topologies.iter().any(|topology| topology.has_failed()) {
+        if sources.running().iter().any(|(_, topology)| topology.has_failed()) {
             stop.cancel();
         }
         tokio::time::sleep(LOOK_FOR_FAILURE_EVERY).await;
@@ -369,32 +395,36 @@ fn advertised(address: SocketAddr) -> String {
 }
 
 struct Reporter {
-    sources: Vec<(Arc<SourceLayer>, Arc<Topology>)>,
+    sources: Arc<Sources>,
     worker_id: String,
     state_budget_bytes: u64,
+    paused: Arc<AtomicBool>,
 }
 
 impl Reporter {
     fn status(&self) -> Status {
-        let sources = self
-            .sources
+        let running = self.sources.running();
+        let sources = running
             .iter()
             .map(|(layer, topology)| (layer.source.name.clone(), source_status(layer, topology.stats())));
         Status {
             worker: self.worker_id.clone(),
-            state_bytes: self.sources.iter().map(|(layer, _)| layer.state_bytes()).sum(),
+            state_bytes: running.iter().map(|(layer, _)| layer.state_bytes()).sum(),
+            landing_bytes: running.iter().map(|(layer, _)| layer.landing_bytes()).sum(),
             state_budget_bytes: self.state_budget_bytes,
-            paused: self
-                .sources
-                .iter()
-                .any(|(layer, _)| layer.paused.load(Ordering::Relaxed)),
+            paused: self.paused.load(Ordering::Relaxed),
+            waiting: self.sources.waiting(),
             sources: sources.collect(),
         }
     }
 
     fn record(&self) {
         self.sources
+            .running()
             .iter()
             .for_each(|(layer, topology)| record_gauges(layer, &topology.stats()));
     }
 }
+
+#[cfg(test)]
+mod tests;

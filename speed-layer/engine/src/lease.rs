@@ -11,19 +11,19 @@ use serde_json::{Map, Value, json};
 
 use crate::Error;
 use crate::snapshots::Snapshots;
-use crate::source::{LandedRows, SourceLayer};
+use crate::source::SourceLayer;
+use crate::sources::Sources;
 
 /// How long a lease is believed after its last renewal.
 const TTL: Duration = Duration::from_secs(10);
 const RENEW_EVERY: Duration = Duration::from_secs(2);
 /// How often state is measured.
 const MEASURE_EVERY: Duration = Duration::from_millis(100);
-/// How often the ends of the log and the totals of the master dataset are read.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Keeps the lease fresh, measures state against its budget, and reads log ends, until shutdown.
+/// Keeps the lease fresh and measures state against its budget, until shutdown. It waits for nobody but the store: a lease
+/// that expires because a broker is slow would take a healthy worker out of every answer.
 pub(crate) struct Keeper {
-    pub(crate) layers: Vec<Arc<SourceLayer>>,
+    pub(crate) sources: Arc<Sources>,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) store: Store,
     pub(crate) worker_id: String,
@@ -36,20 +36,14 @@ impl Keeper {
     pub(crate) async fn run(self, shutdown: Shutdown) -> Result<(), Error> {
         let leases = Leases::new(&self.store);
         let environment = self.store.environment();
-        let (mut renewed, mut looked): (Option<Instant>, Option<Instant>) = (None, None);
+        let mut renewed: Option<Instant> = None;
         let mut told = Vec::new();
         loop {
-            let state_bytes = self.measure();
-            if looked.is_none_or(|at| environment.elapsed(at) >= LOOK_EVERY) {
-                self.look().await;
-                looked = Some(environment.instant());
-            }
-            // Without the number of partitions a reader could not tell that some are missing.
-            let partitions_known = self.layers.iter().all(|layer| !layer.facts.log_ends.lock().is_empty());
+            let memory = self.measure();
             // Readers look for owners here, so a change is told at once.
             let owned = self.owned();
-            if partitions_known && (owned != told || renewed.is_none_or(|at| environment.elapsed(at) >= RENEW_EVERY)) {
-                match leases.renew(&self.lease(state_bytes)).await {
+            if owned != told || renewed.is_none_or(|at| environment.elapsed(at) >= RENEW_EVERY) {
+                match leases.renew(&self.lease(memory)).await {
                     Ok(()) => (renewed, told) = (Some(environment.instant()), owned),
                     Err(error) => tracing::warn!(%error, "cannot renew the lease; trying again"),
                 }
@@ -62,46 +56,43 @@ impl Keeper {
         Ok(())
     }
 
+    /// Sources of which readers may hear. Without the number of its partitions a reader could not tell that some of a source
+    /// are missing.
+    fn known(&self) -> Vec<Arc<SourceLayer>> {
+        let mut layers = self.sources.layers();
+        layers.retain(|layer| !layer.facts.log_ends.lock().is_empty());
+        layers
+    }
+
     /// What is owned, per source: partition and epoch.
-    fn owned(&self) -> Vec<Vec<(PartitionId, i64)>> {
+    fn owned(&self) -> Vec<(String, Vec<(PartitionId, i64)>)> {
         let owned = |layer: &Arc<SourceLayer>| {
-            layer
-                .partitions()
-                .iter()
-                .map(|state| (state.partition, state.epoch))
-                .collect()
+            let partitions = layer.partitions();
+            let owned = partitions.iter().map(|state| (state.partition, state.epoch));
+            (layer.source.name.clone(), owned.collect())
         };
-        self.layers.iter().map(owned).collect()
+        self.known().iter().map(owned).collect()
     }
 
-    fn measure(&self) -> usize {
-        let state_bytes: usize = self.layers.iter().map(|layer| layer.state_bytes()).sum();
-        self.paused.store(
-            state_bytes as u64 >= self.state_budget_bytes.saturating_mul(2),
-            Ordering::Relaxed,
-        );
-        metrics::gauge!("anabranch_speed_state_bytes").set(state_bytes as f64);
-        metrics::gauge!("anabranch_speed_paused").set(f64::from(u8::from(self.paused.load(Ordering::Relaxed))));
+    /// Measures what is held, and decides whether spouts must wait.
+    fn measure(&self) -> Memory {
+        let layers = self.sources.layers();
+        let memory = Memory {
+            state_bytes: layers.iter().map(|layer| layer.state_bytes()).sum(),
+            landing_bytes: layers.iter().map(|layer| layer.landing_bytes()).sum(),
+        };
+        let paused = memory.total() >= self.state_budget_bytes.saturating_mul(2);
+        self.paused.store(paused, Ordering::Relaxed);
+        metrics::gauge!("anabranch_speed_state_bytes").set(memory.state_bytes as f64);
+        metrics::gauge!("anabranch_speed_landing_bytes").set(memory.landing_bytes as f64);
+        metrics::gauge!("anabranch_speed_paused").set(f64::from(u8::from(paused)));
         self.snapshots.expire(self.store.environment().instant());
-        state_bytes
+        memory
     }
 
-    /// Reads what status pages show of the log and of the master dataset.
-    async fn look(&self) {
-        for layer in &self.layers {
-            match layer.log.ends().await {
-                Ok(ends) => *layer.facts.log_ends.lock() = ends,
-                Err(error) => tracing::warn!(table = layer.name(), %error, "cannot read the log's ends"),
-            }
-            if let Err(error) = look_at_dataset(layer).await {
-                tracing::debug!(table = layer.name(), %error, "cannot read the master dataset");
-            }
-        }
-    }
-
-    fn lease(&self, state_bytes: usize) -> Lease {
+    fn lease(&self, memory: Memory) -> Lease {
         let sources: Map<String, Value> = self
-            .layers
+            .known()
             .iter()
             .map(|layer| (layer.source.name.clone(), source_facts(layer)))
             .collect();
@@ -109,25 +100,25 @@ impl Keeper {
             kind: "speed".into(),
             id: self.worker_id.clone(),
             address: self.address.clone(),
-            facts: json!({"sources": sources, "state_bytes": state_bytes}),
+            facts: json!({"sources": sources, "state_bytes": memory.state_bytes}),
             ttl: TTL,
         }
     }
 }
 
-async fn look_at_dataset(layer: &SourceLayer) -> Result<(), Error> {
-    // The cut is cheap; the list of files is not where history is long.
-    let version = layer.dataset.cut().await?.version;
-    let seen = *layer.facts.landed_rows.lock();
-    if seen.is_none_or(|seen| seen.version != version) {
-        let (events, dead_letters) = layer.dataset.snapshot(None).await?.rows();
-        *layer.facts.landed_rows.lock() = Some(LandedRows {
-            version,
-            events,
-            dead_letters,
-        });
+/// What is held in memory, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Memory {
+    /// Realtime state. A batch run makes it smaller.
+    state_bytes: usize,
+    /// Decoded events that wait to be landed. The store makes them fewer.
+    landing_bytes: usize,
+}
+
+impl Memory {
+    fn total(self) -> u64 {
+        self.state_bytes.saturating_add(self.landing_bytes) as u64
     }
-    Ok(())
 }
 
 fn source_facts(layer: &SourceLayer) -> Value {

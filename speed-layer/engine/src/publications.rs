@@ -15,6 +15,7 @@ use crate::exclusions;
 use crate::program::LiveView;
 use crate::rebuild;
 use crate::source::SourceLayer;
+use crate::sources::Sources;
 use crate::state::Adoption;
 
 /// After every reader has moved on to a publication, state it has replaced is kept this long for queries under way.
@@ -78,7 +79,7 @@ impl Agreement {
 
 /// Polls publications and leases until shutdown.
 pub(crate) async fn watch(
-    layers: Vec<Arc<SourceLayer>>,
+    sources: Arc<Sources>,
     store: Store,
     poll: Duration,
     shutdown: Shutdown,
@@ -93,7 +94,7 @@ pub(crate) async fn watch(
             () = store.environment().sleep(poll) => {}
             () = shutdown.cancelled() => return Ok(()),
         }
-        layers.iter().for_each(exclusions::follow);
+        sources.layers().iter().for_each(exclusions::follow);
         let looked = async {
             let latest = publications.latest().await?;
             if leases_read.is_none_or(|at| store.environment().elapsed(at) >= LEASE_POLL) {
@@ -124,7 +125,7 @@ pub(crate) async fn watch(
                     .map(|p| &p.manifest.cuts)
                     .chain(&facts.running)
                     .collect();
-                for layer in &layers {
+                for layer in &sources.layers() {
                     adopt(layer, latest.as_ref(), may_drop, &cuts, now);
                 }
             }

@@ -17,10 +17,12 @@ use arrow::array::RecordBatch;
 use crate::Error;
 use crate::layer::wire;
 use crate::lease::Keeper;
+use crate::look;
 use crate::message::Message;
 use crate::publications;
 use crate::snapshots::Snapshots;
 use crate::source::{SourceLayer, SourceParts};
+use crate::sources::Sources;
 
 /// What a simulated worker is made of.
 pub struct WorkerParts {
@@ -65,7 +67,8 @@ impl Worker {
         let poll = *settings.speed.publication_poll;
         let state_budget_bytes = settings.speed.state_budget.get();
         let (paused, shutdown) = (Arc::new(AtomicBool::new(false)), Shutdown::new());
-        let layer = SourceLayer::open(SourceParts {
+        let identity = log.identity().await?;
+        let parts = SourceParts {
             source,
             views: views.into_iter().map(|view| (view, true)).collect(),
             log,
@@ -74,12 +77,14 @@ impl Worker {
             worker_id: worker_id.clone(),
             shutdown: shutdown.clone(),
             paused: Arc::clone(&paused),
-        })
-        .await?;
+        };
+        let layer = SourceLayer::open(parts, &identity).await?;
         let topology = wire(&layer).await?.start_stepped()?;
-        let snapshots = Arc::new(Snapshots::new(vec![Arc::clone(&layer)], worker_id.clone()));
+        let sources = Arc::new(Sources::default());
+        sources.add(&layer, None);
+        let snapshots = Arc::new(Snapshots::new(Arc::clone(&sources), worker_id.clone()));
         let keeper = Keeper {
-            layers: vec![Arc::clone(&layer)],
+            sources: Arc::clone(&sources),
             snapshots: Arc::clone(&snapshots),
             store: store.clone(),
             address: format!("http://{worker_id}"),
@@ -87,8 +92,9 @@ impl Worker {
             state_budget_bytes,
             paused,
         };
-        let watch = publications::watch(vec![Arc::clone(&layer)], store, poll, shutdown.clone());
+        let watch = publications::watch(sources, store, poll, shutdown.clone());
         layer.spawn(watch);
+        layer.spawn(look::run(Arc::clone(&layer), shutdown.clone()));
         layer.spawn(keeper.run(shutdown));
         Ok(Self {
             layer,

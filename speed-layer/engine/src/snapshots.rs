@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use crate::Error;
 use crate::rebuild;
-use crate::source::SourceLayer;
+use crate::sources::Sources;
 use crate::state::{Run, Until, Wanted};
 
 /// Snapshots kept at most; the oldest goes first. Each holds references only, but they keep replaced state alive.
@@ -24,7 +24,7 @@ const MAX_SNAPSHOTS: usize = 4096;
 const MERGE_ABOVE: usize = 16;
 
 pub(crate) struct Snapshots {
-    layers: Vec<Arc<SourceLayer>>,
+    sources: Arc<Sources>,
     worker_id: String,
     next_id: AtomicU64,
     kept: Mutex<BTreeMap<u64, Arc<Snapshot>>>,
@@ -53,9 +53,9 @@ fn wanted(view: usize, asked: &ViewCut, partition: PartitionId) -> Wanted {
 }
 
 impl Snapshots {
-    pub(crate) fn new(layers: Vec<Arc<SourceLayer>>, worker_id: String) -> Self {
+    pub(crate) fn new(sources: Arc<Sources>, worker_id: String) -> Self {
         Self {
-            layers,
+            sources,
             worker_id,
             next_id: AtomicU64::new(1),
             kept: Mutex::default(),
@@ -71,7 +71,7 @@ impl Snapshots {
             views: BTreeMap::new(),
         };
         let mut frozen_views = BTreeMap::new();
-        for layer in &self.layers {
+        for layer in &self.sources.layers() {
             let program = layer.program();
             let asked: Vec<_> = request
                 .views

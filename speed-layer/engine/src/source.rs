@@ -64,6 +64,30 @@ pub(crate) struct Facts {
     pub(crate) rebuilds: AtomicU64,
     /// Partitions of ours that cannot be read on.
     pub(crate) stopped: Mutex<BTreeMap<PartitionId, Stopped>>,
+    /// Whether the log answers; `None` before it was first asked.
+    pub(crate) connection: Mutex<Option<Connection>>,
+    /// Decoded events that wait to be landed, in bytes.
+    pub(crate) landing_bytes: Arc<AtomicUsize>,
+    /// What keeps a landing from being committed.
+    pub(crate) landing_trouble: Mutex<Option<Trouble>>,
+}
+
+/// Whether a source's log answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Connection {
+    pub(crate) connected: bool,
+    /// RFC 3339.
+    pub(crate) since: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+}
+
+/// Something that is tried again until it works.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Trouble {
+    /// RFC 3339.
+    pub(crate) since: String,
+    pub(crate) error: String,
 }
 
 /// A partition that waits for somebody to decide.
@@ -125,13 +149,12 @@ pub(crate) struct SourceParts {
 }
 
 impl SourceLayer {
-    /// Opens the source's master dataset.
+    /// Opens the source's master dataset. `identity` is the log's.
     ///
     /// # Errors
     /// `Invalid` when the log is another one than the recorded one.
-    pub(crate) async fn open(parts: SourceParts) -> Result<Arc<Self>, Error> {
-        let identity = parts.log.identity().await?;
-        let dataset = MasterDataset::open(&parts.store, &parts.source, &identity).await?;
+    pub(crate) async fn open(parts: SourceParts, identity: &str) -> Result<Arc<Self>, Error> {
+        let dataset = MasterDataset::open(&parts.store, &parts.source, identity).await?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let auto = |setting: usize| if setting == 0 { cores.div_ceil(2) } else { setting };
         let speed = &parts.settings.speed;
@@ -243,6 +266,53 @@ impl SourceLayer {
         self.partitions().iter().map(|state| state.segments().bytes).sum()
     }
 
+    pub(crate) fn landing_bytes(&self) -> usize {
+        self.facts.landing_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the log answers, and says so when that has changed.
+    pub(crate) fn note_connection(&self, error: Option<String>) {
+        let mut connection = self.facts.connection.lock();
+        let connected = error.is_none();
+        let changed = connection.as_ref().is_none_or(|known| known.connected != connected);
+        let since = match connection.take() {
+            Some(known) if !changed => known.since,
+            _ => now_rfc3339(self.environment()),
+        };
+        if changed {
+            metrics::gauge!("anabranch_source_connected", "table" => self.source.name.clone())
+                .set(f64::from(u8::from(connected)));
+            match &error {
+                Some(error) => tracing::warn!(
+                    table = self.name(),
+                    error,
+                    "the log does not answer; what is held goes on being served"
+                ),
+                None => tracing::info!(table = self.name(), "the log answers"),
+            }
+        }
+        *connection = Some(Connection {
+            connected,
+            since,
+            error,
+        });
+    }
+
+    /// Notes what a landing waits for; `None` when it waits no more.
+    pub(crate) fn note_landing_trouble(&self, error: Option<&Error>) {
+        let mut trouble = self.facts.landing_trouble.lock();
+        match error {
+            None => *trouble = None,
+            Some(error) => {
+                let since = trouble.take().map(|known| known.since);
+                *trouble = Some(Trouble {
+                    since: since.unwrap_or_else(|| now_rfc3339(self.environment())),
+                    error: with_sources(error),
+                });
+            }
+        }
+    }
+
     /// Notes an error that must stop the service; the first one counts. The topology ends at its next look.
     pub(crate) fn fail(&self, error: Error) {
         tracing::error!(table = self.name(), %error, "the speed layer cannot go on");
@@ -279,4 +349,19 @@ impl SourceLayer {
 /// The wall clock, for people; nothing is decided by it.
 pub(crate) fn now_rfc3339(environment: &Environment) -> String {
     environment.now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
+/// An error and what caused it, in one line.
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    text
 }

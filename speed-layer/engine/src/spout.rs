@@ -424,10 +424,13 @@ impl LogSpout {
             if over_budget {
                 tracing::warn!(
                     table,
-                    "realtime state is at twice its budget: reading pauses until a batch run is published"
+                    state_bytes = self.layer.state_bytes(),
+                    landing_bytes = self.layer.landing_bytes(),
+                    "realtime state and what waits to be landed are at twice the budget: reading pauses until a batch run is \
+                     published or the store takes the landings"
                 );
             } else {
-                tracing::info!(table, "realtime state is below twice its budget: reading goes on");
+                tracing::info!(table, "memory is below twice its budget: reading goes on");
             }
         }
         over_budget || self.pending.len() >= MAX_PENDING || !out.has_room()

@@ -8,22 +8,30 @@ use anabranch_topology::ComponentStats;
 use serde::Serialize;
 
 use crate::program::LiveView;
-use crate::source::{DeadSample, LastLanding, Refused, SourceLayer, Stopped};
+use crate::source::{Connection, DeadSample, LastLanding, Refused, SourceLayer, Stopped, Trouble};
+use crate::sources::Waiting;
 use crate::state::{SegmentCounts, ViewPhase};
 
 #[derive(Serialize)]
 pub(crate) struct Status {
     pub(crate) worker: String,
     pub(crate) state_bytes: usize,
+    /// Decoded events that wait to be landed.
+    pub(crate) landing_bytes: usize,
     pub(crate) state_budget_bytes: u64,
-    /// Reading waits because realtime state is at twice its budget.
+    /// Reading waits because state and what waits to be landed are at twice the budget.
     pub(crate) paused: bool,
+    /// Sources whose log or store has not answered yet.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) waiting: BTreeMap<String, Waiting>,
     pub(crate) sources: BTreeMap<String, SourceStatus>,
 }
 
 #[derive(Serialize)]
 pub(crate) struct SourceStatus {
     topic: String,
+    /// Whether the log answers.
+    log: Option<Connection>,
     partitions: BTreeMap<i32, PartitionStatus>,
     events_consumed: u64,
     /// In the whole master dataset, whoever landed them; about a second old.
@@ -40,6 +48,9 @@ pub(crate) struct SourceStatus {
     versions: usize,
     landings: u64,
     last_landing: Option<LastLanding>,
+    /// What keeps the next one from being committed; it is tried again until it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    landing_trouble: Option<Trouble>,
     refused_total: u64,
     refused: Vec<Refused>,
     rebuilds: u64,
@@ -128,6 +139,7 @@ pub(crate) fn source_status(layer: &SourceLayer, topology: Vec<ComponentStats>) 
     let landed_rows = *facts.landed_rows.lock();
     SourceStatus {
         topic: layer.log.topic().to_owned(),
+        log: facts.connection.lock().clone(),
         partitions,
         landed_events: landed_rows.map(|rows| rows.events),
         landed_dead_letters: landed_rows.map(|rows| rows.dead_letters),
@@ -149,6 +161,7 @@ pub(crate) fn source_status(layer: &SourceLayer, topology: Vec<ComponentStats>) 
         versions: program.views.len(),
         landings: facts.landings.load(Ordering::Relaxed),
         last_landing: facts.last_landing.lock().clone(),
+        landing_trouble: facts.landing_trouble.lock().clone(),
         refused_total: facts.refusals.load(Ordering::Relaxed),
         refused: facts.refused.lock().iter().cloned().collect(),
         rebuilds: facts.rebuilds.load(Ordering::Relaxed),

@@ -131,7 +131,10 @@ impl Bolt<Message> for LandBolt {
         let now = self.layer.environment().instant();
         match message {
             Message::Decoded(decoded) if !decoded.state.is_live() => anchor.fail(),
-            Message::Decoded(decoded) => self.gather(Entry::new(decoded, anchor), now),
+            Message::Decoded(decoded) => {
+                let entry = Entry::new(decoded, anchor, &self.layer.facts.landing_bytes);
+                self.gather(entry, now);
+            }
             Message::Flush(_) => {
                 self.flush = true;
                 Anchor::ack(anchor);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anabranch_dataset::{Advance, DataFile, LandOutcome, Landing, Refusal, Spawned};
@@ -30,10 +30,32 @@ pub(crate) struct Entry {
     events: RecordBatch,
     dead: RecordBatch,
     anchor: Anchor,
+    /// Counts what it holds against the budget, until it is landed or given up.
+    _weight: Weight,
+}
+
+/// Bytes that wait to be landed.
+struct Weight {
+    bytes: usize,
+    total: Arc<AtomicUsize>,
+}
+
+impl Weight {
+    fn new(bytes: usize, total: &Arc<AtomicUsize>) -> Self {
+        total.fetch_add(bytes, Ordering::Relaxed);
+        let total = Arc::clone(total);
+        Self { bytes, total }
+    }
+}
+
+impl Drop for Weight {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl Entry {
-    pub(crate) fn new(decoded: DecodedRange, anchor: Anchor) -> Self {
+    pub(crate) fn new(decoded: DecodedRange, anchor: Anchor, waiting: &Arc<AtomicUsize>) -> Self {
         let DecodedRange {
             state,
             range,
@@ -48,6 +70,7 @@ impl Entry {
             events,
             dead,
             anchor,
+            _weight: Weight::new(bytes, waiting),
         }
     }
 }
@@ -192,8 +215,16 @@ async fn retry_landing<T, F>(layer: &SourceLayer, what: &str, mut attempt: impl 
 where
     F: Future<Output = Result<T, Error>> + Send,
 {
-    match retry(layer, what, &mut attempt).await {
-        Err(Error::Stopping) => attempt().await,
+    let mut noted = || {
+        let attempt = attempt();
+        async {
+            let done = attempt.await;
+            layer.note_landing_trouble(done.as_ref().err().filter(|error| error.is_passing()));
+            done
+        }
+    };
+    match retry(layer, what, &mut noted).await {
+        Err(Error::Stopping) => noted().await,
         done => done,
     }
 }

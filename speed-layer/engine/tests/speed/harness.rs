@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anabranch_catalog::Catalog;
 use anabranch_dataset::{MasterDataset, Snapshot, Store};
 use anabranch_log::{IngestLog, PartitionedLog};
-use anabranch_model::realtime::{Piece, SNAPSHOT_ACTION, SnapshotReply, SnapshotRequest, StateTicket, ViewCut};
+use anabranch_model::realtime::{Piece, SNAPSHOT_ACTION, SnapshotReply, SnapshotRequest, StateTicket, ViewCut, ViewPieces};
 use anabranch_model::{OffsetVector, PartitionId, RawRecord};
 use anabranch_runtime::{ByteSize, Settings, Shutdown};
 use anabranch_speed::{SpeedHandle, SpeedLayer, SpeedOptions};
@@ -348,11 +348,8 @@ impl Reader {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             let snapshot = self.snapshot(cut).await;
-            if snapshot
-                .views
-                .values()
-                .all(|view| covers(&view.partitions, cut, through))
-            {
+            let covered = |view: &ViewPieces| covers(&view.partitions, cut, through);
+            if snapshot.views.len() == self.views.len() && snapshot.views.values().all(covered) {
                 return snapshot;
             }
             assert!(

@@ -1,5 +1,6 @@
 //! The whole speed layer on the embedded log and a local store, against a naive count of the same events.
 
+mod broker;
 mod end_to_end;
 mod faults;
 mod group;

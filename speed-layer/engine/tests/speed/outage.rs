@@ -29,6 +29,17 @@ impl std::fmt::Display for Flaky {
 }
 
 impl Flaky {
+    /// A store over another one, and the switch that takes it down.
+    fn over(store: &Store) -> (Self, Arc<AtomicBool>) {
+        let (inner, down) = (Arc::clone(store.objects()), Arc::new(AtomicBool::new(false)));
+        let flaky = Self {
+            inner,
+            down: Arc::clone(&down),
+            refused: Arc::default(),
+        };
+        (flaky, down)
+    }
+
     fn answer(&self) -> Result<()> {
         if self.down.load(Ordering::SeqCst) {
             self.refused.fetch_add(1, Ordering::SeqCst);
@@ -72,13 +83,8 @@ impl ObjectStore for Flaky {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_store_is_down_state_stays_visible_and_nothing_is_lost() {
     let mut world = World::new();
-    let (down, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let inner = Arc::clone(world.store.objects());
-    let flaky = Flaky {
-        inner,
-        down: Arc::clone(&down),
-        refused: Arc::clone(&refused),
-    };
+    let (flaky, down) = Flaky::over(&world.store);
+    let refused = Arc::clone(&flaky.refused);
     world.store = Store::with_objects(world.store.url(), Arc::new(flaky));
     let all = events(0..9_000);
     let worker = world.start("a").await;
@@ -105,4 +111,59 @@ async fn while_the_store_is_down_state_stays_visible_and_nothing_is_lost() {
     assert_eq!(reader.answers(&OffsetVector::new(), &through).await, truth(&all));
     worker.stop().await.unwrap();
     world.assert_each_offset_landed_once().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_landed_counts_against_the_budget_and_pauses_the_spout() {
+    let mut world = World::new();
+    // Little state, and landings that are larger than twice the budget together.
+    world.settings.speed.state_budget = anabranch_runtime::ByteSize(200 << 10);
+    world.settings.speed.micro_batch_records = 200;
+    let (flaky, down) = Flaky::over(&world.store);
+    world.store = Store::with_objects(world.store.url(), Arc::new(flaky));
+    let worker = world.start("a").await;
+    let all = events(0..30_000);
+    world.append(&all[..300]).await;
+    world.landed().await;
+
+    down.store(true, Ordering::SeqCst);
+    let feed = async {
+        for chunk in all[300..].chunks(1_000) {
+            world.append(chunk).await;
+        }
+    };
+    let paused = eventually("the spout pauses", async || {
+        let status = worker.status().await;
+        (status["paused"] == true).then_some(status)
+    });
+    let ((), status) = tokio::join!(feed, paused);
+    let bytes = |name: &str| status[name].as_u64().unwrap();
+    assert!(bytes("landing_bytes") > 0, "{status}");
+    assert!(bytes("landing_bytes") + bytes("state_bytes") >= 400 << 10, "{status}");
+    let trouble = eventually("it says what it waits for", async || {
+        worker.status().await["sources"]["clicks"]["landing_trouble"]["error"]
+            .as_str()
+            .map(str::to_owned)
+    })
+    .await;
+    assert!(trouble.contains("it is down"), "{trouble}");
+    // It stays there: nothing more is read, whatever comes.
+    let consumed = events_consumed(&worker).await;
+    assert!(consumed < 30_000, "{consumed} of 30000 were read");
+    world.append(&events(30_000..31_000)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    assert_eq!(events_consumed(&worker).await, consumed);
+
+    down.store(false, Ordering::SeqCst);
+    world.landed().await;
+    let status = worker.status().await;
+    assert!(status["sources"]["clicks"].get("landing_trouble").is_none(), "{status}");
+    worker.stop().await.unwrap();
+    world.assert_each_offset_landed_once().await;
+}
+
+async fn events_consumed(worker: &Worker) -> u64 {
+    worker.status().await["sources"]["clicks"]["events_consumed"]
+        .as_u64()
+        .unwrap()
 }
