@@ -1,0 +1,126 @@
+//! Watches the store as requests are carried out, and notes what must never happen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use object_store::path::Path;
+use serde_json::Value;
+
+use crate::scheduler::ProcessId;
+
+/// Who owns what, as the master dataset's log says, and what is against its rules.
+#[derive(Debug, Default)]
+pub struct Audit {
+    /// Partition → who claimed it last, under which epoch.
+    owners: BTreeMap<i32, (ProcessId, i64)>,
+    /// Partition → recorded next offset.
+    next: BTreeMap<i32, i64>,
+    /// Data files and state files that something committed refers to.
+    referenced: BTreeSet<String>,
+    pub claims: u64,
+    pub landings: u64,
+    pub publications: u64,
+    pub violations: Vec<String>,
+}
+
+impl Audit {
+    fn violation(&mut self, what: String) {
+        self.violations.push(what);
+    }
+
+    pub fn written(&mut self, process: ProcessId, path: &Path, bytes: &[u8]) {
+        let path = path.as_ref();
+        if path.contains("/_delta_log/") && path.ends_with(".json") {
+            self.committed(process, path, bytes);
+        } else if path.starts_with("publications/") {
+            self.published(path, bytes);
+        }
+    }
+
+    pub fn deleted(&mut self, process: ProcessId, path: &Path) {
+        if self.referenced.contains(path.as_ref()) {
+            self.violation(format!(
+                "process {} deleted {path}, which a commit or publication refers to",
+                process.0
+            ));
+        }
+    }
+
+    fn committed(&mut self, process: ProcessId, path: &str, bytes: &[u8]) {
+        let table = path.split("/_delta_log/").next().unwrap_or_default().to_owned();
+        let lines: Vec<Value> = bytes
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .filter_map(|line| serde_json::from_slice(line).ok())
+            .collect();
+        let operation = lines
+            .iter()
+            .find_map(|line| line.pointer("/commitInfo/operation")?.as_str())
+            .unwrap_or_default()
+            .to_owned();
+        let marks = |mark: &str| -> Vec<(i32, i64)> {
+            let prefix = format!("anabranch/{mark}/");
+            lines
+                .iter()
+                .filter_map(|line| {
+                    let txn = line.get("txn")?;
+                    let partition = txn.get("appId")?.as_str()?.strip_prefix(&prefix)?.rsplit('/').next()?;
+                    Some((partition.parse().ok()?, txn.get("version")?.as_i64()?))
+                })
+                .collect()
+        };
+        for (partition, epoch) in marks("epoch") {
+            self.claims += 1;
+            if let Some((_, before)) = self.owners.get(&partition)
+                && epoch <= *before
+            {
+                self.violation(format!("{path}: epoch of partition {partition} went from {before} to {epoch}"));
+            }
+            self.owners.insert(partition, (process, epoch));
+        }
+        if operation == "STREAMING UPDATE" {
+            self.landings += 1;
+        }
+        for (partition, next) in marks("next") {
+            let before = self.next.insert(partition, next);
+            if operation == "STREAMING UPDATE" {
+                let owner = self.owners.get(&partition).map(|(owner, _)| *owner);
+                if owner != Some(process) {
+                    self.violation(format!(
+                        "{path}: process {} landed partition {partition}, which {owner:?} owns",
+                        process.0
+                    ));
+                }
+                if before.is_some_and(|before| next <= before) {
+                    self.violation(format!(
+                        "{path}: next offset of partition {partition} went from {before:?} to {next}"
+                    ));
+                }
+            }
+        }
+        for line in &lines {
+            if let Some(file) = line.pointer("/add/path").and_then(Value::as_str) {
+                self.referenced.insert(format!("{table}/{file}"));
+            }
+            if let Some(file) = line.pointer("/remove/path").and_then(Value::as_str) {
+                self.referenced.remove(&format!("{table}/{file}"));
+            }
+        }
+    }
+
+    fn published(&mut self, path: &str, bytes: &[u8]) {
+        self.publications += 1;
+        let Ok(publication) = serde_json::from_slice::<Value>(bytes) else {
+            return self.violation(format!("{path} is not JSON"));
+        };
+        let views = publication.pointer("/manifest/views").and_then(Value::as_object);
+        for file in views
+            .into_iter()
+            .flat_map(|views| views.values())
+            .filter_map(|view| view.get("files")?.as_array())
+            .flatten()
+            .filter_map(|file| file.get("path")?.as_str())
+        {
+            self.referenced.insert(file.to_owned());
+        }
+    }
+}
