@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use anabranch_compute::{Plan, ViewState};
 use anabranch_dataset::{BatchView, DataFile, Manifest, Notes, Publication, RowFilter, RunState};
@@ -28,7 +27,7 @@ struct SourceInput {
 
 /// Runs `run` to its end and records how it ended. Never fails: a failed run is a record like any other.
 pub(crate) async fn execute(shared: &Shared, run: &Arc<LiveRun>) {
-    let began = Instant::now();
+    let began = shared.store.environment().instant();
     run.update(|record| {
         record.state = RunState::Running;
         record.started_at = Some(rfc3339(shared.store.environment().now()));
@@ -37,7 +36,7 @@ pub(crate) async fn execute(shared: &Shared, run: &Arc<LiveRun>) {
     tracing::info!(run_id = run.run_id, trigger = run.record().trigger, "batch run starts");
 
     let outcome = to_publication(shared, run).await;
-    run.timed("total", began.elapsed());
+    run.timed("total", shared.store.environment().elapsed(began));
     let record = match outcome {
         Ok(publication) => {
             let record = run.update(|record| {
@@ -50,7 +49,7 @@ pub(crate) async fn execute(shared: &Shared, run: &Arc<LiveRun>) {
                 publication = publication.number,
                 rows = record.rows,
                 groups = record.groups,
-                seconds = began.elapsed().as_secs_f64(),
+                seconds = shared.store.environment().elapsed(began).as_secs_f64(),
                 "batch run published"
             );
             record
@@ -74,7 +73,7 @@ pub(crate) async fn execute(shared: &Shared, run: &Arc<LiveRun>) {
         "failed"
     };
     metrics::counter!("anabranch_batch_runs_total", "state" => state, "trigger" => record.trigger.clone()).increment(1);
-    metrics::histogram!("anabranch_batch_run_seconds", "state" => state).record(began.elapsed().as_secs_f64());
+    metrics::histogram!("anabranch_batch_run_seconds", "state" => state).record(shared.store.environment().elapsed(began).as_secs_f64());
     metrics::counter!("anabranch_batch_rows_total").increment(record.progress.rows_done);
     shared.save(run).await;
 }
@@ -89,15 +88,15 @@ async fn to_publication(shared: &Shared, run: &Arc<LiveRun>) -> Result<Publicati
     // Threads that still fold for a run that is given up notice this between two batches.
     run.control.cancel();
     let (based_on, manifest) = computed?;
-    let began = Instant::now();
+    let began = shared.store.environment().instant();
     let publication = publish(shared, based_on, manifest).await;
-    run.timed("publish", began.elapsed());
+    run.timed("publish", shared.store.environment().elapsed(began));
     publication
 }
 
 async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(u64, Manifest), Error> {
     let started_at = rfc3339(shared.store.environment().now());
-    let began = Instant::now();
+    let began = shared.store.environment().instant();
     // Read before the snapshot: a run that publishes in between then wins, and this one is told.
     let based_on = shared
         .publications
@@ -130,17 +129,17 @@ async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(u64, Manifest),
     });
     // Before the first byte is read, so that the speed layer keeps segments apart at these cuts.
     shared.lease.renew(shared).await?;
-    run.timed("snapshot", began.elapsed());
+    run.timed("snapshot", shared.store.environment().elapsed(began));
     shared.save(run).await;
 
     let mut views = BTreeMap::new();
     for (name, source_views) in by_source {
         let input = inputs.remove(name).expect("every source was snapshotted above");
         for state in fold(shared, run, source_views, input).await? {
-            let began = Instant::now();
+            let began = shared.store.environment().instant();
             let name = state.view().name().to_owned();
             let written = write::write_view(&shared.store, &run.run_id, state, write::PART_GROUPS).await?;
-            run.timed("write", began.elapsed());
+            run.timed("write", shared.store.environment().elapsed(began));
             views.insert(name, written);
         }
     }
@@ -200,7 +199,7 @@ async fn fold(
     views: Vec<View>,
     input: SourceInput,
 ) -> Result<Vec<ViewState>, Error> {
-    let began = Instant::now();
+    let began = shared.store.environment().instant();
     let plan = Plan::new(views, input.rows)?;
     let budget_bytes = shared.settings.batch.memory_budget.get();
     let files = Fetch {
@@ -220,7 +219,7 @@ async fn fold(
         .offload_reading(files, move |files| kernel.fold(&plan, files, &control))
         .await
         .map_err(|error| Error::Task(format!("folding: {error}")))??;
-    run.timed("fold", began.elapsed());
+    run.timed("fold", shared.store.environment().elapsed(began));
     Ok(states)
 }
 

@@ -389,6 +389,11 @@ impl Subscription for Reader {
         })
     }
 
+    fn confirm(&mut self, partition: PartitionId) -> Result<Option<bool>, Error> {
+        let state = self.log.state.lock();
+        Ok(Some(state.assigned.get(&partition) == Some(&self.process)))
+    }
+
     fn release(&mut self, partitions: &[PartitionId]) -> Result<(), Error> {
         let mut state = self.log.state.lock();
         for partition in partitions {
