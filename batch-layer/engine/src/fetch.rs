@@ -103,6 +103,7 @@ impl Fetch {
         let environment = self.environment.clone();
         environment.spawn(async move {
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => {}
                 () = closed.closed() => {}
                 () = self.run(sender) => {}

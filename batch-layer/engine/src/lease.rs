@@ -72,6 +72,7 @@ pub(crate) async fn keep(shared: Arc<Shared>) -> Result<(), Error> {
         }
         shared.save_progress().await;
         tokio::select! {
+            biased;
             () = shared.stopped.cancelled() => {}
             () = shared.store.environment().sleep(RENEW_EVERY) => {}
         }

@@ -313,6 +313,7 @@ impl Shared {
             }
             drop(board);
             tokio::select! {
+                biased;
                 () = self.shutdown.cancelled() => {}
                 () = self.wake.notified() => {}
             }

@@ -37,6 +37,7 @@ pub(crate) async fn schedule(shared: Arc<Shared>) -> Result<(), Error> {
             continue;
         }
         tokio::select! {
+            biased;
             () = shared.shutdown.cancelled() => return Ok(()),
             () = tokio::time::sleep(wait.min(LONGEST_SLEEP)) => {}
         }
@@ -59,6 +60,7 @@ pub(crate) async fn definitions(shared: Arc<Shared>) -> Result<(), Error> {
             Err(error) => tracing::warn!(%error, "cannot read the latest publication"),
         }
         tokio::select! {
+            biased;
             () = shared.shutdown.cancelled() => return Ok(()),
             () = shared.store.environment().sleep(DEFINITION_PAUSE) => {}
         }
@@ -72,6 +74,7 @@ pub(crate) async fn state_budget(shared: Arc<Shared>) -> Result<(), Error> {
     let mut asked: Option<Instant> = None;
     loop {
         tokio::select! {
+            biased;
             () = shared.shutdown.cancelled() => return Ok(()),
             () = environment.sleep(*shared.settings.batch.poll) => {}
         }
@@ -102,6 +105,7 @@ pub(crate) async fn exclusions(shared: Arc<Shared>) -> Result<(), Error> {
     let mut asked: Option<(Vec<String>, Instant)> = None;
     loop {
         tokio::select! {
+            biased;
             () = shared.shutdown.cancelled() => return Ok(()),
             () = environment.sleep(*shared.settings.batch.poll) => {}
         }

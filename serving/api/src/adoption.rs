@@ -149,6 +149,7 @@ impl Adoption {
                 }
             }
             tokio::select! {
+                biased;
                 () = self.store.environment().sleep(every) => {}
                 () = shutdown.cancelled() => {}
             }

@@ -29,6 +29,7 @@ pub(crate) async fn follow(
             }
         }
         tokio::select! {
+            biased;
             () = environment.sleep(every) => {}
             () = shutdown.cancelled() => {}
         }

@@ -130,6 +130,7 @@ impl Masters {
                 }
             }
             tokio::select! {
+                biased;
                 () = self.store.environment().sleep(PAUSE) => {}
                 () = shutdown.cancelled() => {}
             }

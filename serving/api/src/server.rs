@@ -183,6 +183,7 @@ pub(crate) async fn keep_lease(
             tracing::warn!(%error, "this service's lease cannot be renewed");
         }
         tokio::select! {
+            biased;
             () = adoption.environment().sleep(LEASE_RENEWAL) => {}
             () = adoption.changed() => {}
             () = shutdown.cancelled() => {}

@@ -49,6 +49,7 @@ impl Keeper {
                 }
             }
             tokio::select! {
+                biased;
                 () = environment.sleep(MEASURE_EVERY) => {}
                 () = shutdown.cancelled() => break,
             }

@@ -255,6 +255,7 @@ where
             done => return done,
         }
         tokio::select! {
+            biased;
             () = layer.environment().sleep(wait) => wait = (wait * 2).min(LAST_RETRY),
             () = layer.shutdown.cancelled() => return Err(Error::Stopping),
         }

@@ -91,6 +91,7 @@ pub(crate) async fn watch(
     let mut leases_read: Option<Instant> = None;
     loop {
         tokio::select! {
+            biased;
             () = store.environment().sleep(poll) => {}
             () = shutdown.cancelled() => return Ok(()),
         }

@@ -260,9 +260,10 @@ impl Scheduler {
         }
     }
 
-    /// Whether requests are to be answered at once, because whoever makes them cannot wait on the virtual clock.
+    /// Whether requests are to be answered at once, because whoever makes them cannot wait on the virtual clock. The Delta
+    /// kernel reads ahead on a thread of its own, and goes on doing so for a moment after nobody wants to know any more.
     pub fn is_offloaded(&self) -> bool {
-        self.offloaded.load(Ordering::SeqCst) > 0
+        self.offloaded.load(Ordering::SeqCst) > 0 || std::thread::current().id() != self.ready.thread
     }
 
     pub fn offload(&self, work: &mut dyn FnMut()) {

@@ -182,6 +182,7 @@ impl Client {
         *self.crash_in.lock() = Some(requests);
     }
 
+    /// Whether a request is answered at once, and without faults: the world's own, and those of work that blocks.
     fn is_exempt(&self) -> bool {
         self.process == WORLD || self.server.scheduler.is_offloaded()
     }

@@ -150,6 +150,7 @@ impl Drop for Pipeline {
 
 async fn until(abort: Shutdown, work: impl Future<Output = ()>) {
     tokio::select! {
+        biased;
         () = work => {}
         () = abort.cancelled() => {}
     }
