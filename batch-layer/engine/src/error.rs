@@ -26,6 +26,9 @@ pub enum Error {
         #[source]
         source: parquet::errors::ParquetError,
     },
+    /// The store did not say whether the publication was created; it may appear yet.
+    #[error("whether the run was published is not known: {0}")]
+    PublicationUnclear(#[source] anabranch_dataset::Error),
     /// No such run.
     #[error("there is no run `{0}`")]
     UnknownRun(String),
@@ -49,7 +52,7 @@ impl Error {
                 source: object_store::Error::NotFound { .. },
                 ..
             } => ErrorKind::Data,
-            Self::Fetch { .. } | Self::ShutDown => ErrorKind::Unavailable,
+            Self::Fetch { .. } | Self::PublicationUnclear(_) | Self::ShutDown => ErrorKind::Unavailable,
             Self::Footer { .. } => ErrorKind::Data,
             Self::UnknownRun(_) => ErrorKind::NotFound,
             Self::Task(_) => ErrorKind::Internal,

@@ -18,7 +18,8 @@ const LATEST_RUNS: usize = 1000;
 const INTERRUPTED: &str = "the process that ran it ended before it was finished";
 
 /// Settles runs that are recorded as queued or running but belong to no living process: published if their publication is
-/// there after all, failed otherwise.
+/// there after all, failed otherwise. State files stay: the process may be paused rather than dead, or its last request still
+/// on its way, and then the publication appears yet.
 pub(crate) async fn settle_interrupted(shared: &Shared) -> Result<(), Error> {
     let alive = runs_of_others(shared).await?;
     for record in shared.runs.list(LATEST_RUNS).await? {
@@ -27,9 +28,6 @@ pub(crate) async fn settle_interrupted(shared: &Shared) -> Result<(), Error> {
         }
         let publication = publication_of(&shared.publications, &record.run_id).await?;
         let settled = settle(record, publication.as_ref(), &rfc3339(shared.store.environment().now()));
-        if settled.state == RunState::Failed {
-            remove_results(shared, &settled.run_id).await?;
-        }
         tracing::warn!(run_id = settled.run_id, state = ?settled.state, "settled an interrupted batch run");
         shared.runs.put(&settled).await?;
     }
@@ -84,12 +82,11 @@ fn run_ids(facts: &serde_json::Value) -> Vec<String> {
         .collect()
 }
 
-/// The publication of a run, if there is one. Run ids sort by time, so the log need only be read back to where it is older
-/// than the run.
+/// The publication of a run, if there is one by now. Run ids sort by time, so the log need only be read back to where it is
+/// older than the run. It is not listed: a listing may be behind.
 pub(crate) async fn publication_of(publications: &Publications, run_id: &str) -> Result<Option<Publication>, Error> {
-    let mut numbers = publications.list().await?;
-    numbers.sort_unstable();
-    for number in numbers.into_iter().rev() {
+    let newest = publications.latest().await?.map_or(0, |newest| newest.number);
+    for number in (1..=newest).rev() {
         let Some(publication) = publications.get(number).await? else {
             continue;
         };
@@ -111,7 +108,8 @@ fn is_older(publication: &Publication, run_id: &str) -> bool {
     published_at.format("%Y%m%dT%H%M%SZ").to_string().as_str() < run_id.split('-').next().unwrap_or(run_id)
 }
 
-/// Removes a failed run's state files; its record stays. Does nothing if a publication refers to the run.
+/// Removes a failed run's state files; its record stays. Only for runs that have not tried to publish, or were told that
+/// another one was first: from any other a publication may yet appear. Does nothing if one refers to the run.
 pub(crate) async fn remove_results(shared: &Shared, run_id: &str) -> Result<(), Error> {
     if publication_of(&shared.publications, run_id).await?.is_some() {
         return Ok(());

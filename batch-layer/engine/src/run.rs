@@ -57,7 +57,9 @@ pub(crate) async fn execute(shared: &Shared, run: &Arc<LiveRun>) {
         Err(error) => {
             let message = with_sources(&error);
             tracing::error!(run_id = run.run_id, error = message, "batch run failed");
-            if let Err(error) = recovery::remove_results(shared, &run.run_id).await {
+            if !matches!(error, Error::PublicationUnclear(_))
+                && let Err(error) = recovery::remove_results(shared, &run.run_id).await
+            {
                 tracing::warn!(run_id = run.run_id, %error, "cannot remove the results of a failed run");
             }
             run.update(|record| {
@@ -73,7 +75,8 @@ pub(crate) async fn execute(shared: &Shared, run: &Arc<LiveRun>) {
         "failed"
     };
     metrics::counter!("anabranch_batch_runs_total", "state" => state, "trigger" => record.trigger.clone()).increment(1);
-    metrics::histogram!("anabranch_batch_run_seconds", "state" => state).record(shared.store.environment().elapsed(began).as_secs_f64());
+    metrics::histogram!("anabranch_batch_run_seconds", "state" => state)
+        .record(shared.store.environment().elapsed(began).as_secs_f64());
     metrics::counter!("anabranch_batch_rows_total").increment(record.progress.rows_done);
     shared.save(run).await;
 }
@@ -231,7 +234,7 @@ async fn publish(shared: &Shared, based_on: u64, manifest: Manifest) -> Result<P
         Err(error) if error.kind() == ErrorKind::Unavailable => {
             match recovery::publication_of(&shared.publications, &run_id).await {
                 Ok(Some(publication)) => Ok(publication),
-                _ => Err(error.into()),
+                _ => Err(Error::PublicationUnclear(error)),
             }
         }
         Err(error) => Err(error.into()),

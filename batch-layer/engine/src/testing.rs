@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anabranch_catalog::Catalog;
@@ -16,7 +17,7 @@ use arrow::compute::concat_batches;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, StreamExt};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -236,11 +237,12 @@ pub(crate) async fn eventually<T>(mut check: impl AsyncFnMut() -> Result<T, Stri
     }
 }
 
-/// A store in memory whose reads of events wait while the gate is closed.
+/// A store in memory whose reads of events wait while the gate is closed, and whose listings can be made to lag behind.
 #[derive(Debug)]
 pub(crate) struct Gate {
     inner: InMemory,
     open: watch::Sender<bool>,
+    stale: AtomicBool,
 }
 
 impl Gate {
@@ -248,6 +250,7 @@ impl Gate {
         let gate = Arc::new(Self {
             inner: InMemory::new(),
             open: watch::Sender::new(true),
+            stale: AtomicBool::new(false),
         });
         (gate.clone(), Store::with_objects("memory://gate", gate))
     }
@@ -258,6 +261,11 @@ impl Gate {
 
     pub(crate) fn open(&self) {
         self.open.send_replace(true);
+    }
+
+    /// From now on listings show nothing.
+    pub(crate) fn lag(&self) {
+        self.stale.store(true, Ordering::SeqCst);
     }
 
     async fn pass(&self, path: &Path) {
@@ -306,6 +314,9 @@ impl ObjectStore for Gate {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        if self.stale.load(Ordering::SeqCst) {
+            return futures::stream::empty().boxed();
+        }
         self.inner.list(prefix)
     }
 

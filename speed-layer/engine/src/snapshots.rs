@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use anabranch_dataset::Environment;
 use anabranch_model::PartitionId;
 use anabranch_model::realtime::{
     SNAPSHOT_TTL_SECONDS, SnapshotReply, SnapshotRequest, StateTicket, ViewCut, ViewPieces,
@@ -53,11 +54,13 @@ fn wanted(view: usize, asked: &ViewCut, partition: PartitionId) -> Wanted {
 }
 
 impl Snapshots {
-    pub(crate) fn new(sources: Arc<Sources>, worker_id: String) -> Self {
+    /// Ids begin at a number of chance: a worker that is started again goes by the same name at the same address, and must
+    /// not hand out its own state to somebody who asks for what its predecessor froze.
+    pub(crate) fn new(sources: Arc<Sources>, worker_id: String, environment: &Environment) -> Self {
         Self {
             sources,
             worker_id,
-            next_id: AtomicU64::new(1),
+            next_id: AtomicU64::new(environment.random_up_to(u64::MAX / 2)),
             kept: Mutex::default(),
         }
     }
@@ -193,3 +196,6 @@ impl Snapshots {
         Ok((frozen.view.clone(), batches))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@ use anabranch_dataset::Manifest;
 use serde_json::json;
 
 use super::*;
+use crate::testing::Gate;
 
 fn publication(run_id: &str, published_at: &str) -> Publication {
     let manifest = Manifest {
@@ -55,4 +56,30 @@ fn only_publications_from_before_the_run_end_the_search() {
     assert!(!is_older(&publication("x", "2026-06-01T12:00:00.100Z"), run_id));
     assert!(!is_older(&publication("x", "2026-06-01T12:00:01Z"), run_id));
     assert!(!is_older(&publication("x", "not a time"), run_id));
+}
+
+#[tokio::test]
+async fn a_listing_that_lags_behind_hides_no_publication() {
+    let (gate, store) = Gate::store();
+    let publications = Publications::new(&store);
+    let first = publications
+        .publish(0, publication("20260601T120000Z-a", "").manifest)
+        .await
+        .unwrap();
+    let second = publications
+        .publish(1, publication("20260601T120001Z-b", "").manifest)
+        .await
+        .unwrap();
+    gate.lag();
+    let elsewhere = Publications::new(&store);
+    for published in [first, second] {
+        let found = publication_of(&elsewhere, &published.manifest.run_id).await.unwrap();
+        assert_eq!(found.map(|found| found.number), Some(published.number));
+    }
+    assert!(
+        publication_of(&elsewhere, "20260601T120002Z-c")
+            .await
+            .unwrap()
+            .is_none()
+    );
 }

@@ -299,7 +299,8 @@ async fn what_a_dead_process_left_is_settled_at_the_next_start() {
         let record = runs.get(run_id).await.unwrap().unwrap();
         assert_eq!(record.state, RunState::Failed);
         assert!(record.error.unwrap().contains("process"));
-        assert_eq!(state_files(&store, run_id).await, [""; 0]);
+        // A process that is only paused, or a request that is only late, may publish it yet.
+        assert_eq!(state_files(&store, run_id).await.len(), 1);
     }
     assert_eq!(runs.get(alive).await.unwrap().unwrap().state, RunState::Running);
     assert_eq!(state_files(&store, alive).await.len(), 1);
