@@ -73,7 +73,9 @@ impl Audit {
             if let Some((_, before)) = self.owners.get(&partition)
                 && epoch <= *before
             {
-                self.violation(format!("{path}: epoch of partition {partition} went from {before} to {epoch}"));
+                self.violation(format!(
+                    "{path}: epoch of partition {partition} went from {before} to {epoch}"
+                ));
             }
             self.owners.insert(partition, (process, epoch));
         }

@@ -69,7 +69,11 @@ impl Log {
 
     /// How much a member got so far.
     pub fn delivered(&self, process: ProcessId) -> u64 {
-        self.state.lock().members.get(&process).map_or(0, |member| member.delivered)
+        self.state
+            .lock()
+            .members
+            .get(&process)
+            .map_or(0, |member| member.delivered)
     }
 
     /// What the log holds.
@@ -99,9 +103,10 @@ impl Log {
         for partition in (0..state.partitions.len()).map(|p| PartitionId(p as i32)) {
             let living = |process: &ProcessId| state.members.contains_key(process);
             let taken = state.assigned.get(&partition).is_some_and(living)
-                || state.moving.get(&partition).is_some_and(|(from, to, _)| {
-                    living(from) || to.is_some_and(|to| living(&to))
-                });
+                || state
+                    .moving
+                    .get(&partition)
+                    .is_some_and(|(from, to, _)| living(from) || to.is_some_and(|to| living(&to)));
             if !taken {
                 let to = members[self.scheduler.draw(|random| random.index(members.len()))];
                 state.moving.remove(&partition);
@@ -117,7 +122,14 @@ impl Log {
             return;
         }
         let from = state.assigned.get(&partition).copied();
-        if from == to && to.is_some_and(|to| state.members.get(&to).is_some_and(|member| member.held.contains(&partition))) {
+        if from == to
+            && to.is_some_and(|to| {
+                state
+                    .members
+                    .get(&to)
+                    .is_some_and(|member| member.held.contains(&partition))
+            })
+        {
             return;
         }
         match from.and_then(|from| Some((from, state.members.get_mut(&from)?))) {
@@ -184,7 +196,13 @@ impl Log {
             .iter()
             .filter(|(_, owner)| **owner == process)
             .map(|(partition, _)| *partition)
-            .chain(state.moving.iter().filter(|(_, (from, ..))| *from == process).map(|(partition, _)| *partition))
+            .chain(
+                state
+                    .moving
+                    .iter()
+                    .filter(|(_, (from, ..))| *from == process)
+                    .map(|(partition, _)| *partition),
+            )
             .collect();
         if gone {
             state.members.remove(&process);
@@ -202,7 +220,11 @@ impl Log {
 
     /// As [`fill`](Self::fill), but leaves out a member that has just been expelled if there are others.
     fn fill_without(&self, state: &mut State, process: ProcessId) {
-        let away = if state.members.len() > 1 { state.members.remove(&process) } else { None };
+        let away = if state.members.len() > 1 {
+            state.members.remove(&process)
+        } else {
+            None
+        };
         self.fill(state);
         if let Some(member) = away {
             state.members.insert(process, member);
@@ -239,7 +261,9 @@ impl Log {
 
     fn poll(&self, process: ProcessId, limits: ReadLimits) -> Option<LogEvent> {
         let mut state = self.state.lock();
-        let State { partitions, members, .. } = &mut *state;
+        let State {
+            partitions, members, ..
+        } = &mut *state;
         let member = members.get_mut(&process)?;
         if let Some(event) = member.events.pop_front() {
             member.delivered += 1;
@@ -301,7 +325,9 @@ impl PartitionedLog for LogClient {
     }
 
     async fn begins(&self) -> Result<OffsetVector, Error> {
-        Ok((0..self.log.partitions()).map(|p| (PartitionId(p as i32), Offset(0))).collect())
+        Ok((0..self.log.partitions())
+            .map(|p| (PartitionId(p as i32), Offset(0)))
+            .collect())
     }
 
     async fn ends(&self) -> Result<OffsetVector, Error> {
@@ -362,6 +388,9 @@ impl Subscription for Reader {
                 LogEvent::Revoked { partitions, lost } => {
                     scheduler.trace(format!("revoked {partitions:?} {lost}").as_bytes());
                 }
+                LogEvent::OutOfRange { partition, .. } => {
+                    scheduler.trace(format!("out of range {partition}").as_bytes());
+                }
                 LogEvent::Batch(batch) => {
                     scheduler.trace(format!("batch {} {}", batch.partition, batch.range).as_bytes());
                 }
@@ -402,7 +431,10 @@ impl Subscription for Reader {
                 member.positions.remove(partition);
                 member.paused.remove(partition);
             }
-            if state.moving.get(partition).is_some_and(|(from, ..)| *from == self.process)
+            if state
+                .moving
+                .get(partition)
+                .is_some_and(|(from, ..)| *from == self.process)
                 && let Some((_, to, _)) = state.moving.remove(partition)
             {
                 Log::give(&mut state, *partition, to);

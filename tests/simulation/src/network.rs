@@ -54,7 +54,9 @@ impl Network {
     /// The worker at an address, after the way there; `Err` when there is no answer.
     async fn reach(&self, address: &str) -> Result<Flight, String> {
         let lost = self.server.faults.lock().lost_call;
-        let (lost, way) = self.scheduler.draw(|random| (random.chance(lost), random.within(50..6_000)));
+        let (lost, way) = self
+            .scheduler
+            .draw(|random| (random.chance(lost), random.within(50..6_000)));
         self.scheduler.sleep_micros(way).await;
         if lost {
             self.server.counts.lock().add("calls lost", 1);

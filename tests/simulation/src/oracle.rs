@@ -95,7 +95,10 @@ pub fn expected(view: &str, log: &[Vec<Record>], through: impl Fn(usize) -> i64)
             *rows.entry(row).or_default() += 1;
         }
     } else {
-        let values: Vec<_> = events().filter(|event| event.member != 3).map(|event| event.n).collect();
+        let values: Vec<_> = events()
+            .filter(|event| event.member != 3)
+            .map(|event| event.n)
+            .collect();
         let largest = values.iter().flatten().max().map_or(String::new(), i64::to_string);
         rows.insert(format!("{}|{}|{largest}", values.len(), sum(&values)), 1);
     }
@@ -132,7 +135,13 @@ pub fn answered(batches: &[RecordBatch]) -> Rows {
 /// # Errors
 /// What is wrong with it.
 pub fn check(view: &str, batches: &[RecordBatch], coverage: &Coverage, log: &[Vec<Record>]) -> Result<(), String> {
-    let through = |partition: usize| coverage.served_through.get(&format!("{TOPIC}/{partition}")).copied().unwrap_or(0);
+    let through = |partition: usize| {
+        coverage
+            .served_through
+            .get(&format!("{TOPIC}/{partition}"))
+            .copied()
+            .unwrap_or(0)
+    };
     for (partition, records) in log.iter().enumerate() {
         if through(partition) > records.len() as i64 {
             return Err(format!(
@@ -147,7 +156,10 @@ pub fn check(view: &str, batches: &[RecordBatch], coverage: &Coverage, log: &[Ve
         return Ok(());
     }
     let only = |a: &Rows, b: &Rows| -> Vec<String> {
-        a.iter().filter(|(row, count)| b.get(*row) != Some(count)).map(|(row, _)| row.clone()).collect()
+        a.iter()
+            .filter(|(row, count)| b.get(*row) != Some(count))
+            .map(|(row, _)| row.clone())
+            .collect()
     };
     Err(format!(
         "{view} answered {:?} where the log says {:?}; coverage {coverage:?}",

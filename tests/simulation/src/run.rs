@@ -70,7 +70,11 @@ pub fn run(seed: u64) -> Outcome {
 }
 
 fn play(world: &Arc<World>, shape: &Shape) -> bool {
-    for (kind, count) in [(Kind::Speed, shape.speed), (Kind::Batch, shape.batch), (Kind::Serve, shape.serve)] {
+    for (kind, count) in [
+        (Kind::Speed, shape.speed),
+        (Kind::Batch, shape.batch),
+        (Kind::Serve, shape.serve),
+    ] {
         for number in 0..count {
             world.add(kind, format!("{kind:?}-{number}").to_lowercase());
         }
@@ -105,7 +109,10 @@ fn fixture() -> &'static Arc<Fixture> {
     static FIXTURE: OnceLock<Arc<Fixture>> = OnceLock::new();
     FIXTURE.get_or_init(|| {
         let catalog = Catalog::parse(VIEWS).expect("the views are valid");
-        let views = catalog.views.values().map(|view| View::compile(view).expect("the views are supported"));
+        let views = catalog
+            .views
+            .values()
+            .map(|view| View::compile(view).expect("the views are supported"));
         let views = Arc::new(views.collect());
         let options = Options {
             threads: 1,

@@ -47,7 +47,6 @@ struct State {
     dead: HashSet<ProcessId>,
     /// Ready tasks of paused processes.
     parked: BTreeMap<ProcessId, Vec<TaskId>>,
-    polls: u64,
     hash: u64,
 }
 
@@ -125,7 +124,6 @@ impl Scheduler {
                 paused: HashSet::new(),
                 dead: HashSet::new(),
                 parked: BTreeMap::new(),
-                polls: 0,
                 hash: 0xcbf2_9ce4_8422_2325,
             }),
             ready: Arc::new(Ready {
@@ -159,11 +157,6 @@ impl Scheduler {
     /// FNV-1a over everything that was traced, and when.
     pub fn hash(&self) -> u64 {
         self.state.lock().hash
-    }
-
-    /// Polls so far.
-    pub fn polls(&self) -> u64 {
-        self.state.lock().polls
     }
 
     pub fn spawn(&self, process: ProcessId, future: impl Future<Output = ()> + Send + 'static) {
@@ -305,7 +298,7 @@ impl Scheduler {
         true
     }
 
-    fn next_ready(&self) -> Option<(TaskId, Pin<Box<dyn Future<Output = ()> + Send>>, Waker)> {
+    fn next_ready(&self) -> Option<(TaskId, BoxFuture<'static, ()>, Waker)> {
         loop {
             let mut state = self.state.lock();
             let task = {
@@ -323,7 +316,6 @@ impl Scheduler {
                 state.parked.entry(process).or_default().push(task);
                 continue;
             }
-            state.polls += 1;
             let found = state.tasks.get_mut(&task).expect("it was found above");
             if let Some(future) = found.future.take() {
                 return Some((task, future, found.waker.clone()));

@@ -13,8 +13,8 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use parking_lot::Mutex;
 
@@ -72,10 +72,19 @@ impl Server {
         let result = self.objects.put_opts(path, payload, options).now_or_never();
         let result = result.expect("a store in memory answers at once");
         let now = self.scheduler.now();
-        self.trace(process, if create { "create" } else { "put" }, path, result.is_ok(), &bytes);
+        self.trace(
+            process,
+            if create { "create" } else { "put" },
+            path,
+            result.is_ok(),
+            &bytes,
+        );
         if result.is_ok() {
             let mut history = self.history.lock();
-            match history.iter_mut().find(|entry| entry.path == *path && entry.deleted.is_none()) {
+            match history
+                .iter_mut()
+                .find(|entry| entry.path == *path && entry.deleted.is_none())
+            {
                 Some(entry) => (entry.modified, entry.size) = (now, bytes.len() as u64),
                 None => history.push(Entry {
                     path: path.clone(),
@@ -95,7 +104,10 @@ impl Server {
         let result = self.objects.get_opts(path, options).now_or_never();
         let mut result = result.expect("a store in memory answers at once")?;
         let history = self.history.lock();
-        if let Some(entry) = history.iter().find(|entry| entry.path == *path && entry.deleted.is_none()) {
+        if let Some(entry) = history
+            .iter()
+            .find(|entry| entry.path == *path && entry.deleted.is_none())
+        {
             result.meta.last_modified = epoch() + TimeDelta::microseconds(entry.modified.cast_signed());
         }
         Ok(result)
@@ -107,7 +119,10 @@ impl Server {
         self.trace(process, "delete", path, true, &[]);
         let now = self.scheduler.now();
         let mut history = self.history.lock();
-        if let Some(entry) = history.iter_mut().find(|entry| entry.path == *path && entry.deleted.is_none()) {
+        if let Some(entry) = history
+            .iter_mut()
+            .find(|entry| entry.path == *path && entry.deleted.is_none())
+        {
             entry.deleted = Some(now);
         }
         drop(history);
@@ -385,10 +400,13 @@ impl ObjectStore for Client {
             let fate = client.fate(false);
             let now = client.server.scheduler.now();
             let stale = client.server.faults.lock().stale_listing;
-            let age = client
-                .server
-                .scheduler
-                .draw(|random| if random.chance(stale) { random.within(STALE_FOR) } else { 0 });
+            let age = client.server.scheduler.draw(|random| {
+                if random.chance(stale) {
+                    random.within(STALE_FOR)
+                } else {
+                    0
+                }
+            });
             if age > 0 {
                 client.server.count("stale listings");
             }

@@ -51,7 +51,9 @@ pub async fn make(world: Arc<World>) {
 /// Any slot; speed workers more often than others, since they have most to lose.
 fn any(world: &World) -> usize {
     let slots = world.slots.lock();
-    let speed: Vec<usize> = (0..slots.len()).filter(|index| slots[*index].kind == Kind::Speed).collect();
+    let speed: Vec<usize> = (0..slots.len())
+        .filter(|index| slots[*index].kind == Kind::Speed)
+        .collect();
     world.scheduler.draw(|random| match random.chance(500) {
         true => speed[random.index(speed.len())],
         false => random.index(slots.len()),
@@ -78,6 +80,8 @@ fn pause(world: &Arc<World>) {
     if kind == Kind::Speed && length > SESSION_TIMEOUT {
         world.count("workers that were paused past their session");
         let log = Arc::clone(&world.log);
-        world.scheduler.after(SESSION_TIMEOUT, move || log.expel(process, false));
+        world
+            .scheduler
+            .after(SESSION_TIMEOUT, move || log.expel(process, false));
     }
 }

@@ -50,7 +50,12 @@ async fn realtime(world: &World) -> Result<(), String> {
                     world.check(&answer);
                     for (view, coverage) in &answer.coverage {
                         let reached = ends.iter().enumerate().all(|(partition, end)| {
-                            coverage.served_through.get(&format!("{TOPIC}/{partition}")).copied().unwrap_or(0) == *end
+                            coverage
+                                .served_through
+                                .get(&format!("{TOPIC}/{partition}"))
+                                .copied()
+                                .unwrap_or(0)
+                                == *end
                         });
                         if !coverage.exact || !reached {
                             behind = Some(format!("{view}: {coverage:?}, the log ends at {ends:?}"));
@@ -63,7 +68,9 @@ async fn realtime(world: &World) -> Result<(), String> {
         match behind {
             None => return Ok(()),
             Some(behind) if world.scheduler.now() > deadline => {
-                return Err(format!("without faults, answers do not become exact and complete: {behind}"));
+                return Err(format!(
+                    "without faults, answers do not become exact and complete: {behind}"
+                ));
             }
             Some(_) => world.scheduler.sleep_micros(LOOK_EVERY).await,
         }
@@ -81,10 +88,12 @@ async fn landed(world: &World) -> Result<Snapshot, String> {
             None => "there is no master dataset".to_owned(),
             Some(dataset) => {
                 let snapshot = dataset.snapshot(None).await.map_err(|error| error.to_string())?;
-                let reached = ends
-                    .iter()
-                    .enumerate()
-                    .all(|(p, end)| snapshot.next.get(PartitionId(p as i32)).is_some_and(|next| next.0 == *end));
+                let reached = ends.iter().enumerate().all(|(p, end)| {
+                    snapshot
+                        .next
+                        .get(PartitionId(p as i32))
+                        .is_some_and(|next| next.0 == *end)
+                });
                 if reached {
                     return Ok(snapshot);
                 }
@@ -131,13 +140,25 @@ async fn exactly_once(world: &World, snapshot: &Snapshot) -> Result<(), String> 
             }
         }
     });
-    world.server.counts.lock().add("landed records checked", wanted.len() as u64);
+    world
+        .server
+        .counts
+        .lock()
+        .add("landed records checked", wanted.len() as u64);
     if found == wanted {
         return Ok(());
     }
-    let lost: Vec<_> = wanted.keys().filter(|place| !found.contains_key(place)).take(5).collect();
+    let lost: Vec<_> = wanted
+        .keys()
+        .filter(|place| !found.contains_key(place))
+        .take(5)
+        .collect();
     let twice: Vec<_> = found.iter().filter(|(_, count)| **count > 1).take(5).collect();
-    let strange: Vec<_> = found.keys().filter(|place| !wanted.contains_key(place)).take(5).collect();
+    let strange: Vec<_> = found
+        .keys()
+        .filter(|place| !wanted.contains_key(place))
+        .take(5)
+        .collect();
     Err(format!(
         "the master dataset does not hold each record once (partition, offset, dead): lost {lost:?}, more than once \
          {twice:?}, unknown {strange:?}"
@@ -151,7 +172,9 @@ async fn recomputed(world: &World) -> Result<(), String> {
     let publications = Publications::new(&world.store());
     loop {
         let latest = publications.latest().await.map_err(|error| error.to_string())?;
-        let cut = latest.as_ref().and_then(|publication| publication.manifest.cuts.get("clicks"));
+        let cut = latest
+            .as_ref()
+            .and_then(|publication| publication.manifest.cuts.get("clicks"));
         let covers = cut.is_some_and(|cut| {
             ends.iter()
                 .enumerate()
@@ -161,7 +184,9 @@ async fn recomputed(world: &World) -> Result<(), String> {
             return Ok(());
         }
         if world.scheduler.now() > deadline {
-            return Err(format!("without faults, no batch run over everything is published; the latest cut is {cut:?}"));
+            return Err(format!(
+                "without faults, no batch run over everything is published; the latest cut is {cut:?}"
+            ));
         }
         let batches: Vec<_> = world.batches.lock().values().cloned().collect();
         for batch in batches {

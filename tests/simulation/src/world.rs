@@ -179,7 +179,11 @@ impl World {
             process,
             skew,
         };
-        Store::simulated("simulated://", Arc::new(client), Environment::simulated(Arc::new(surroundings)))
+        Store::simulated(
+            "simulated://",
+            Arc::new(client),
+            Environment::simulated(Arc::new(surroundings)),
+        )
     }
 
     /// Gives a new process a place, and starts it.
@@ -295,7 +299,9 @@ impl World {
     fn one_prefix(&self, coverage: &CoverageMap) {
         let exact: Vec<_> = coverage.values().filter(|coverage| coverage.exact).collect();
         if exact.len() == coverage.len()
-            && exact.windows(2).any(|pair| pair[0].served_through != pair[1].served_through)
+            && exact
+                .windows(2)
+                .any(|pair| pair[0].served_through != pair[1].served_through)
         {
             self.violation(format!("views of one answer cover different prefixes: {coverage:?}"));
         }
@@ -307,7 +313,8 @@ impl World {
             self.scheduler.trace(format!("{coverage:?}").as_bytes());
         }
         for (view, rows) in &answer.rows {
-            self.scheduler.trace(format!("{view} {:?}", oracle::answered(rows)).as_bytes());
+            self.scheduler
+                .trace(format!("{view} {:?}", oracle::answered(rows)).as_bytes());
         }
     }
 
