@@ -136,7 +136,11 @@ impl SpeedLayer {
         for source in catalog.sources.values() {
             attempts.push(opener.try_open(source).await?);
         }
-        let snapshots = Arc::new(Snapshots::new(Arc::clone(&sources), worker_id.clone(), store.environment()));
+        let snapshots = Arc::new(Snapshots::new(
+            Arc::clone(&sources),
+            worker_id.clone(),
+            store.environment(),
+        ));
         let advertised = settings.speed.advertise.clone().unwrap_or_else(|| advertised(address));
         let keeper = Keeper {
             sources: Arc::clone(&sources),

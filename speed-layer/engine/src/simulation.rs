@@ -82,7 +82,11 @@ impl Worker {
         let topology = wire(&layer).await?.start_stepped()?;
         let sources = Arc::new(Sources::default());
         sources.add(&layer, None);
-        let snapshots = Arc::new(Snapshots::new(Arc::clone(&sources), worker_id.clone(), store.environment()));
+        let snapshots = Arc::new(Snapshots::new(
+            Arc::clone(&sources),
+            worker_id.clone(),
+            store.environment(),
+        ));
         let keeper = Keeper {
             sources: Arc::clone(&sources),
             snapshots: Arc::clone(&snapshots),

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use anabranch_catalog::Catalog;
 use anabranch_dataset::{MasterDataset, Snapshot, Store};
 use anabranch_log::{IngestLog, PartitionedLog};
-use anabranch_model::realtime::{Piece, SNAPSHOT_ACTION, SnapshotReply, SnapshotRequest, StateTicket, ViewCut, ViewPieces};
+use anabranch_model::realtime::{
+    Piece, SNAPSHOT_ACTION, SnapshotReply, SnapshotRequest, StateTicket, ViewCut, ViewPieces,
+};
 use anabranch_model::{OffsetVector, PartitionId, RawRecord};
 use anabranch_runtime::{ByteSize, Settings, Shutdown};
 use anabranch_speed::{SpeedHandle, SpeedLayer, SpeedOptions};
