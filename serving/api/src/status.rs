@@ -138,6 +138,8 @@ fn source_status(name: &str, topic: &str, services: &Services, reports: &Reports
         "lag": total("lag"),
         "open_segments": total("open_segments"),
         "sealed_segments": total("sealed_segments"),
+        "connected": connected(name, reports),
+        "disconnected": disconnected(name, reports),
         "landed": reports.masters.get(name),
         "dead_letters": dead_letters(name, reports),
         "dead_letter_samples": samples(name, reports),
@@ -204,6 +206,31 @@ fn samples<'r>(source: &'r str, reports: &'r Reports) -> Vec<&'r Value> {
         .collect()
 }
 
+/// Whether the log answers every worker that was asked; `None` when no worker can tell.
+fn connected(source: &str, reports: &Reports) -> Option<bool> {
+    if !disconnected(source, reports).is_empty() {
+        return Some(false);
+    }
+    parts(source, reports).find_map(|part| part.pointer("/log/connected")?.as_bool())
+}
+
+/// Workers that the log does not answer, or that cannot open the source, and what they say. What they hold is served on.
+fn disconnected<'r>(source: &str, reports: &'r Reports) -> BTreeMap<&'r str, &'r Value> {
+    let reason = |report: &'r Value| {
+        let waiting = report.get("waiting").and_then(|waiting| waiting.get(source));
+        let log = report
+            .get("sources")
+            .and_then(|sources| sources.get(source)?.get("log"));
+        let log = log.filter(|log| log.get("connected") == Some(&Value::Bool(false)));
+        waiting.or(log).map(|told| told.get("error").unwrap_or(&Value::Null))
+    };
+    reports
+        .speed
+        .iter()
+        .filter_map(|(id, report)| Some((id.as_str(), reason(report.as_ref().ok()?)?)))
+        .collect()
+}
+
 /// Declared columns that no worker has seen in an event.
 fn never_seen(source: &str, reports: &Reports) -> Option<Vec<String>> {
     let mut common: Option<Vec<String>> = None;
@@ -262,3 +289,6 @@ fn answered(reports: &BTreeMap<String, Result<Value, String>>) -> BTreeMap<&Stri
         .filter_map(|(id, report)| Some((id, report.as_ref().ok()?)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,8 +18,11 @@ pub struct Group {
 #[derive(Default)]
 struct Inner {
     members: BTreeMap<String, Member>,
-    /// Where partitions pretend to end.
+    /// Where partitions pretend to begin and to end.
+    begins: OffsetVector,
     ends: OffsetVector,
+    /// Partitions that the topic does not have yet.
+    absent: BTreeSet<PartitionId>,
 }
 
 /// What one member is told, and has told.
@@ -107,6 +110,31 @@ impl Group {
         self.lock().members.get(name).map_or(0, |member| member.asked)
     }
 
+    /// The partition pretends to begin here: retention has removed what was before.
+    pub fn begin_at(&self, partition: i32, begin: Offset) {
+        self.lock().begins.set(PartitionId(partition), begin);
+    }
+
+    /// Whether the topic has the partition.
+    pub fn set_absent(&self, partition: i32, absent: bool) {
+        let mut inner = self.lock();
+        if absent {
+            inner.absent.insert(PartitionId(partition));
+        } else {
+            inner.absent.remove(&PartitionId(partition));
+        }
+    }
+
+    /// What the log says, with what is pretended.
+    fn pretend(&self, real: &OffsetVector, pretended: impl Fn(&Inner) -> &OffsetVector) -> OffsetVector {
+        let inner = self.lock();
+        let pretended = pretended(&inner);
+        let present = real.iter().filter(|(partition, _)| !inner.absent.contains(partition));
+        present
+            .map(|(partition, offset)| (partition, pretended.get(partition).unwrap_or(offset)))
+            .collect()
+    }
+
     /// The partition pretends to end here.
     pub fn end_at(&self, partition: i32, end: Offset) {
         self.lock().ends.set(PartitionId(partition), end);
@@ -131,15 +159,12 @@ impl PartitionedLog for Seat {
         Ok(self.ends().await?.partitions().collect())
     }
     async fn begins(&self) -> Result<OffsetVector, LogError> {
-        self.group.log.begins().await
+        let begins = self.group.log.begins().await?;
+        Ok(self.group.pretend(&begins, |inner| &inner.begins))
     }
     async fn ends(&self) -> Result<OffsetVector, LogError> {
         let ends = self.group.log.ends().await?;
-        let pretended = &self.group.lock().ends;
-        Ok(ends
-            .iter()
-            .map(|(partition, end)| (partition, pretended.get(partition).unwrap_or(end)))
-            .collect())
+        Ok(self.group.pretend(&ends, |inner| &inner.ends))
     }
     async fn offsets_at(&self, timestamp_ms: i64) -> Result<OffsetVector, LogError> {
         self.group.log.offsets_at(timestamp_ms).await

@@ -3,6 +3,7 @@
 mod broker;
 mod end_to_end;
 mod faults;
+mod gaps;
 mod group;
 mod harness;
 mod http;
