@@ -1,6 +1,8 @@
 //! What a process that died, or a run that failed, left behind.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anabranch_dataset::{Publication, Publications, RunRecord, RunState, Runs};
 use anabranch_model::crash_point;
@@ -17,21 +19,89 @@ use crate::service::Shared;
 const LATEST_RUNS: usize = 1000;
 const INTERRUPTED: &str = "the process that ran it ended before it was finished";
 
+/// Between two looks at which runs other services hold.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
 /// Settles runs that are recorded as queued or running but belong to no living process: published if their publication is
-/// there after all, failed otherwise. State files stay: the process may be paused rather than dead, or its last request still
-/// on its way, and then the publication appears yet.
-pub(crate) async fn settle_interrupted(shared: &Shared) -> Result<(), Error> {
-    let alive = runs_of_others(shared).await?;
+/// there after all, failed otherwise. What a process has held that died a moment ago looks alive until its lease has expired,
+/// and is for [`Interrupted::keep_settling`].
+pub(crate) async fn settle_interrupted(shared: &Shared) -> Result<Interrupted, Error> {
+    let mut interrupted = Interrupted {
+        held: runs_of_others(shared).await?,
+        given_up: BTreeMap::new(),
+    };
     for record in shared.runs.list(LATEST_RUNS).await? {
-        if record.state.is_final() || alive.contains(&record.run_id) {
-            continue;
+        if !record.state.is_final() && !interrupted.held.contains(&record.run_id) {
+            interrupted.settle(shared, record).await?;
         }
+    }
+    Ok(interrupted)
+}
+
+/// Runs of other processes, dead or alive.
+#[derive(Debug)]
+pub(crate) struct Interrupted {
+    /// Held by others, by their leases, at the last look.
+    held: BTreeSet<String>,
+    /// Runs that were recorded as failed, and the latest publication of that moment. The process may have been paused rather
+    /// than dead, or its last request still be on its way, and then the publication appears yet: state files stay until a
+    /// later publication makes that impossible (ARCHITECTURE.md, rule 12).
+    given_up: BTreeMap<String, u64>,
+}
+
+impl Interrupted {
+    /// Settles the runs of others whose leases expire, until shutdown.
+    pub(crate) async fn keep_settling(mut self, shared: Arc<Shared>) -> Result<(), Error> {
+        loop {
+            tokio::select! {
+                biased;
+                () = shared.shutdown.cancelled() => return Ok(()),
+                () = shared.store.environment().sleep(LOOK_EVERY) => {}
+            }
+            if let Err(error) = self.look(&shared).await {
+                tracing::warn!(%error, "cannot look for interrupted batch runs; trying again");
+            }
+        }
+    }
+
+    async fn look(&mut self, shared: &Shared) -> Result<(), Error> {
+        let holding = runs_of_others(shared).await?;
+        let let_go: Vec<String> = self.held.difference(&holding).cloned().collect();
+        for run_id in let_go {
+            // Whoever ended it in order has recorded that before letting go of it.
+            if let Some(record) = shared.runs.get(&run_id).await?.filter(|record| !record.state.is_final()) {
+                self.settle(shared, record).await?;
+            }
+        }
+        self.held = holding;
+        if self.given_up.is_empty() {
+            return Ok(());
+        }
+        let latest = latest_number(shared).await?;
+        let barred = |(_, settled_at): &(&String, &u64)| **settled_at < latest;
+        let barred: Vec<String> = self.given_up.iter().filter(barred).map(|(id, _)| id.clone()).collect();
+        for run_id in barred {
+            remove_results(shared, &run_id).await?;
+            self.given_up.remove(&run_id);
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self, shared: &Shared, record: RunRecord) -> Result<(), Error> {
         let publication = publication_of(&shared.publications, &record.run_id).await?;
         let settled = settle(record, publication.as_ref(), &rfc3339(shared.store.environment().now()));
         tracing::warn!(run_id = settled.run_id, state = ?settled.state, "settled an interrupted batch run");
         shared.runs.put(&settled).await?;
+        // Before it has recorded its cuts, a run has written nothing, and not yet read which publication it is based on.
+        if settled.state == RunState::Failed && !settled.cuts.is_empty() {
+            self.given_up.insert(settled.run_id, latest_number(shared).await?);
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+async fn latest_number(shared: &Shared) -> Result<u64, Error> {
+    Ok(shared.publications.latest().await?.map_or(0, |latest| latest.number))
 }
 
 /// How an interrupted run is recorded in the end.
@@ -109,7 +179,7 @@ fn is_older(publication: &Publication, run_id: &str) -> bool {
 }
 
 /// Removes a failed run's state files; its record stays. Only for runs that have not tried to publish, or were told that
-/// another one was first: from any other a publication may yet appear. Does nothing if one refers to the run.
+/// another one was first, or that another one has overtaken: from any other a publication may yet appear. Does nothing if one refers to the run.
 pub(crate) async fn remove_results(shared: &Shared, run_id: &str) -> Result<(), Error> {
     if publication_of(&shared.publications, run_id).await?.is_some() {
         return Ok(());

@@ -88,12 +88,14 @@ impl BatchLayer {
             views,
             store,
         });
-        recovery::settle_interrupted(&shared).await?;
+        let interrupted = recovery::settle_interrupted(&shared).await?;
         shared.lease.renew(&shared).await?;
 
         let tasks = Tasks::new(shutdown.clone());
         tasks.spawn("batch runs", OnError::Shutdown, run_loop(shared.clone()));
         tasks.spawn("batch lease", OnError::Log, lease::keep(shared.clone()));
+        let settling = interrupted.keep_settling(shared.clone());
+        tasks.spawn("interrupted batch runs", OnError::Log, settling);
         tasks.spawn("batch schedule", OnError::Shutdown, watch::schedule(shared.clone()));
         tasks.spawn("batch definitions", OnError::Log, watch::definitions(shared.clone()));
         tasks.spawn("batch exclusions", OnError::Log, watch::exclusions(shared.clone()));

@@ -1,7 +1,7 @@
 //! Follows the publication log: drops realtime state that a published batch view has replaced, and rebuilds what a
 //! rollback wants back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,23 +57,38 @@ fn pins(leases: &[Lease]) -> Vec<u64> {
         .collect()
 }
 
-/// When state before the cut of the latest publication may go.
+/// Which publications every reader has moved on to, and since when: state that the newest one of long enough standing has
+/// replaced may go. Publications may come faster than readers say which one they use, so several are on their way.
 #[derive(Debug, Default)]
 struct Agreement {
-    publication: Option<u64>,
-    since: Option<Instant>,
+    /// Ascending.
+    reached: VecDeque<(u64, Instant)>,
 }
 
 impl Agreement {
-    /// Takes the latest publication and what readers pin; says whether state it has replaced may be dropped.
-    fn may_drop(&mut self, latest: Option<u64>, pins: &[u64], now: Instant) -> bool {
-        let agreed = latest.filter(|latest| pins.iter().all(|pin| pin >= latest));
-        if agreed.is_none() || self.publication != agreed {
-            self.publication = agreed;
-            self.since = agreed.map(|_| now);
+    /// Takes the latest publication and what readers pin; returns the publication whose predecessors nobody reads any more.
+    fn settled(&mut self, latest: Option<u64>, pins: &[u64], now: Instant) -> Option<u64> {
+        let oldest = pins.iter().copied().chain(latest).min()?;
+        // A reader that has just come, and uses nothing yet, holds everything.
+        while self.reached.back().is_some_and(|(number, _)| *number > oldest) {
+            self.reached.pop_back();
         }
-        self.since
-            .is_some_and(|since| now.saturating_duration_since(since) >= GRACE)
+        if oldest > 0 && self.reached.back().is_none_or(|(number, _)| *number < oldest) {
+            self.reached.push_back((oldest, now));
+        }
+        let settled = |(_, since): &(u64, Instant)| now.saturating_duration_since(*since) >= GRACE;
+        while self.reached.get(1).is_some_and(settled) {
+            self.reached.pop_front();
+        }
+        self.reached
+            .front()
+            .filter(|entry| settled(entry))
+            .map(|(number, _)| *number)
+    }
+
+    /// Publications that are settled or will be.
+    fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.reached.iter().map(|(number, _)| *number)
     }
 }
 
@@ -85,7 +100,8 @@ pub(crate) async fn watch(
     shutdown: Shutdown,
 ) -> Result<(), Error> {
     let (publications, leases) = (Publications::new(&store), Leases::new(&store));
-    let mut pinned: BTreeMap<u64, Publication> = BTreeMap::new();
+    // Those that readers pin, and those on their way to being settled: state stays divided at their cuts.
+    let mut kept: BTreeMap<u64, Publication> = BTreeMap::new();
     let mut facts = LeaseFacts::default();
     let mut agreement = Agreement::default();
     let mut leases_read: Option<Instant> = None;
@@ -105,29 +121,34 @@ pub(crate) async fn watch(
                 };
                 leases_read = Some(store.environment().instant());
             }
-            pinned.retain(|number, _| facts.pins.contains(number));
-            for pin in &facts.pins {
-                if *pin > 0
-                    && !pinned.contains_key(pin)
-                    && let Some(publication) = publications.get(*pin).await?
-                {
-                    pinned.insert(*pin, publication);
+            let now = store.environment().instant();
+            let settled = agreement.settled(latest.as_ref().map(|p| p.number), &facts.pins, now);
+            let needed: BTreeSet<u64> = agreement.numbers().chain(facts.pins.iter().copied()).collect();
+            kept.retain(|number, _| needed.contains(number));
+            for number in needed.into_iter().filter(|number| *number > 0) {
+                if kept.contains_key(&number) {
+                    continue;
                 }
+                let publication = match &latest {
+                    Some(latest) if latest.number == number => Some(latest.clone()),
+                    _ => publications.get(number).await?,
+                };
+                kept.extend(publication.map(|publication| (number, publication)));
             }
-            Ok::<_, Error>(latest)
+            Ok::<_, Error>((latest, settled))
         };
         match looked.await {
-            Ok(latest) => {
+            Ok((latest, settled)) => {
                 let now = store.environment().instant();
-                let may_drop = agreement.may_drop(latest.as_ref().map(|p| p.number), &facts.pins, now);
                 let cuts: Vec<&CutMap> = latest
                     .iter()
-                    .chain(pinned.values())
+                    .chain(kept.values())
                     .map(|p| &p.manifest.cuts)
                     .chain(&facts.running)
                     .collect();
+                let settled = settled.and_then(|number| kept.get(&number));
                 for layer in &sources.layers() {
-                    adopt(layer, latest.as_ref(), may_drop, &cuts, now);
+                    adopt(layer, latest.as_ref(), settled, &cuts, now);
                 }
             }
             Err(error) => tracing::warn!(%error, "cannot follow the publication log; trying again"),
@@ -141,7 +162,14 @@ struct LeaseFacts {
     running: Vec<CutMap>,
 }
 
-fn adopt(layer: &Arc<SourceLayer>, latest: Option<&Publication>, may_drop: bool, cuts: &[&CutMap], now: Instant) {
+/// Lets a source's state follow the publication `latest`, and drops what `settled` has replaced.
+fn adopt(
+    layer: &Arc<SourceLayer>,
+    latest: Option<&Publication>,
+    settled: Option<&Publication>,
+    cuts: &[&CutMap],
+    now: Instant,
+) {
     let mut rebuilding = Vec::new();
     let program = layer.program();
     for state in layer.partitions() {
@@ -152,22 +180,22 @@ fn adopt(layer: &Arc<SourceLayer>, latest: Option<&Publication>, may_drop: bool,
             if !current && !published && !state.is_new(index) {
                 continue;
             }
-            let cut = cut_of(latest, view, layer.name())
-                .and_then(|cut| cut.next.get(state.partition))
-                .unwrap_or(state.start);
-            match state.adopt(index, cut, may_drop) {
-                Adoption::Keep => {}
-                Adoption::Drop => {
-                    crash_point!("expire.before");
-                    let runs = state.drop_below(index, cut);
-                    crash_point!("expire.after");
-                    tracing::debug!(table = layer.name(), view = view.name(), partition = %state.partition, %cut, runs, "dropped what a batch view has replaced");
+            let cut_in =
+                |publication| cut_of(publication, view, layer.name()).and_then(|cut| cut.next.get(state.partition));
+            let cut = cut_in(latest).unwrap_or(state.start);
+            // A rollback may have lowered the cut since.
+            let droppable = cut_in(settled).map(|settled| settled.min(cut));
+            if state.adopt(index, cut, false) == Adoption::Rebuild {
+                if state.begin_rebuild(index) && !rebuilding.iter().any(|other| Arc::ptr_eq(other, &state)) {
+                    rebuilding.push(Arc::clone(&state));
                 }
-                Adoption::Rebuild => {
-                    if state.begin_rebuild(index) && !rebuilding.iter().any(|other| Arc::ptr_eq(other, &state)) {
-                        rebuilding.push(Arc::clone(&state));
-                    }
-                }
+            } else if let Some(cut) = droppable
+                && state.adopt(index, cut, true) == Adoption::Drop
+            {
+                crash_point!("expire.before");
+                let runs = state.drop_below(index, cut);
+                crash_point!("expire.after");
+                tracing::debug!(table = layer.name(), view = view.name(), partition = %state.partition, %cut, runs, "dropped what a batch view has replaced");
             }
         }
     }

@@ -307,6 +307,56 @@ async fn what_a_dead_process_left_is_settled_at_the_next_start() {
     service.stop().await;
 }
 
+/// A quick restart finds the lease of the process before it still alive.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_process_held_is_settled_once_its_lease_has_gone() {
+    let store = memory();
+    let (runs, leases) = (Runs::new(&store), Leases::new(&store));
+    let (dead, alive) = ("20010101T000000Z-aaaaaa", "20010101T000000Z-bbbbbb");
+    for run_id in [dead, alive] {
+        let record = RunRecord {
+            run_id: run_id.to_owned(),
+            state: RunState::Running,
+            cuts: [("clicks".to_owned(), Cut::default())].into(),
+            ..RunRecord::default()
+        };
+        runs.put(&record).await.unwrap();
+        let part = Runs::folder(run_id).join("per_page").join("part-00000.parquet");
+        store.objects().put(&part, "half".into()).await.unwrap();
+        let holder = Lease {
+            kind: "batch".into(),
+            id: format!("holder of {run_id}"),
+            address: "http://another".into(),
+            facts: json!({"running": [{"run_id": run_id, "cuts": {}}], "queued": []}),
+            ttl: Duration::from_secs(60),
+        };
+        leases.renew(&holder).await.unwrap();
+    }
+    let service = landed(&store).await;
+    for run_id in [dead, alive] {
+        assert_eq!(runs.get(run_id).await.unwrap().unwrap().state, RunState::Running);
+    }
+
+    leases.release("batch", &format!("holder of {dead}")).await.unwrap();
+    let record = service.wait_for(dead, "failed").await;
+    assert!(record["error"].as_str().unwrap().contains("process"), "{record}");
+    assert_eq!(
+        state_files(&store, dead).await.len(),
+        1,
+        "its holder may come back and publish"
+    );
+    let published = service.run().await;
+    service.wait_for(&published, "published").await;
+    eventually(async || match state_files(&store, dead).await.len() {
+        0 => Ok(()),
+        files => Err(format!("{files} files of a run that can no longer be published")),
+    })
+    .await;
+    assert_eq!(runs.get(alive).await.unwrap().unwrap().state, RunState::Running);
+    assert_eq!(state_files(&store, alive).await.len(), 1);
+    service.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_views_sql_starts_a_run() {
     let store = memory();

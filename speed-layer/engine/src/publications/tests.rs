@@ -16,20 +16,53 @@ fn lease(facts: serde_json::Value) -> Lease {
 fn state_is_dropped_when_every_reader_has_moved_on_and_some_time_after() {
     let (mut agreement, start) = (Agreement::default(), Instant::now());
     let at = |seconds| start + Duration::from_secs(seconds);
-    assert!(!agreement.may_drop(Some(7), &[7, 6], at(0)), "one reader still uses 6");
-    assert!(!agreement.may_drop(Some(7), &[7, 7], at(10)), "it has only just let go");
-    assert!(!agreement.may_drop(Some(7), &[7, 7], at(14)));
-    assert!(agreement.may_drop(Some(7), &[7, 7], at(15)));
-    assert!(
-        !agreement.may_drop(Some(8), &[8], at(16)),
+    assert_eq!(agreement.settled(None, &[], at(0)), None);
+    assert_eq!(
+        agreement.settled(Some(7), &[7, 6], at(0)),
+        None,
+        "one reader still uses 6"
+    );
+    assert_eq!(
+        agreement.settled(Some(7), &[7, 7], at(10)),
+        Some(6),
+        "it has only just let go of 6"
+    );
+    assert_eq!(agreement.settled(Some(7), &[7, 7], at(14)), Some(6));
+    assert_eq!(agreement.settled(Some(7), &[7, 7], at(15)), Some(7));
+    assert_eq!(
+        agreement.settled(Some(8), &[8], at(16)),
+        Some(7),
         "each publication has its own grace"
     );
-    assert!(agreement.may_drop(Some(8), &[], at(21)), "nobody reads");
-    assert!(
-        !agreement.may_drop(Some(8), &[7], at(22)),
+    assert_eq!(agreement.settled(Some(8), &[], at(21)), Some(8), "nobody reads");
+    assert_eq!(
+        agreement.settled(Some(8), &[7], at(22)),
+        None,
         "a reader that started with an old list"
     );
-    assert!(!agreement.may_drop(None, &[], at(99)));
+    assert_eq!(
+        agreement.settled(Some(8), &[0], at(99)),
+        None,
+        "a reader that uses nothing yet"
+    );
+}
+
+/// Publications may come faster than the grace, and readers be one behind all the time.
+#[test]
+fn state_is_dropped_though_publications_never_stop() {
+    let (mut agreement, start) = (Agreement::default(), Instant::now());
+    let at = |seconds| start + Duration::from_secs(seconds);
+    for second in 1..100 {
+        let settled = agreement.settled(Some(second), &[second, second - 1], at(second));
+        assert_eq!(
+            settled,
+            (second > GRACE.as_secs() + 1).then(|| second - 1 - GRACE.as_secs())
+        );
+    }
+    assert!(
+        agreement.reached.len() as u64 <= GRACE.as_secs() + 1,
+        "what is settled is forgotten"
+    );
 }
 
 #[test]
