@@ -185,11 +185,19 @@ impl Store {
 
     /// Writes or replaces an object.
     pub(crate) async fn put(&self, path: &Path, bytes: Bytes) -> Result<()> {
-        self.objects()
-            .put(path, PutPayload::from_bytes(bytes))
-            .await
-            .map(drop)
-            .map_err(Error::store("write", path))
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match self.objects().put(path, PutPayload::from_bytes(bytes.clone())).await {
+                Ok(_) => return Ok(()),
+                // Nothing was asked of what is there: the store's "conflict" is with another request at the same moment, in
+                // stores that keep folders with one that removed the last object beside this one.
+                Err(object_store::Error::AlreadyExists { .. }) if attempt < CREATE_ATTEMPTS => {
+                    backoff(self.environment(), attempt).await;
+                }
+                Err(error) => return Err(Error::store("write", path)(error)),
+            }
+        }
     }
 
     /// Removes an object; it need not be there.

@@ -103,6 +103,8 @@ pub(crate) enum Fault {
     Repeated,
     /// Say it failed, and do it once the next put of such an object is over.
     Late,
+    /// Refuse it, whatever is there: a conflict with another request.
+    Busy,
 }
 
 /// A store whose puts fail as planned.
@@ -169,6 +171,10 @@ impl ObjectStore for Faulty {
                 self.late.lock().unwrap().push((path.clone(), payload, opts));
                 Err(timeout())
             }
+            Some(Fault::Busy) => Err(object_store::Error::AlreadyExists {
+                path: path.to_string(),
+                source: "409 conflict".into(),
+            }),
             None => {
                 let result = self.inner.put_opts(path, payload, opts).await;
                 self.arrive().await;

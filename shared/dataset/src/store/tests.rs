@@ -120,6 +120,20 @@ async fn create_tells_ours_from_theirs() {
     }
 }
 
+#[tokio::test]
+async fn a_conflict_with_another_request_is_no_refusal() {
+    let (faulty, store) = Faulty::store();
+    let (path, bytes) = (Path::from("here"), Bytes::from_static(b"bytes"));
+    faulty.next_put("here", Fault::Busy);
+    faulty.next_put("here", Fault::Busy);
+    store.put(&path, bytes.clone()).await.unwrap();
+    assert_eq!(faulty.outstanding(), 0);
+    assert_eq!(store.read(&path).await.unwrap(), Some(bytes.clone()));
+
+    (0..CREATE_ATTEMPTS).for_each(|_| faulty.next_put("here", Fault::Busy));
+    store.put(&path, bytes).await.unwrap_err();
+}
+
 #[test]
 fn urls_that_are_not_understood_say_what_to_write() {
     for (url, hint) in [
