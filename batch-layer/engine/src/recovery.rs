@@ -69,7 +69,12 @@ impl Interrupted {
         let let_go: Vec<String> = self.held.difference(&holding).cloned().collect();
         for run_id in let_go {
             // Whoever ended it in order has recorded that before letting go of it.
-            if let Some(record) = shared.runs.get(&run_id).await?.filter(|record| !record.state.is_final()) {
+            if let Some(record) = shared
+                .runs
+                .get(&run_id)
+                .await?
+                .filter(|record| !record.state.is_final())
+            {
                 self.settle(shared, record).await?;
             }
         }

@@ -9,6 +9,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 
+mod certificates;
 mod kafka;
 mod process;
 mod s3;

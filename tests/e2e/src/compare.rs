@@ -88,6 +88,13 @@ pub fn time_us(text: &str) -> Option<i64> {
 /// When the rows differ, whatever their order.
 #[track_caller]
 pub fn assert_same_rows(what: &str, expected: &[Vec<Value>], found: &[Vec<Value>]) {
+    if let Some(difference) = difference(expected, found) {
+        panic!("{what}: {difference}");
+    }
+}
+
+/// The first difference of two multisets of rows.
+pub fn difference(expected: &[Vec<Value>], found: &[Vec<Value>]) -> Option<String> {
     let sorted = |rows: &[Vec<Value>]| {
         let mut rows: Vec<Vec<Cell>> = rows.iter().map(|row| row.iter().map(Cell::of).collect()).collect();
         rows.sort_by_cached_key(|row| row.iter().map(Cell::sort_key).collect::<Vec<_>>());
@@ -97,9 +104,11 @@ pub fn assert_same_rows(what: &str, expected: &[Vec<Value>], found: &[Vec<Value>
     let same = |a: &Vec<Cell>, b: &Vec<Cell>| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same(b));
     let first = expected.iter().zip(&found).find(|(a, b)| !same(a, b));
     if let Some((expected, found)) = first {
-        panic!("{what}: the first row that differs\n  expected {expected:?}\n  found    {found:?}");
+        return Some(format!(
+            "the first row that differs\n  expected {expected:?}\n  found    {found:?}"
+        ));
     }
-    assert_eq!(expected.len(), found.len(), "{what}: number of rows");
+    (expected.len() != found.len()).then(|| format!("{} rows were expected, {} found", expected.len(), found.len()))
 }
 
 /// # Panics

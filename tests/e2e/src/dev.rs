@@ -41,6 +41,12 @@ impl Dev {
         &self.site
     }
 
+    /// The folder alone, once the process is gone: killed, if it still runs.
+    pub fn into_site(self) -> Site {
+        drop(self.process);
+        self.site
+    }
+
     pub fn http(&self) -> &Http {
         &self.http
     }

@@ -16,6 +16,7 @@ const REQUEST: Duration = Duration::from_secs(120);
 pub struct Http {
     client: Client,
     base: String,
+    port: u16,
 }
 
 /// An answer as it came.
@@ -65,16 +66,27 @@ impl Reply {
 
 impl Http {
     pub fn new(port: u16) -> Self {
+        Self::with_timeout(port, REQUEST)
+    }
+
+    /// Gives up on a request after `timeout`.
+    pub fn with_timeout(port: u16, timeout: Duration) -> Self {
         // A kept connection may belong to a process that was killed since.
         let client = Client::builder()
             .pool_max_idle_per_host(0)
-            .timeout(REQUEST)
+            .timeout(timeout)
             .build()
             .expect("a client can be built");
         Self {
             client,
             base: format!("http://127.0.0.1:{port}"),
+            port,
         }
+    }
+
+    /// The same API, with another limit to a request's time.
+    pub fn within(&self, timeout: Duration) -> Self {
+        Self::with_timeout(self.port, timeout)
     }
 
     pub fn base(&self) -> &str {
@@ -104,6 +116,11 @@ impl Http {
     /// `None` when nobody answers.
     pub fn try_post(&self, path: &str, body: &Value) -> Option<Reply> {
         self.send(self.client.post(self.url(path)).json(body)).ok()
+    }
+
+    /// `None` when nobody answers.
+    pub fn try_post_bytes(&self, path: &str, body: Vec<u8>) -> Option<Reply> {
+        self.send(self.client.post(self.url(path)).body(body)).ok()
     }
 
     #[track_caller]

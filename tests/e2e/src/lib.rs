@@ -13,27 +13,42 @@
 //!
 //! The children are the test binary itself ([`child`]): Cargo tells a package nothing about another package's binaries.
 //!
+//! Where many processes are killed at random, a [`Witness`] asks all the time and holds every answer against what its coverage
+//! claims, by an [`oracle`] that folds the log plainly.
+//!
 //! Everything here panics when something is wrong, because its callers are tests; nothing here is part of the product.
 
 pub mod answer;
+mod backend;
 pub mod child;
+mod cluster;
 pub mod compare;
 pub mod data;
 pub mod dev;
 pub mod examples;
+mod feed;
 pub mod gate;
 mod http;
+mod loader;
 pub mod master;
+pub mod oracle;
+pub mod orders;
 pub mod ports;
 mod process;
 pub mod python;
 mod runtime;
 mod site;
+mod witness;
 pub mod yaml;
 
 pub use answer::Answer;
+pub use backend::Backend;
+pub use cluster::{Cluster, Member};
 pub use dev::Dev;
+pub use feed::Feed;
 pub use http::{Http, Reply};
+pub use loader::Loader;
 pub use process::{Output, Process};
 pub use runtime::{block_on, until};
 pub use site::Site;
+pub use witness::{Figures, Witness};

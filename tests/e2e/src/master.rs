@@ -55,6 +55,24 @@ pub fn claim(site: &Site, table: &str, partitions: &[PartitionId]) {
     assert_eq!(claimed.expect("partitions can be claimed").len(), partitions.len());
 }
 
+/// Claims a partition over and over until the table has this version, as quarrelling workers would.
+///
+/// # Panics
+/// When it cannot be claimed.
+pub fn raise_version(site: &Site, table: &str, version: u64) {
+    let claim = Claim {
+        partition: PartitionId(0),
+        start: Offset::default(),
+    };
+    block_on(async {
+        let dataset = open(site, table).await;
+        while dataset.cut().await.expect("the table has a version").version < Some(version) {
+            let claimed = dataset.claim(std::slice::from_ref(&claim), "end-to-end test").await;
+            claimed.expect("a partition can be claimed");
+        }
+    });
+}
+
 /// Reads all landed rows of a table.
 ///
 /// # Panics

@@ -77,7 +77,7 @@ fn command(args: &[&str], tethered: bool) -> Command {
 
 impl Process {
     /// Starts a service; its output goes to files in `logs`.
-    pub(crate) fn spawn(name: &str, args: &[&str], logs: &Path) -> Self {
+    pub(crate) fn spawn(name: &str, args: &[&str], logs: &Path, environment: &[(&str, &str)]) -> Self {
         let (stdout, stderr) = (logs.join(format!("{name}.out")), logs.join(format!("{name}.err")));
         // A restarted service goes on in the files of the one before.
         let open = |path: &Path| {
@@ -88,6 +88,7 @@ impl Process {
                 .expect("log files can be opened")
         };
         let child = command(args, true)
+            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(open(&stdout))
             .stderr(open(&stderr))
@@ -125,6 +126,11 @@ impl Process {
 
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The service's name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// How it ended, if it has.

@@ -11,6 +11,9 @@ use crate::{ports, runtime::until};
 /// Longest that a service may take to be ready. Generous: the tests share few cores.
 const READY: Duration = Duration::from_secs(60);
 
+/// Where services keep their data by default, below the folder.
+const DATA: &str = ".anabranch";
+
 /// A configuration folder with ports of its own.
 #[derive(Debug)]
 pub struct Site {
@@ -67,6 +70,17 @@ impl Site {
         self.path().to_str().expect("temporary folders have plain names")
     }
 
+    /// A copy of the whole folder, with ports of its own.
+    ///
+    /// # Panics
+    /// When a file cannot be copied.
+    pub fn fork(&self, extra_toml: &str) -> Self {
+        let views = std::fs::read_to_string(self.file("views.sql")).expect("the site has views");
+        let copy = Self::new(&views, extra_toml);
+        copy_folder(&self.file(DATA), &copy.file(DATA));
+        copy
+    }
+
     /// The HTTP API, if a serving layer runs here.
     pub fn http(&self) -> Http {
         Http::new(self.serving)
@@ -81,7 +95,12 @@ impl Site {
 
     /// Starts a service without waiting for it.
     pub fn spawn(&self, service: &str) -> Process {
-        Process::spawn(service, &[service, "--config", self.config()], self.path())
+        self.spawn_with(service, &[])
+    }
+
+    /// As [`spawn`](Self::spawn), with variables in the child's environment.
+    pub fn spawn_with(&self, service: &str, environment: &[(&str, &str)]) -> Process {
+        Process::spawn(service, &[service, "--config", self.config()], self.path(), environment)
     }
 
     /// Waits for `/readyz` of every port that the service has.
@@ -114,6 +133,19 @@ impl Site {
     /// Runs a command to its end, with something on its standard input.
     pub fn cli_with_input(&self, args: &[&str], input: &[u8]) -> Output {
         Process::run(args, input)
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("the folder can be written to");
+    for entry in std::fs::read_dir(from).expect("the folder can be listed") {
+        let entry = entry.expect("the folder can be listed");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("an entry has a type").is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).expect("a file can be copied");
+        }
     }
 }
 

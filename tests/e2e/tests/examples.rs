@@ -1,26 +1,36 @@
-//! Every case of examples.json that a view can state, in one platform: realtime, recomputed, and after kill -9.
+//! Every case of examples.json that a view can state, in one platform.
 //!
 //! Those systems drop late events; here the truth over all events counts, in both layers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anabranch_e2e::compare::{assert_same_rows, assert_same_rows_in_order, time_us};
+use anabranch_e2e::dev::acknowledged;
 use anabranch_e2e::examples::{Case, find, load};
-use anabranch_e2e::{Dev, Site, data, gate};
+use anabranch_e2e::{Backend, Dev, Http, Site, data, gate};
 use anabranch_model::TopicOffsets;
 use serde_json::{Map, Value, json};
 
+const PARTITIONS: u32 = 2;
+
+/// Views of all cases. `@table@` stands for where its events come from.
 const SQL: &str = r#"
-CREATE TABLE wikipedia (time TIMESTAMP NOT NULL, page TEXT, channel TEXT, cityName TEXT, delta BIGINT)
-WITH (connector = 'log', format = 'json', event_time = 'time', partitions = 2);
+CREATE TABLE wikipedia (
+  time TIMESTAMP NOT NULL, page TEXT, channel TEXT, cityName TEXT, "user" TEXT, added BIGINT, delta BIGINT
+)
+WITH (@wikipedia@, format = 'json', event_time = 'time');
+CREATE MATERIALIZED VIEW edits AS
+SELECT count(*) AS edits, sum(added) AS added, count(DISTINCT "user") AS editors FROM wikipedia;
+CREATE MATERIALIZED VIEW channels AS
+SELECT channel, count(*) AS edits, sum(added) AS added, count(DISTINCT "user") AS editors FROM wikipedia GROUP BY channel;
 CREATE MATERIALIZED VIEW pages AS SELECT page, count(*) AS edits FROM wikipedia GROUP BY page;
 CREATE MATERIALIZED VIEW cities AS
 SELECT cityName, count(CASE WHEN delta > 0 THEN channel END) AS cnt, count(*) AS aall
 FROM wikipedia WHERE cityName IN ('New York', 'Aarhus') GROUP BY cityName;
 
 CREATE TABLE cars ("timestamp" TIMESTAMP NOT NULL, driver_id BIGINT, event_type TEXT, location TEXT)
-WITH (connector = 'log', format = 'json', event_time = 'timestamp', partitions = 2);
+WITH (@cars@, format = 'json', event_time = 'timestamp');
 CREATE MATERIALIZED VIEW active_drivers AS
 SELECT driver_id, count(*) AS events FROM cars GROUP BY driver_id HAVING count(*) > 85;
 CREATE MATERIALIZED VIEW hourly_by_type AS
@@ -35,7 +45,7 @@ SELECT tumble("timestamp", INTERVAL '1 hour') AS hour, count(DISTINCT driver_id)
 FROM cars WHERE event_type = 'pickup' GROUP BY hour;
 
 CREATE TABLE bid (auction BIGINT, bidder BIGINT, price BIGINT, channel TEXT, url TEXT, date_time TIMESTAMP NOT NULL, extra TEXT)
-WITH (connector = 'log', format = 'json', event_time = 'date_time', partitions = 2);
+WITH (@bid@, format = 'json', event_time = 'date_time');
 -- A view that keeps the bids themselves, for joins.
 CREATE MATERIALIZED VIEW bids AS
 SELECT auction, bidder, price, date_time, tumble(date_time, INTERVAL '10 seconds') AS w, count(*) AS n
@@ -49,14 +59,14 @@ SELECT auction, count(*) AS n, count(*) FILTER (WHERE price < 10000) AS r1,
 FROM bid GROUP BY auction;
 
 CREATE TABLE flink (ts_ms TIMESTAMP NOT NULL, "int" INT, "double" DOUBLE, "float" DOUBLE, bigdec DECIMAL(10, 2), string TEXT, name TEXT)
-WITH (connector = 'log', format = 'json', event_time = 'ts_ms', timestamp_format = 'epoch_millis', partitions = 2);
+WITH (@flink@, format = 'json', event_time = 'ts_ms', timestamp_format = 'epoch_millis');
 CREATE MATERIALIZED VIEW flink_tumble AS
 SELECT name, tumble(ts_ms, INTERVAL '5 seconds') AS window_start, count(*) AS "count", sum(bigdec) AS sum_bigdec,
        max("double") AS max_double, min("float") AS min_float, count(DISTINCT string) AS count_distinct_string
 FROM flink GROUP BY name, window_start;
 
 CREATE TABLE risingwave (row_id INT, uid INT, v INT, created_at TIMESTAMP NOT NULL)
-WITH (connector = 'log', format = 'json', event_time = 'created_at', partitions = 2);
+WITH (@risingwave@, format = 'json', event_time = 'created_at');
 CREATE MATERIALIZED VIEW risingwave_tumble AS
 SELECT tumble(created_at, INTERVAL '30 minutes') AS window_start, sum(v) AS sum_v FROM risingwave GROUP BY window_start;
 CREATE MATERIALIZED VIEW risingwave_hop AS
@@ -64,7 +74,7 @@ SELECT hop(created_at, INTERVAL '15 minutes', INTERVAL '30 minutes') AS window_s
 FROM risingwave GROUP BY window_start;
 
 CREATE TABLE impulse ("timestamp" TIMESTAMP NOT NULL, counter BIGINT, subtask_index INT)
-WITH (connector = 'log', format = 'json', event_time = 'timestamp', partitions = 2);
+WITH (@impulse@, format = 'json', event_time = 'timestamp');
 CREATE MATERIALIZED VIEW sliding AS
 SELECT hop("timestamp", INTERVAL '2 seconds', INTERVAL '10 seconds') AS start, count(*) AS "count",
        min(counter) AS "min", max(counter) AS "max"
@@ -286,64 +296,87 @@ fn cars_per_hour(cars: &Path) -> Vec<Vec<Value>> {
         .collect()
 }
 
-#[test]
-fn every_case_that_a_view_can_state() {
-    const TEST: &str = "every_case_that_a_view_can_state";
-    let names = [
-        "cars.ndjson",
-        "nexmark_bid.ndjson.gz",
-        "impulse.ndjson",
-        data::WIKIPEDIA,
-        data::EXAMPLES,
-    ];
-    let Some(files) = names
-        .into_iter()
-        .map(|name| data::file(TEST, name))
-        .collect::<Option<Vec<_>>>()
-    else {
-        return;
-    };
-    let [cars, bids, impulse, edits, cases] = files.as_slice() else {
-        unreachable!("five names give five files")
-    };
-    let cases = load(cases);
-    let known: BTreeSet<&str> = STATED
-        .iter()
-        .map(|case| case.id)
-        .chain(NOT_STATED.map(|(id, _)| id))
-        .collect();
-    let there: BTreeSet<&str> = cases.iter().map(Case::id).collect();
-    assert_eq!(there, known, "examples.json has other cases than this test knows");
-    for (id, reason) in NOT_STATED {
-        println!("not stated as a view: {id}: {reason}");
+/// Tables of [`SQL`], each with events of its own.
+pub const TABLES: [&str; 6] = ["wikipedia", "cars", "bid", "flink", "risingwave", "impulse"];
+
+/// The cases, and where their events are.
+pub struct Examples {
+    cases: Vec<Case>,
+    /// Table → the file with its events, of those that have one.
+    pub files: BTreeMap<&'static str, PathBuf>,
+}
+
+/// Topic of a table whose test calls itself `prefix`.
+pub fn topic(prefix: &str, table: &str) -> String {
+    format!("{prefix}-{table}")
+}
+
+/// `views.sql` of all cases on a backend.
+pub fn views(backend: &Backend, prefix: &str) -> String {
+    TABLES.iter().fold(SQL.to_owned(), |sql, table| {
+        sql.replace(&format!("@{table}@"), &backend.with(&topic(prefix, table), PARTITIONS))
+    })
+}
+
+impl Examples {
+    /// `None`, said loudly, where the data is not there.
+    ///
+    /// # Panics
+    /// When examples.json has other cases than this test knows.
+    pub fn load(test: &str) -> Option<Self> {
+        let files = [
+            ("wikipedia", data::WIKIPEDIA),
+            ("cars", "cars.ndjson"),
+            ("bid", "nexmark_bid.ndjson.gz"),
+            ("impulse", "impulse.ndjson"),
+        ];
+        let files = files
+            .into_iter()
+            .map(|(table, name)| Some((table, data::file(test, name)?)))
+            .collect::<Option<_>>()?;
+        let cases = load(&data::file(test, data::EXAMPLES)?);
+        let known: BTreeSet<&str> = STATED
+            .iter()
+            .map(|case| case.id)
+            .chain(NOT_STATED.map(|(id, _)| id))
+            .collect();
+        let there: BTreeSet<&str> = cases.iter().map(Case::id).collect();
+        assert_eq!(there, known, "examples.json has other cases than this test knows");
+        for (id, reason) in NOT_STATED {
+            println!("not stated as a view: {id}: {reason}");
+        }
+        Some(Self { cases, files })
     }
 
-    let _gate = gate::heavy();
-    let mut dev = Dev::start(SQL, "[landing]\nmax_age = '200ms'");
-    let mut through: BTreeMap<&str, TopicOffsets> = BTreeMap::new();
-    for (table, file) in [
-        ("wikipedia", edits),
-        ("cars", cars),
-        ("bid", bids),
-        ("impulse", impulse),
-    ] {
-        through.insert(table, dev.ingest_file(table, file).1);
+    /// Produces the events of a table with `anabranch ingest`; returns how far each partition gets by them.
+    pub fn produce(&self, site: &Site, table: &str) -> TopicOffsets {
+        let (file, input) = match self.files.get(table) {
+            Some(file) => (file.to_str().expect("the file has a plain name"), Vec::new()),
+            None => ("-", self.inline(table)),
+        };
+        let output = site.cli_with_input(&["ingest", table, file, "--config", site.config()], &input);
+        acknowledged(&output.success()).1
     }
-    let flink = find(&cases, "flink-tumble-5s");
-    let columns = ["ts_ms", "int", "double", "float", "bigdec", "string", "name"];
-    through.insert("flink", dev.ingest("flink", inline(flink, &columns, |_, value| value)));
-    let risingwave = find(&cases, "risingwave-tumble-30m");
-    let columns = ["row_id", "uid", "v", "created_at"];
-    let at = |column: &str, value: Value| match value.as_str() {
-        Some(clock) if column == "created_at" => json!(format!("2022-01-01T{clock}:00Z")),
-        _ => value,
-    };
-    through.insert("risingwave", dev.ingest("risingwave", inline(risingwave, &columns, at)));
 
-    let check = |dev: &Dev, moment: &str| {
+    /// The events of a table whose case has them inline, as NDJSON.
+    fn inline(&self, table: &str) -> Vec<u8> {
+        if table == "flink" {
+            let columns = ["ts_ms", "int", "double", "float", "bigdec", "string", "name"];
+            return inline(find(&self.cases, "flink-tumble-5s"), &columns, |_, value| value);
+        }
+        let at = |column: &str, value: Value| match value.as_str() {
+            Some(clock) if column == "created_at" => json!(format!("2022-01-01T{clock}:00Z")),
+            _ => value,
+        };
+        let columns = ["row_id", "uid", "v", "created_at"];
+        inline(find(&self.cases, "risingwave-tumble-30m"), &columns, at)
+    }
+
+    /// Compares every stated case; the answers must cover `through` of its table.
+    pub fn check(&self, moment: &str, http: &Http, through: &BTreeMap<&str, TopicOffsets>) {
         for stated in &STATED {
-            let what = format!("{} ({}), {moment}", stated.id, find(&cases, stated.id).question());
-            let expected = find(&cases, stated.id).rows(stated.key, stated.columns);
+            let case = find(&self.cases, stated.id);
+            let what = format!("{} ({}), {moment}", stated.id, case.question());
             let respell = |row: Vec<Value>| {
                 stated
                     .columns
@@ -352,8 +385,8 @@ fn every_case_that_a_view_can_state() {
                     .map(|(c, v)| (stated.spelling)(c, v))
                     .collect()
             };
-            let expected: Vec<Vec<Value>> = expected.into_iter().map(respell).collect();
-            let found = dev.query_at_least(stated.sql, &through[stated.table]);
+            let expected: Vec<Vec<Value>> = case.rows(stated.key, stated.columns).into_iter().map(respell).collect();
+            let found = http.query_at_least(stated.sql, &through[stated.table]);
             let assert_same = if stated.ordered {
                 assert_same_rows_in_order
             } else {
@@ -363,23 +396,36 @@ fn every_case_that_a_view_can_state() {
         }
         // Arroyo ran this one without allowing for lateness. Our answer is the plain count of all events; that the published
         // rows passed as well says that the disorder of this file never crosses an hour that Arroyo had closed.
-        let found = dev.query_at_least(
+        let found = http.query_at_least(
             "SELECT events, hour + INTERVAL '1 hour' FROM hourly_cars",
             &through["cars"],
         );
         assert_same_rows(
             &format!("all cars per hour, {moment}"),
-            &cars_per_hour(cars),
+            &cars_per_hour(&self.files["cars"]),
             &found.rows,
         );
-    };
-    check(&dev, "realtime");
+    }
+}
+
+/// All cases in one platform: realtime, recomputed, and after kill -9.
+pub fn every_case(examples: &Examples, backend: &Backend, prefix: &str) {
+    let settings = backend.settings(prefix, None);
+    let mut dev = Dev::start(
+        &views(backend, prefix),
+        &format!("{settings}\n[landing]\nmax_age = '200ms'"),
+    );
+    let through: BTreeMap<&str, TopicOffsets> = TABLES
+        .into_iter()
+        .map(|table| (table, examples.produce(dev.site(), table)))
+        .collect();
+    examples.check("realtime", dev.http(), &through);
     for (table, through) in &through {
         dev.wait_landed(table, through);
     }
     dev.kill9();
     dev.restart();
-    check(&dev, "realtime, rebuilt after kill -9");
+    examples.check("realtime, rebuilt after kill -9", dev.http(), &through);
     dev.run_batch();
     for (view, coverage) in &dev
         .query("SELECT count(*) FROM cities, flink_tumble, sliding, bids, hourly_cars")
@@ -391,10 +437,19 @@ fn every_case_that_a_view_can_state() {
             "`{view}` comes from the batch run alone"
         );
     }
-    check(&dev, "after a batch run");
+    examples.check("after a batch run", dev.http(), &through);
     dev.kill9();
     dev.restart();
-    check(&dev, "after a batch run and kill -9");
+    examples.check("after a batch run and kill -9", dev.http(), &through);
+}
+
+#[test]
+fn every_case_that_a_view_can_state() {
+    let Some(examples) = Examples::load("every_case_that_a_view_can_state") else {
+        return;
+    };
+    let _gate = gate::heavy();
+    every_case(&examples, &Backend::LOCAL, "examples");
 }
 
 #[test]

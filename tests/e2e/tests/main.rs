@@ -12,9 +12,12 @@ mod exclusive;
 mod flights;
 mod kafka;
 mod layers;
+mod many_workers;
+mod matrix;
 mod nested;
 mod runs;
-mod s3;
+mod tls;
+mod transactions;
 mod wikipedia;
 
 /// Plays the `anabranch` command in a child process; by itself it tests nothing.

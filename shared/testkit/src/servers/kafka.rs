@@ -1,5 +1,6 @@
 //! Apache Kafka from Maven Central: one broker that is its own controller (KRaft), on the loopback address.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,20 +12,33 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 
+use super::certificates::Certificates;
 use super::process::Guarded;
 use super::{free_port, provision, run, skip};
 
 const VERSION: &str = "4.1.1";
 const LOG4J_VERSION: &str = "2.24.3";
 const START_TIMEOUT: Duration = Duration::from_secs(90);
+const SCRAM: &str = "SCRAM-SHA-512";
+const USER: &str = "anabranch";
+const PASSWORD: &str = "anabranch-test-secret";
 
-/// A running broker. Topics are not created by using them.
+/// A running broker. Topics are not created by using them. Members of a consumer group may set session time-outs from a
+/// second on.
 #[derive(Debug)]
 pub struct KafkaServer {
     libraries: PathBuf,
     dir: PathBuf,
     address: SocketAddr,
+    secure: Option<Secure>,
     process: Mutex<Option<Guarded>>,
+}
+
+/// A second listener of a broker: SASL/SCRAM over TLS.
+#[derive(Clone, Debug)]
+struct Secure {
+    address: SocketAddr,
+    certificates: Certificates,
 }
 
 /// The broker that this test binary shares; `None`, with the reason printed, where none can run.
@@ -45,6 +59,19 @@ impl KafkaServer {
     /// # Errors
     /// The reason why none can run here.
     pub fn provision_and_start() -> Result<Self, String> {
+        Self::provision(false)
+    }
+
+    /// A broker of its own that can also be reached by SASL/SCRAM over TLS, with a certificate of an authority that nobody
+    /// knows: see [`secure`](Self::secure).
+    ///
+    /// # Errors
+    /// The reason why none can run here.
+    pub fn provision_and_start_secure() -> Result<Self, String> {
+        Self::provision(true)
+    }
+
+    fn provision(secure: bool) -> Result<Self, String> {
         run(Command::new("java").arg("-version")).map_err(|reason| format!("Kafka needs Java: {reason}"))?;
         let libraries = provision(&format!("kafka-{VERSION}"), download)?;
         let dir = tempfile::Builder::new()
@@ -56,10 +83,19 @@ impl KafkaServer {
         // Another process may take a port between our finding it free and Kafka's binding it.
         for _ in 0..3 {
             let (port, controller) = (free_port()?, free_port()?);
+            let secure = if secure {
+                Some(Secure {
+                    address: loopback(free_port()?),
+                    certificates: Certificates::make(&dir)?,
+                })
+            } else {
+                None
+            };
             let server = Self {
                 libraries: libraries.clone(),
                 dir: dir.clone(),
-                address: SocketAddr::from(([127, 0, 0, 1], port)),
+                address: loopback(port),
+                secure,
                 process: Mutex::new(None),
             };
             server.format(controller)?;
@@ -74,6 +110,20 @@ impl KafkaServer {
     /// `host:port`, for `bootstrap.servers`.
     pub fn bootstrap(&self) -> String {
         self.address.to_string()
+    }
+
+    /// The properties with which a client reaches the broker by SASL/SCRAM over TLS; `None` unless it was started so.
+    pub fn secure(&self) -> Option<BTreeMap<String, String>> {
+        let secure = self.secure.as_ref()?;
+        let properties = [
+            ("bootstrap.servers", secure.address.to_string()),
+            ("security.protocol", "sasl_ssl".to_owned()),
+            ("sasl.mechanism", SCRAM.to_owned()),
+            ("sasl.username", USER.to_owned()),
+            ("sasl.password", PASSWORD.to_owned()),
+            ("ssl.ca.location", secure.certificates.authority.display().to_string()),
+        ];
+        Some(properties.map(|(name, value)| (name.to_owned(), value)).into())
     }
 
     /// Kills the broker; its data stay. [`restart`](Self::restart) brings it back.
@@ -127,12 +177,13 @@ impl KafkaServer {
         let _ = fs::remove_dir_all(&data);
         let properties = self.dir.join("server.properties");
         let address = self.address;
+        let (listener, settings) = self.secure.as_ref().map_or_else(Default::default, Secure::settings);
         let text = format!(
             "process.roles=broker,controller\n\
              node.id=1\n\
              controller.quorum.voters=1@127.0.0.1:{controller}\n\
-             listeners=PLAINTEXT://{address},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://{address}\n\
+             listeners=PLAINTEXT://{address}{listener},CONTROLLER://127.0.0.1:{controller}\n\
+             advertised.listeners=PLAINTEXT://{address}{listener}\n\
              controller.listener.names=CONTROLLER\n\
              inter.broker.listener.name=PLAINTEXT\n\
              log.dirs={}\n\
@@ -144,7 +195,9 @@ impl KafkaServer {
              transaction.state.log.num.partitions=4\n\
              share.coordinator.state.topic.replication.factor=1\n\
              share.coordinator.state.topic.min.isr=1\n\
-             group.initial.rebalance.delay.ms=0\n",
+             group.initial.rebalance.delay.ms=0\n\
+             group.min.session.timeout.ms=1000\n\
+             {settings}",
             data.display()
         );
         fs::write(&properties, text).map_err(|error| format!("write {}: {error}", properties.display()))?;
@@ -152,8 +205,31 @@ impl KafkaServer {
         format
             .args(["kafka.tools.StorageTool", "format", "-t", &cluster_id(), "-c"])
             .arg(&properties);
+        if self.secure.is_some() {
+            format.args(["--add-scram", &format!("{SCRAM}=[name={USER},password={PASSWORD}]")]);
+        }
         run(&mut format).map(drop)
     }
+}
+
+impl Secure {
+    /// What follows the plain listener, and the settings it needs.
+    fn settings(&self) -> (String, String) {
+        let settings = format!(
+            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL\n\
+             sasl.enabled.mechanisms={SCRAM}\n\
+             listener.name.sasl_ssl.{}.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;\n\
+             ssl.keystore.type=PEM\n\
+             ssl.keystore.location={}\n",
+            SCRAM.to_lowercase(),
+            self.certificates.server.display()
+        );
+        (format!(",SASL_SSL://{}", self.address), settings)
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
 }
 
 impl Drop for KafkaServer {

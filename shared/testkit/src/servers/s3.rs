@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,10 @@ pub struct S3Server {
     pub url: String,
     /// What `[storage.options]` needs to reach it.
     pub options: BTreeMap<String, String>,
-    _process: Guarded,
+    program: PathBuf,
+    dir: PathBuf,
+    address: SocketAddr,
+    process: Mutex<Option<Guarded>>,
 }
 
 /// The S3 server that this test binary shares; `None`, with the reason printed, where none can run.
@@ -59,8 +62,9 @@ impl S3Server {
         let mut reason = String::new();
         // Another process may take the port between our finding it free and the server's binding it.
         for _ in 0..3 {
-            match Self::start(&program, &dir) {
-                Ok(server) => return Ok(server),
+            let server = Self::at(&program, &dir, SocketAddr::from(([127, 0, 0, 1], free_port()?)));
+            match server.restart() {
+                Ok(()) => return Ok(server),
                 Err(error) => reason = error,
             }
         }
@@ -68,24 +72,57 @@ impl S3Server {
         Err(reason)
     }
 
-    fn start(program: &Path, dir: &Path) -> Result<Self, String> {
-        let (data, metadata) = (dir.join("data"), dir.join("metadata"));
+    fn at(program: &Path, dir: &Path, address: SocketAddr) -> Self {
+        let options = [
+            ("aws_endpoint", format!("http://{address}")),
+            ("aws_region", REGION.to_string()),
+            ("aws_access_key_id", ACCESS_KEY.to_string()),
+            ("aws_secret_access_key", SECRET_KEY.to_string()),
+            ("aws_allow_http", "true".to_string()),
+        ];
+        Self {
+            url: format!("s3://{BUCKET}"),
+            options: options
+                .into_iter()
+                .map(|(name, value)| (name.to_string(), value))
+                .collect(),
+            program: program.to_owned(),
+            dir: dir.to_owned(),
+            address,
+            process: Mutex::new(None),
+        }
+    }
+
+    /// Kills the server; what it stored stays. [`restart`](Self::restart) brings it back.
+    pub fn stop(&self) {
+        let process = self.process.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(process) = process {
+            process.kill();
+        }
+    }
+
+    /// Starts the server on the same port over the same folder, and waits until it answers.
+    ///
+    /// # Errors
+    /// What it printed last, when it does not come up.
+    pub fn restart(&self) -> Result<(), String> {
+        self.stop();
+        let (data, metadata) = (self.dir.join("data"), self.dir.join("metadata"));
         for folder in [&data.join(BUCKET), &metadata] {
             fs::create_dir_all(folder).map_err(|error| format!("create {}: {error}", folder.display()))?;
         }
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        let mut command = Command::new(program);
+        let mut command = Command::new(&self.program);
         command
             .env("ROOT_ACCESS_KEY", ACCESS_KEY)
             .env("ROOT_SECRET_KEY", SECRET_KEY)
             .args(["--quiet", "--region", REGION, "--port"])
-            .arg(address.to_string())
+            .arg(self.address.to_string())
             // Metadata in files of their own: not every file system has extended attributes.
             .args(["posix", "--sidecar"])
             .args([&metadata, &data]);
-        let process = Guarded::spawn(dir, &command)?;
+        let process = Guarded::spawn(&self.dir, &command)?;
         let deadline = Instant::now() + START_TIMEOUT;
-        while let Err(error) = answers(address) {
+        while let Err(error) = answers(self.address) {
             if Instant::now() > deadline {
                 let printed = process.last_words();
                 process.kill();
@@ -95,21 +132,15 @@ impl S3Server {
             }
             sleep(Duration::from_millis(50));
         }
-        let options = [
-            ("aws_endpoint", format!("http://{address}")),
-            ("aws_region", REGION.to_string()),
-            ("aws_access_key_id", ACCESS_KEY.to_string()),
-            ("aws_secret_access_key", SECRET_KEY.to_string()),
-            ("aws_allow_http", "true".to_string()),
-        ];
-        Ok(Self {
-            url: format!("s3://{BUCKET}"),
-            options: options
-                .into_iter()
-                .map(|(name, value)| (name.to_string(), value))
-                .collect(),
-            _process: process,
-        })
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
+        Ok(())
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        self.stop();
+        let _ = fs::remove_dir_all(&self.dir);
     }
 }
 

@@ -75,6 +75,50 @@ fn kafka_stops_and_restarts_with_its_data() {
     assert!(TcpStream::connect(&address).is_err());
 }
 
+/// The listener shows a certificate that the authority signed for the loopback address.
+#[test]
+fn kafka_is_reached_by_scram_over_tls() {
+    if kafka().is_none() {
+        return;
+    }
+    let server = KafkaServer::provision_and_start_secure().unwrap();
+    let properties = server.secure().unwrap();
+    let certificate = Command::new("openssl")
+        .args(["s_client", "-verify_return_error", "-verify_ip", "127.0.0.1", "-CAfile"])
+        .args([
+            &properties["ssl.ca.location"],
+            "-connect",
+            &properties["bootstrap.servers"],
+        ])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&certificate.stdout);
+    assert!(
+        certificate.status.success() && printed.contains("Verify return code: 0 (ok)"),
+        "{printed}"
+    );
+    assert!(kafka().unwrap().secure().is_none());
+}
+
+#[test]
+fn s3_stops_and_restarts_with_its_data() {
+    if s3().is_none() {
+        return;
+    }
+    let server = S3Server::provision_and_start().unwrap();
+    let address = server.options["aws_endpoint"]
+        .strip_prefix("http://")
+        .unwrap()
+        .to_owned();
+    server.stop();
+    assert!(TcpStream::connect(&address).is_err());
+    server.restart().unwrap();
+    assert!(TcpStream::connect(&address).is_ok());
+    drop(server);
+    assert!(TcpStream::connect(&address).is_err());
+}
+
 #[test]
 fn s3_serves() {
     let Some(server) = s3() else { return };
