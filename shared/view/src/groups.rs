@@ -5,6 +5,7 @@
 //! per dictionary; windows, which change rarely from row to row, hardly at all; and groups sort by the ranks of their values.
 
 mod column;
+mod dense;
 mod pairs;
 mod table;
 
@@ -122,13 +123,22 @@ impl Keys {
 
     fn emit(&mut self, sorted: bool) -> Result<EmittedKeys> {
         let groups = self.len();
+        let orders: Vec<Option<UInt32Array>> = if sorted {
+            self.columns.iter().map(ColumnIds::known_order).collect()
+        } else {
+            vec![]
+        };
         let values = self
             .columns
             .iter_mut()
             .map(ColumnIds::emit)
             .collect::<Result<Vec<_>>>()?;
         let [.., last] = self.pairs.as_mut_slice() else {
-            let order = if sorted { sort_order(&values)? } else { None };
+            let order = match orders.into_iter().next() {
+                None => None,
+                Some(Some(known)) => as_order(known),
+                Some(None) => sort_order(&values)?,
+            };
             return Ok(match order {
                 Some(order) => EmittedKeys {
                     columns: vec![take(&values[0], &order, None)?],
@@ -151,7 +161,7 @@ impl Keys {
         ids.push(left);
         ids.reverse();
         let order = if sorted {
-            order_by_ranks(&values, &ids, groups)?
+            order_by_ranks(&values, orders, &ids, groups)?
         } else {
             None
         };
@@ -177,12 +187,21 @@ impl Keys {
 }
 
 /// The order of groups by key, from the ranks of the values in their columns; `None` if they stand in it.
-fn order_by_ranks(values: &[ArrayRef], ids: &[Vec<u32>], groups: usize) -> Result<Option<UInt32Array>> {
+fn order_by_ranks(
+    values: &[ArrayRef],
+    orders: Vec<Option<UInt32Array>>,
+    ids: &[Vec<u32>],
+    groups: usize,
+) -> Result<Option<UInt32Array>> {
     let mut ranks = Vec::with_capacity(values.len());
     let mut bits = 0;
-    for values in values {
+    for (values, known) in values.iter().zip(orders) {
         let mut rank: Vec<u32> = (0..values.len() as u32).collect();
-        if let Some(order) = sort_order(std::slice::from_ref(values))? {
+        let order = match known {
+            Some(known) => Some(known),
+            None => sort_order(std::slice::from_ref(values))?,
+        };
+        if let Some(order) = order {
             for (place, &id) in (0_u32..).zip(order.values()) {
                 rank[id as usize] = place;
             }
@@ -205,11 +224,12 @@ fn order_by_ranks(values: &[ArrayRef], ids: &[Vec<u32>], groups: usize) -> Resul
                 placed[usize::try_from(word(group)).expect("it has fewer than 32 bits")] = group;
             }
             placed.retain(|group| *group != NO_GROUP);
-            return Ok(as_order(placed));
+            return Ok(as_order(placed.into()));
         }
         let mut order: Vec<(u64, u32)> = places.map(|group| (word(group), group)).collect();
         order.sort_unstable();
-        return Ok(as_order(order.into_iter().map(|(_, group)| group).collect()));
+        let order: Vec<u32> = order.into_iter().map(|(_, group)| group).collect();
+        return Ok(as_order(order.into()));
     }
     let key = |group: u32| {
         ranks
@@ -219,13 +239,13 @@ fn order_by_ranks(values: &[ArrayRef], ids: &[Vec<u32>], groups: usize) -> Resul
     };
     let mut order: Vec<u32> = places.collect();
     order.sort_unstable_by(|a, b| key(*a).cmp(key(*b)));
-    Ok(as_order(order))
+    Ok(as_order(order.into()))
 }
 
 /// `None` for an order that changes nothing.
-fn as_order(order: Vec<u32>) -> Option<UInt32Array> {
-    let sorted = (0_u32..).zip(&order).all(|(place, &group)| place == group);
-    (!sorted).then(|| order.into())
+fn as_order(order: UInt32Array) -> Option<UInt32Array> {
+    let sorted = (0_u32..).zip(order.values()).all(|(place, &group)| place == group);
+    (!sorted).then_some(order)
 }
 
 #[cfg(test)]

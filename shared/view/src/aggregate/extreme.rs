@@ -89,10 +89,16 @@ impl<T: Float<Native: ArrowNativeTypeOp>, const GREATEST: bool> FloatExtreme<T, 
         let mut abreast = [Self::WORST; ABREAST];
         let bits = rows.inner().bit_chunks();
         let chunks = bits.iter_padded().zip(values.chunks(64));
-        for (word, chunk) in chunks.filter(|(word, _)| *word != 0) {
-            for (bit, &value) in chunk.iter().enumerate() {
-                let value = T::select(word >> bit & 1 != 0, value, Self::WORST);
-                abreast[bit % ABREAST] = Self::better(abreast[bit % ABREAST], value);
+        for (mut word, chunk) in chunks.filter(|(word, _)| *word != 0) {
+            for some in chunk.chunks(ABREAST) {
+                // All lanes by constant places, so that they stay in registers.
+                let mut eight = [Self::WORST; ABREAST];
+                eight[..some.len()].copy_from_slice(some);
+                for (lane, (best, value)) in abreast.iter_mut().zip(eight).enumerate() {
+                    let value = T::select(word >> lane & 1 != 0, value, Self::WORST);
+                    *best = Self::better(*best, value);
+                }
+                word >>= ABREAST;
             }
         }
         abreast.into_iter().fold(Self::WORST, Self::better)

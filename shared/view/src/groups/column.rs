@@ -11,6 +11,7 @@ use datafusion::logical_expr::EmitTo;
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
+use super::dense::Dense;
 use super::table::Table;
 use crate::dictionary::SameValues;
 
@@ -36,10 +37,16 @@ enum Values {
 
 struct Longs {
     data_type: DataType,
-    table: Table,
+    index: Index,
     values: Vec<i64>,
-    /// The number of NULL, which is not in the table: numbers from there on are one more than the table's.
+    /// The number of NULL, which is not in the index: numbers from there on are one more than the index's.
     null: Option<usize>,
+}
+
+/// Where the number of a value is found: beside those of its neighbours, as long as values lie close together.
+enum Index {
+    Dense(Dense),
+    Hashed(Table),
 }
 
 impl ColumnIds {
@@ -47,7 +54,7 @@ impl ColumnIds {
         let values = match data_type {
             DataType::Int64 | DataType::Timestamp(TimeUnit::Microsecond, _) => Values::Longs(Longs {
                 data_type: data_type.clone(),
-                table: Table::default(),
+                index: Index::Dense(Dense::default()),
                 values: vec![],
                 null: None,
             }),
@@ -148,6 +155,14 @@ impl ColumnIds {
         Ok(())
     }
 
+    /// The order of the values, ascending and NULL first, where it is known without sorting them.
+    pub(super) fn known_order(&self) -> Option<UInt32Array> {
+        match &self.values {
+            Values::Longs(longs) => longs.known_order(),
+            Values::Others(_) => None,
+        }
+    }
+
     /// Every value at its number; all are forgotten.
     pub(super) fn emit(&mut self) -> Result<ArrayRef> {
         self.dictionary = None;
@@ -165,7 +180,7 @@ impl ColumnIds {
 
     pub(super) fn size(&self) -> usize {
         let values = match &self.values {
-            Values::Longs(longs) => longs.table.size() + longs.values.capacity() * size_of::<i64>(),
+            Values::Longs(longs) => longs.index.size() + longs.values.capacity() * size_of::<i64>(),
             Values::Others(values) => values.size(),
         };
         let dictionary = self
@@ -219,28 +234,54 @@ impl Longs {
             row = end;
             runs += 1;
         }
+        self.each(&values[row..], ids);
+    }
+
+    /// Numbers values that change from row to row.
+    fn each(&mut self, rest: &[i64], ids: &mut Vec<usize>) {
         let null = self.null.unwrap_or(usize::MAX);
+        self.index.fit(rest);
         let known = &mut self.values;
-        let rest = &values[row..];
-        self.table
-            .assign(rest.iter().map(|&v| v.cast_unsigned()), |row, place, new| {
+        match &mut self.index {
+            Index::Dense(dense) => ids.extend(rest.iter().map(|&value| {
+                let (place, new) = dense.assign(value);
+                if new {
+                    known.push(value);
+                }
+                number(place, null)
+            })),
+            Index::Hashed(table) => table.assign(rest.iter().map(|&v| v.cast_unsigned()), |row, place, new| {
                 if new {
                     known.push(rest[row]);
                 }
                 ids.push(number(place, null));
-            });
+            }),
+        }
     }
 
     fn one(&mut self, value: i64) -> usize {
-        let (place, new) = self.table.assign_one(value.cast_unsigned());
+        self.index.fit(&[value]);
+        let (place, new) = match &mut self.index {
+            Index::Dense(dense) => dense.assign(value),
+            Index::Hashed(table) => table.assign_one(value.cast_unsigned()),
+        };
         if new {
             self.values.push(value);
         }
         number(place, self.null.unwrap_or(usize::MAX))
     }
 
+    fn known_order(&self) -> Option<UInt32Array> {
+        let Index::Dense(dense) = &self.index else {
+            return None;
+        };
+        let null = self.null.unwrap_or(usize::MAX);
+        let numbers = dense.sorted().map(|place| as_number(number(place, null)));
+        Some(self.null.map(as_number).into_iter().chain(numbers).collect::<Vec<_>>().into())
+    }
+
     fn emit(&mut self) -> ArrayRef {
-        self.table.clear(KEPT_BYTES);
+        self.index.clear(KEPT_BYTES);
         let values = std::mem::take(&mut self.values);
         let nulls = self.null.take().map(|null| {
             let valid: Vec<bool> = (0..values.len()).map(|id| id != null).collect();
@@ -253,7 +294,39 @@ impl Longs {
     }
 }
 
-/// The number of a value, from its number in the table and that of NULL.
+impl Index {
+    /// Makes room for values: in a hash table, from when they lie too far apart.
+    fn fit(&mut self, values: &[i64]) {
+        if let Self::Dense(dense) = self
+            && !dense.fit(values)
+        {
+            let mut table = Table::default();
+            let known = dense.in_order_of_number();
+            table.assign(known.iter().map(|&value| value.cast_unsigned()), |_, _, _| {});
+            *self = Self::Hashed(table);
+        }
+    }
+
+    fn clear(&mut self, keep_bytes: usize) {
+        match self {
+            Self::Dense(dense) => dense.clear(keep_bytes),
+            Self::Hashed(table) => table.clear(keep_bytes),
+        }
+    }
+
+    fn size(&self) -> usize {
+        match self {
+            Self::Dense(dense) => dense.size(),
+            Self::Hashed(table) => table.size(),
+        }
+    }
+}
+
+fn as_number(number: usize) -> u32 {
+    u32::try_from(number).expect("an index has fewer than 2^32 values")
+}
+
+/// The number of a value, from its number in the index and that of NULL.
 fn number(place: u32, null: usize) -> usize {
     let place = place as usize;
     place + usize::from(place >= null)
