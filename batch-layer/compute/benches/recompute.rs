@@ -29,11 +29,11 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
 
-const TABLE: &str = "CREATE TABLE clicks (t TIMESTAMP, page TEXT, visitor BIGINT, n BIGINT, price DOUBLE) \
+const TABLE: &str = "CREATE TABLE clicks (t TIMESTAMP, page TEXT, visitor BIGINT, device BIGINT, n BIGINT, price DOUBLE) \
      WITH (connector = 'log', topic = 'clicks', format = 'json', event_time = 't');";
 
 /// Name, SELECT of the view, and the same for DataFusion.
-const QUERIES: [(&str, &str, &str); 4] = [
+const QUERIES: [(&str, &str, &str); 5] = [
     (
         "page_minute_count_sum",
         "SELECT page, tumble(t, INTERVAL '1 minute') AS minute, count(*) AS clicks, sum(n) AS total FROM clicks GROUP BY page, minute",
@@ -50,6 +50,11 @@ const QUERIES: [(&str, &str, &str); 4] = [
         "SELECT visitor, count(*) AS clicks, sum(price) AS spent FROM clicks GROUP BY visitor",
     ),
     (
+        "device_count_sum",
+        "SELECT device, count(*) AS clicks, sum(price) AS spent FROM clicks GROUP BY device",
+        "SELECT device, count(*) AS clicks, sum(price) AS spent FROM clicks GROUP BY device",
+    ),
+    (
         "filtered_global",
         "SELECT count(*) AS clicks, sum(n) AS total, max(price) AS most FROM clicks WHERE n > 500",
         "SELECT count(*) AS clicks, sum(n) AS total, max(price) AS most FROM clicks WHERE n > 500",
@@ -63,7 +68,8 @@ fn rows() -> usize {
         .unwrap_or(4_000_000)
 }
 
-/// Clicks in time order over one hour: 2,000 pages, of which few are popular, and 200,000 visitors.
+/// Clicks in time order over one hour: 2,000 pages, of which few are popular, and 200,000 visitors, numbered one after another, with a device
+/// each, whose numbers lie far apart.
 fn generate(path: &Path, rows: usize) {
     let schema = Catalog::parse(TABLE).expect("the table is right").sources["clicks"].declared_schema();
     let fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
@@ -83,14 +89,15 @@ fn generate(path: &Path, rows: usize) {
             format!("/shop/category/{:04}", (skewed * 2000.0) as u32)
         };
         let pages: Vec<String> = range.clone().map(|_| page(&mut random)).collect();
+        let visitors: Vec<i64> = range.clone().map(|_| random.random_range(0..200_000)).collect();
+        let device = |visitor: &i64| visitor.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64.cast_signed());
         let batch = RecordBatch::try_new(
             schema.clone(),
             vec![
                 Arc::new(TimestampMicrosecondArray::from_iter_values(range.clone().map(micros)).with_timezone("UTC")),
                 Arc::new(StringArray::from(pages)),
-                Arc::new(Int64Array::from_iter_values(
-                    range.clone().map(|_| random.random_range(0..200_000)),
-                )),
+                Arc::new(Int64Array::from_iter_values(visitors.iter().copied())),
+                Arc::new(Int64Array::from_iter_values(visitors.iter().map(device))),
                 Arc::new(Int64Array::from_iter_values(
                     range.clone().map(|_| random.random_range(0..1000)),
                 )),

@@ -205,6 +205,8 @@ impl Longs {
         };
         ids.clear();
         ids.reserve(values.len());
+        // What stands in the place of a NULL has room then too, which it does not need.
+        self.index.fit(values);
         if let Some(nulls) = nulls.filter(|nulls| nulls.null_count() > 0) {
             for (row, &value) in values.iter().enumerate() {
                 ids.push(if nulls.is_valid(row) {
@@ -240,7 +242,6 @@ impl Longs {
     /// Numbers values that change from row to row.
     fn each(&mut self, rest: &[i64], ids: &mut Vec<usize>) {
         let null = self.null.unwrap_or(usize::MAX);
-        self.index.fit(rest);
         let known = &mut self.values;
         match &mut self.index {
             Index::Dense(dense) => ids.extend(rest.iter().map(|&value| {
@@ -250,17 +251,21 @@ impl Longs {
                 }
                 number(place, null)
             })),
-            Index::Hashed(table) => table.assign(rest.iter().map(|&v| v.cast_unsigned()), |row, place, new| {
-                if new {
-                    known.push(rest[row]);
-                }
-                ids.push(number(place, null));
-            }),
+            Index::Hashed(table) => {
+                let first = ids.len();
+                ids.resize(first + rest.len(), 0);
+                let ids = &mut ids[first..];
+                table.assign(rest.iter().map(|&v| v.cast_unsigned()), |row, place, new| {
+                    if new {
+                        known.push(rest[row]);
+                    }
+                    ids[row] = number(place, null);
+                });
+            }
         }
     }
 
     fn one(&mut self, value: i64) -> usize {
-        self.index.fit(&[value]);
         let (place, new) = match &mut self.index {
             Index::Dense(dense) => dense.assign(value),
             Index::Hashed(table) => table.assign_one(value.cast_unsigned()),
@@ -277,7 +282,14 @@ impl Longs {
         };
         let null = self.null.unwrap_or(usize::MAX);
         let numbers = dense.sorted().map(|place| as_number(number(place, null)));
-        Some(self.null.map(as_number).into_iter().chain(numbers).collect::<Vec<_>>().into())
+        Some(
+            self.null
+                .map(as_number)
+                .into_iter()
+                .chain(numbers)
+                .collect::<Vec<_>>()
+                .into(),
+        )
     }
 
     fn emit(&mut self) -> ArrayRef {

@@ -45,25 +45,30 @@ pub(super) struct Table {
 impl Table {
     /// Calls `visit` with the number of each key and whether it is new, in order.
     pub(super) fn assign(&mut self, keys: impl ExactSizeIterator<Item = u64>, mut visit: impl FnMut(usize, u32, bool)) {
-        let mut keys = keys.enumerate();
-        let mut begun = [(0_usize, 0_u64, 0_usize, EMPTY); ABREAST];
+        let mut keys = keys;
+        let (mut begun, mut homes, mut ids) = ([0_u64; ABREAST], [0_usize; ABREAST], [EMPTY; ABREAST]);
+        let mut row = 0;
         loop {
+            let mut count = 0;
+            for (begun, key) in begun.iter_mut().zip(&mut keys) {
+                *begun = key;
+                count += 1;
+            }
             // All keys of a round may be new.
             self.reserve(ABREAST);
             let mask = self.buckets.len() - 1;
-            let mut count = 0;
-            for (lookup, (row, key)) in begun.iter_mut().zip(&mut keys) {
-                let at = home(key, mask);
-                *lookup = (row, key, at, self.buckets[at].find(key));
-                count += 1;
+            for ((&key, at), id) in begun[..count].iter().zip(&mut homes).zip(&mut ids) {
+                *at = home(key, mask);
+                *id = self.buckets[*at].find(key);
             }
-            for &(row, key, at, id) in &begun[..count] {
+            for ((&key, &at), &id) in begun[..count].iter().zip(&homes).zip(&ids) {
                 if id == EMPTY {
                     let (id, new) = self.find_or_add(key, at);
                     visit(row, id, new);
                 } else {
                     visit(row, id, false);
                 }
+                row += 1;
             }
             if count < ABREAST {
                 return;
