@@ -32,6 +32,9 @@ pub enum Error {
     /// No such run.
     #[error("there is no run `{0}`")]
     UnknownRun(String),
+    /// No such table.
+    #[error("there is no table `{table}`; views.sql declares {}", tables.join(", "))]
+    UnknownTable { table: String, tables: Vec<String> },
     /// The service is shutting down.
     #[error("shut down")]
     ShutDown,
@@ -54,7 +57,7 @@ impl Error {
             } => ErrorKind::Data,
             Self::Fetch { .. } | Self::PublicationUnclear(_) | Self::ShutDown => ErrorKind::Unavailable,
             Self::Footer { .. } => ErrorKind::Data,
-            Self::UnknownRun(_) => ErrorKind::NotFound,
+            Self::UnknownRun(_) | Self::UnknownTable { .. } => ErrorKind::NotFound,
             Self::Task(_) => ErrorKind::Internal,
         }
     }

@@ -35,6 +35,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/batch/runs", post(start_run).get(list_runs))
         .route("/v1/batch/runs/{run_id}", get(show_run))
         .route("/v1/batch/status", get(status))
+        .merge(crate::maintenance::http::router())
         .with_state(shared);
     base_router("batch", ready).merge(api)
 }
@@ -103,7 +104,7 @@ async fn status(State(shared): State<Arc<Shared>>) -> Json<Value> {
     }))
 }
 
-fn api_error(error: Error) -> ApiError {
+pub(crate) fn api_error(error: Error) -> ApiError {
     let answer = ApiError::new(error.kind(), error.to_string());
     match error {
         Error::UnknownRun(_) => answer.with_hint("GET /v1/batch/runs lists the runs"),

@@ -36,6 +36,10 @@ impl LeaseKeeper {
         &self.id
     }
 
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Writes the lease with the runs of this moment.
     pub(crate) async fn renew(&self, shared: &Shared) -> Result<(), Error> {
         let _writing = self.writing.lock().await;

@@ -23,6 +23,7 @@ mod error;
 mod fetch;
 mod http;
 mod lease;
+mod maintenance;
 mod queue;
 mod record;
 mod recovery;

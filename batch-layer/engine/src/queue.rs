@@ -15,6 +15,8 @@ pub enum Trigger {
     StateBudget,
     /// The latest publication holds events that were excluded since, or lacks some that were included again.
     Exclusions,
+    /// The latest publication counts events that have expired since.
+    Retention,
 }
 
 impl Trigger {
@@ -26,6 +28,7 @@ impl Trigger {
             Self::Definition => "views",
             Self::StateBudget => "state_budget",
             Self::Exclusions => "exclusions",
+            Self::Retention => "retention",
         }
     }
 }
@@ -50,14 +53,14 @@ pub(crate) enum Decision {
 /// Decides about a trigger, given the run ids that are running and queued.
 ///
 /// A request that meets a running run gets a run of its own after it, since the running one may have taken its snapshot
-/// before what the caller wants covered; so does a change of exclusions. The others are content with any run that is on its way.
+/// before what the caller wants covered; so does a change of exclusions, and what has expired. The others are content with any run that is on its way.
 pub(crate) fn decide(trigger: Trigger, running: Option<&str>, queued: Option<&str>) -> Decision {
     match (trigger, running, queued) {
         (_, None, None) => Decision::Queue,
-        (Trigger::Request | Trigger::Definition | Trigger::Exclusions, _, Some(queued)) => {
+        (Trigger::Request | Trigger::Definition | Trigger::Exclusions | Trigger::Retention, _, Some(queued)) => {
             Decision::Join(queued.to_owned())
         }
-        (Trigger::Request | Trigger::Exclusions, Some(_), None) => Decision::Queue,
+        (Trigger::Request | Trigger::Exclusions | Trigger::Retention, Some(_), None) => Decision::Queue,
         // A run of this process computes the views as they are defined here.
         (Trigger::Definition, Some(running), None) => Decision::Join(running.to_owned()),
         (Trigger::Schedule | Trigger::StateBudget, Some(id), _)

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify};
 
 use crate::lease::LeaseKeeper;
+use crate::maintenance::{self, Maintenance};
 use crate::queue::{Decision, decide};
 use crate::record::{LiveRun, rfc3339};
 use crate::{Error, Schedule, Trigger, http, lease, recovery, run, watch};
@@ -47,7 +48,7 @@ impl BatchLayer {
     pub async fn start(options: BatchOptions) -> Result<BatchHandle, Error> {
         let BatchOptions {
             settings,
-            catalog: _,
+            catalog,
             views,
             store,
             listener,
@@ -84,6 +85,7 @@ impl BatchLayer {
             wake: Notify::new(),
             stopped: Shutdown::new(),
             shutdown: shutdown.clone(),
+            maintenance: Maintenance::new(catalog.sources.values().cloned().collect()),
             settings,
             views,
             store,
@@ -100,6 +102,12 @@ impl BatchLayer {
         tasks.spawn("batch definitions", OnError::Log, watch::definitions(shared.clone()));
         tasks.spawn("batch exclusions", OnError::Log, watch::exclusions(shared.clone()));
         tasks.spawn("batch state budget", OnError::Log, watch::state_budget(shared.clone()));
+        tasks.spawn(
+            "batch retention",
+            OnError::Log,
+            maintenance::watch_retention(shared.clone()),
+        );
+        tasks.spawn("maintenance", OnError::Log, maintenance::look_after(shared.clone()));
         let router = http::router(shared.clone());
         // Last to stop: a client can still ask how the run ended.
         let served = anabranch_runtime::http::serve(listener, router, shared.stopped.clone());
@@ -143,6 +151,7 @@ pub(crate) struct Shared {
     pub(crate) lease: LeaseKeeper,
     pub(crate) kernel: Arc<Kernel>,
     pub(crate) schedule: Option<Schedule>,
+    pub(crate) maintenance: Maintenance,
     pub(crate) board: Mutex<Board>,
     pub(crate) requesting: Mutex<()>,
     pub(crate) datasets: Mutex<BTreeMap<String, MasterDataset>>,

@@ -1,6 +1,7 @@
 //! A batch service without a port, for the seeded simulation (`tests/simulation`): the same queue, runs, lease and
 //! recovery as [`BatchLayer`](crate::BatchLayer) starts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anabranch_compute::Kernel;
@@ -10,6 +11,7 @@ use anabranch_view::View;
 use tokio::sync::{Mutex, Notify};
 
 use crate::lease::LeaseKeeper;
+use crate::maintenance::Maintenance;
 use crate::service::{Board, Shared, run_loop};
 use crate::{Error, Trigger, lease, recovery, watch};
 
@@ -45,6 +47,11 @@ impl Batch {
         let leases = Leases::new(&store);
         let address = format!("http://{worker_id}");
         let environment = store.environment().clone();
+        let sources: BTreeMap<_, _> = views
+            .iter()
+            .map(|view| (view.source().name.clone(), view.source().clone()))
+            .collect();
+        let sources = sources.into_values().collect();
         let shared = Arc::new(Shared {
             publications: Publications::new(&store),
             runs: Runs::new(&store),
@@ -58,6 +65,7 @@ impl Batch {
             wake: Notify::new(),
             stopped: Shutdown::new(),
             shutdown: Shutdown::new(),
+            maintenance: Maintenance::new(sources),
             settings,
             views,
             store,

@@ -12,7 +12,9 @@ use anabranch_dataset::{Advance, Claim, DataFile, LandOutcome, Landing, MasterDa
 use anabranch_model::{Offset, OffsetRange, PartitionId, columns};
 use anabranch_runtime::{Settings, Shutdown};
 use anabranch_view::View;
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, new_null_array};
+use arrow::array::{
+    ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array,
+};
 use arrow::compute::concat_batches;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
@@ -50,8 +52,8 @@ pub(crate) fn compiled(sql: &str) -> (Arc<Catalog>, Arc<Vec<View>>) {
     (Arc::new(catalog), Arc::new(views))
 }
 
-/// Clicks with offsets `range`: page `/0`, `/1`, `/2` in turn, and n = offset.
-fn clicks(dataset: &MasterDataset, partition: i32, range: Range<i64>) -> RecordBatch {
+/// Clicks with offsets `range`: page `/0`, `/1`, `/2` in turn, and n = offset. The log received them at `time_us`.
+fn clicks(dataset: &MasterDataset, partition: i32, range: Range<i64>, time_us: Option<i64>) -> RecordBatch {
     let schema = dataset.file_schema();
     let rows = usize::try_from(range.end - range.start).unwrap();
     let columns = schema.fields().iter().map(|field| -> ArrayRef {
@@ -61,6 +63,9 @@ fn clicks(dataset: &MasterDataset, partition: i32, range: Range<i64>) -> RecordB
             "page" => Arc::new(StringArray::from_iter_values(
                 range.clone().map(|offset| format!("/{}", offset % 3)),
             )),
+            columns::TIMESTAMP => {
+                Arc::new(TimestampMicrosecondArray::from_iter(range.clone().map(|_| time_us)).with_timezone("UTC"))
+            }
             _ => new_null_array(field.data_type(), rows),
         }
     });
@@ -69,6 +74,17 @@ fn clicks(dataset: &MasterDataset, partition: i32, range: Range<i64>) -> RecordB
 
 /// Lands clicks of one partition, and a dead letter for each tenth of them, in one commit.
 pub(crate) async fn land(store: &Store, catalog: &Catalog, partition: i32, range: Range<i64>) -> Vec<DataFile> {
+    land_at(store, catalog, partition, range, None).await
+}
+
+/// As [`land`], of events that the log received at `time_us`.
+pub(crate) async fn land_at(
+    store: &Store,
+    catalog: &Catalog,
+    partition: i32,
+    range: Range<i64>,
+    time_us: Option<i64>,
+) -> Vec<DataFile> {
     let dataset = MasterDataset::open(store, &catalog.sources["clicks"], "log-1")
         .await
         .unwrap();
@@ -86,8 +102,11 @@ pub(crate) async fn land(store: &Store, catalog: &Catalog, partition: i32, range
     let mut files = Vec::new();
     let dead_rows = (range.end - range.start) / 10;
     for (dead, batch) in [
-        (false, clicks(&dataset, partition, range.clone())),
-        (true, clicks(&dataset, partition, range.start..range.start + dead_rows)),
+        (false, clicks(&dataset, partition, range.clone(), time_us)),
+        (
+            true,
+            clicks(&dataset, partition, range.start..range.start + dead_rows, time_us),
+        ),
     ] {
         if batch.num_rows() == 0 {
             continue;
@@ -135,6 +154,10 @@ impl Service {
     }
 
     pub(crate) async fn try_start(store: &Store, sql: &str, settings: Settings) -> Result<Self, Error> {
+        Self::start_as("batch-under-test", store, sql, settings).await
+    }
+
+    pub(crate) async fn start_as(id: &str, store: &Store, sql: &str, settings: Settings) -> Result<Self, Error> {
         let (catalog, views) = compiled(sql);
         let shutdown = Shutdown::new();
         let options = BatchOptions {
@@ -143,7 +166,7 @@ impl Service {
             views: views.clone(),
             store: store.clone(),
             listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
-            worker_id: "batch-under-test".to_owned(),
+            worker_id: id.to_owned(),
             shutdown: shutdown.clone(),
         };
         let handle = BatchLayer::start(options).await?;
@@ -165,8 +188,13 @@ impl Service {
 
     /// `POST /v1/batch/runs`.
     pub(crate) async fn post_run(&self) -> (u16, Value) {
+        self.post("/v1/batch/runs").await
+    }
+
+    /// Posts nothing.
+    pub(crate) async fn post(&self, path: &str) -> (u16, Value) {
         let answer = reqwest::Client::new()
-            .post(format!("{}/v1/batch/runs", self.url))
+            .post(format!("{}{path}", self.url))
             .send()
             .await
             .unwrap();

@@ -170,7 +170,7 @@ fn changed_exclusions(publication: &Publication, source: &str, notes: &Notes) ->
     cut.filter_map(changed).collect()
 }
 
-async fn ask(shared: &Shared, trigger: Trigger) {
+pub(crate) async fn ask(shared: &Shared, trigger: Trigger) {
     if let Err(error) = shared.request(trigger).await {
         tracing::warn!(%trigger, %error, "cannot start a batch run");
     }

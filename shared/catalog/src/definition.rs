@@ -39,6 +39,9 @@ pub struct Source {
     pub on_gap: OnGap,
     /// Retention of the embedded log.
     pub retention: Retention,
+    /// `retention = '30 days'`: events that the log received longer ago expire from the master dataset, and from views at the
+    /// next full run. `None` keeps them.
+    pub keep_for: Option<std::time::Duration>,
 }
 
 /// What stands behind a source's `PartitionedLog`.
@@ -72,7 +75,8 @@ pub enum OnGap {
     Record,
 }
 
-/// `retention_bytes`, `retention_ms` (or `retention = '7 days'`) of an embedded-log table; `None` keeps everything.
+/// `retention_bytes` and `retention_ms` of an embedded-log table: how much of the log stays after it is landed. `None` keeps
+/// everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
     /// Bytes per partition.

@@ -37,6 +37,7 @@ pub(crate) struct Options {
     pub on_gap: OnGap,
     pub timestamp_format: TimestampFormat,
     pub retention: Retention,
+    pub keep_for: Option<Duration>,
 }
 
 impl Default for Options {
@@ -51,6 +52,7 @@ impl Default for Options {
             on_gap: OnGap::default(),
             timestamp_format: TimestampFormat::default(),
             retention: Retention::default(),
+            keep_for: None,
         }
     }
 }
@@ -71,12 +73,7 @@ pub(crate) fn options(items: &[Cursor<'_>], problems: &mut Vec<Diagnostic>) -> O
         });
         problems.extend(set.err());
     }
-    if let (Some(place), true) = (seen.get("retention"), seen.contains_key("retention_ms")) {
-        problems.push(
-            Diagnostic::new(*place, "`retention` and `retention_ms` say the same thing").with_hint("keep one of them"),
-        );
-    }
-    for key in ["retention_bytes", "retention_ms", "retention"] {
+    for key in ["retention_bytes", "retention_ms"] {
         if let (Some(place), Connector::Kafka) = (seen.get(key), options.connector) {
             problems.push(
                 Diagnostic::new(*place, format!("option `{key}` is for connector = 'log'"))
@@ -170,7 +167,7 @@ impl Options {
                 let millis = pair.number("milliseconds, at least 1", |n: &u64| *n > 0)?;
                 self.retention.age = Some(Duration::from_millis(millis));
             }
-            "retention" => self.retention.age = Some(pair.duration()?),
+            "retention" => self.keep_for = Some(pair.duration()?),
             other => unreachable!("`{other}` is in NAMES but has no meaning"),
         }
         Ok(())

@@ -58,6 +58,7 @@ fn source(name: String, mut columns: Vec<Column>, event_time: Option<String>, gi
         keep_raw: given.keep_raw,
         on_gap: given.on_gap,
         retention: given.retention,
+        keep_for: given.keep_for,
     }
 }
 

@@ -124,6 +124,13 @@ pub enum Error {
     #[error("table `{table}` has no exclusion {id}")]
     NoExclusion { table: String, id: u64 },
 
+    /// A publication whose results were removed since.
+    #[error(
+        "publication {number} cannot be served again: its state files are cleaned away. `[maintenance] keep_publications` says \
+         how many publications keep theirs"
+    )]
+    CleanedAway { number: u64 },
+
     /// A background computation died.
     #[error("{task} did not finish: {source}")]
     Task {
@@ -142,6 +149,7 @@ impl Error {
             | Self::ColumnType { .. }
             | Self::Protocol { .. }
             | Self::Invalid(_)
+            | Self::CleanedAway { .. }
             | Self::CutLowered { .. } => ErrorKind::Invalid,
             Self::Store { source, .. } => store_kind(source),
             Self::Delta { source, .. } => match &**source {

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anabranch_model::{CutMap, Offset, crash_point};
 use futures::TryStreamExt;
+use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -163,10 +164,20 @@ impl Publications {
     /// its cut on (ARCHITECTURE.md, rule 5).
     ///
     /// # Errors
-    /// `Conflict` when another run published first; `NotFound` when there is no publication `to`.
+    /// `Conflict` when another run published first; `NotFound` when there is no publication `to`; `Invalid` when its state
+    /// files are not there any more.
     pub async fn roll_back(&self, based_on: u64, to: u64) -> Result<Publication> {
         self.base(based_on).await?;
         let earlier = self.get(to).await?.ok_or(Error::NoPublication { number: to })?;
+        // The files of a publication are removed together, so one of each view tells.
+        for file in earlier.manifest.views.values().filter_map(|view| view.files.first()) {
+            let path = Path::parse(&file.path).map_err(|e| Error::corrupt(&file.path, e))?;
+            match self.inner.store.objects().head(&path).await {
+                Ok(_) => {}
+                Err(object_store::Error::NotFound { .. }) => return Err(Error::CleanedAway { number: to }),
+                Err(error) => return Err(Error::store("read", &path)(error)),
+            }
+        }
         self.append(based_on, earlier.manifest).await
     }
 

@@ -75,6 +75,9 @@ pub const POINTS: &[&str] = &[
     // The removal of commits before a checkpoint.
     "clean_log.delete.before",
     "clean_log.delete.after",
+    // The removal of state files and records that no publication needs.
+    "clean_runs.delete.before",
+    "clean_runs.delete.after",
     // Any object of a local store: written and synced beside its place, then put there.
     "local.place.before",
     "local.place.after",

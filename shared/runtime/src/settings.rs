@@ -34,6 +34,7 @@ pub struct Settings {
     pub landing: Landing,
     pub speed: Speed,
     pub batch: Batch,
+    pub maintenance: Maintenance,
     pub serving: Serving,
     pub telemetry: Telemetry,
 }
@@ -125,6 +126,35 @@ pub struct Batch {
     pub poll: HumanDuration,
 }
 
+/// `[maintenance]`: what the batch service does in the background to keep the store small and quick to read. One batch
+/// service does it for all.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Maintenance {
+    /// Whether this process does any of it by itself; commands work in any case. Default `true`.
+    pub enabled: bool,
+    /// How often small files are looked for. Default `1m`.
+    pub every: HumanDuration,
+    /// As many landed files of similar size are merged into one. A row is rewritten about once each time its file grows by
+    /// this factor. Default 8.
+    pub compact_min_files: usize,
+    /// Size of a merged file; files of more than half of it are left alone. Default `128MiB`.
+    pub target_file_bytes: ByteSize,
+    /// How often unneeded files, commits, state files and run records are looked for. Default `1h`.
+    pub vacuum_every: HumanDuration,
+    /// Files that are merged away or expired, and state files that are superseded, stay this long for readers that pin
+    /// nothing; longer while a batch run reads them. From `1m` to `7d`. Default `1d`.
+    pub vacuum_after: HumanDuration,
+    /// Versions of the master dataset stay readable this long. At least `1h`. Default `7d`.
+    pub log_retention: HumanDuration,
+    /// How often events beyond the `retention` of their table expire; each time a full batch run follows. Default `1d`.
+    pub expire_every: HumanDuration,
+    /// The newest publications whose state files stay: those a rollback may go back to. Default 10.
+    pub keep_publications: usize,
+    /// The newest batch runs whose records stay. Default 200.
+    pub keep_runs: usize,
+}
+
 /// `[serving]`: the serving layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -213,6 +243,24 @@ impl Default for Batch {
             memory_budget: ByteSize::mib(2048),
             spill_dir: None,
             poll: Duration::from_secs(1).into(),
+        }
+    }
+}
+
+impl Default for Maintenance {
+    fn default() -> Self {
+        const HOUR: Duration = Duration::from_secs(3600);
+        Self {
+            enabled: true,
+            every: Duration::from_secs(60).into(),
+            compact_min_files: 8,
+            target_file_bytes: ByteSize::mib(128),
+            vacuum_every: HOUR.into(),
+            vacuum_after: (HOUR * 24).into(),
+            log_retention: (HOUR * 24 * 7).into(),
+            expire_every: (HOUR * 24).into(),
+            keep_publications: 10,
+            keep_runs: 200,
         }
     }
 }
@@ -328,6 +376,22 @@ impl Settings {
             ("landing.max_bytes", self.landing.max_bytes.get(), 64 * 1024),
             ("speed.state_budget", self.speed.state_budget.get(), 1024 * 1024),
             ("batch.memory_budget", self.batch.memory_budget.get(), 1024 * 1024),
+            (
+                "maintenance.compact_min_files",
+                self.maintenance.compact_min_files as u64,
+                2,
+            ),
+            (
+                "maintenance.target_file_bytes",
+                self.maintenance.target_file_bytes.get(),
+                64 * 1024,
+            ),
+            (
+                "maintenance.keep_publications",
+                self.maintenance.keep_publications as u64,
+                1,
+            ),
+            ("maintenance.keep_runs", self.maintenance.keep_runs as u64, 1),
         ] {
             if value < least {
                 return refuse(format!("`{key}` is {value}, but must be at least {least}"));
@@ -338,10 +402,43 @@ impl Settings {
             ("speed.publication_poll", self.speed.publication_poll),
             ("batch.poll", self.batch.poll),
             ("serving.poll", self.serving.poll),
+            ("maintenance.every", self.maintenance.every),
+            ("maintenance.vacuum_every", self.maintenance.vacuum_every),
+            ("maintenance.expire_every", self.maintenance.expire_every),
             ("serving.query_timeout", self.serving.query_timeout),
         ] {
             if value.is_zero() {
                 return refuse(format!("`{key}` must be longer than nothing, for example \"1s\""));
+            }
+        }
+        const MINUTE: Duration = Duration::from_secs(60);
+        for (key, value, least, most) in [
+            // Readers without a pin need some time; after seven days the log forgets what was taken out.
+            (
+                "maintenance.vacuum_after",
+                self.maintenance.vacuum_after,
+                MINUTE,
+                MINUTE * 60 * 24 * 7,
+            ),
+            // Processes that slept for shorter than this need not look whether the log was cleaned up meanwhile.
+            (
+                "maintenance.log_retention",
+                self.maintenance.log_retention,
+                MINUTE * 60,
+                Duration::MAX,
+            ),
+        ] {
+            if *value < least {
+                return refuse(format!(
+                    "`{key}` is {value}, but must be at least {}",
+                    HumanDuration(least)
+                ));
+            }
+            if *value > most {
+                return refuse(format!(
+                    "`{key}` is {value}, but must be at most {}",
+                    HumanDuration(most)
+                ));
             }
         }
         let known_scheme = ["file:", "s3://", "memory:"]

@@ -208,7 +208,11 @@ fn every_option() {
     assert!(!source.keep_raw);
     assert_eq!(source.columns[0].timestamp_format, TimestampFormat::EpochMillis);
     assert_eq!(source.retention.bytes, Some(10 << 30));
-    assert_eq!(source.retention.age, Some(Duration::from_secs(7 * 86_400)));
+    assert_eq!(
+        source.retention.age, None,
+        "which is of the log, and written retention_ms"
+    );
+    assert_eq!(source.keep_for, Some(Duration::from_secs(7 * 86_400)));
 }
 
 #[test]

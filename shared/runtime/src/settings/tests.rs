@@ -45,6 +45,18 @@ threads = 0
 memory_budget = "2GiB"
 poll = "1s"
 
+[maintenance]
+enabled = true
+every = "1m"
+compact_min_files = 8
+target_file_bytes = "128MiB"
+vacuum_every = "1h"
+vacuum_after = "1day"
+log_retention = "7days"
+expire_every = "1day"
+keep_publications = 10
+keep_runs = 200
+
 [serving]
 listen = "127.0.0.1:8080"
 query_timeout = "30s"
@@ -155,4 +167,34 @@ fn sizes_read_and_print_alike() {
     for size in [ByteSize(0), ByteSize(1000), ByteSize::mib(3), ByteSize(1 << 30)] {
         assert_eq!(size.to_string().parse::<ByteSize>().unwrap(), size);
     }
+}
+
+#[test]
+fn maintenance_keeps_what_readers_may_need() {
+    for (text, expected) in [
+        (
+            "vacuum_after = '10s'",
+            "`maintenance.vacuum_after` is 10s, but must be at least 1m",
+        ),
+        (
+            "vacuum_after = '8d'",
+            "`maintenance.vacuum_after` is 8days, but must be at most 7days",
+        ),
+        (
+            "log_retention = '59m'",
+            "`maintenance.log_retention` is 59m, but must be at least 1h",
+        ),
+        (
+            "compact_min_files = 1",
+            "`maintenance.compact_min_files` is 1, but must be at least 2",
+        ),
+        (
+            "keep_publications = 0",
+            "`maintenance.keep_publications` is 0, but must be at least 1",
+        ),
+    ] {
+        let error = parse(&format!("[maintenance]\n{text}")).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    assert!(parse("[maintenance]\nvacuum_after = '1m'\nlog_retention = '1h'").is_ok());
 }

@@ -228,10 +228,6 @@ fn refused_options() {
             "line 3, column 27: `retention_bytes` cannot be '99999999 TiB' (write a number of bytes, or a size such as '10 GiB')",
         ),
         (
-            "retention_ms = 1, retention = '1s'",
-            "line 3, column 27: `retention` and `retention_ms` say the same thing (keep one of them)",
-        ),
-        (
             "connector = 'kafka', retention_ms = 1",
             "line 3, column 30: option `retention_ms` is for connector = 'log' (Kafka's own topic configuration rules there; leave the option out)",
         ),
