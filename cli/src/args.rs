@@ -35,6 +35,10 @@ pub enum Command {
     Views(Remote),
     /// Start, list and inspect batch runs.
     Runs(Runs),
+    /// Show the state of the tables' files, and merge, expire and remove at once what the batch service would in time.
+    Maintenance(Maintenance),
+    /// Let events expire that are older than the `retention` of their table, or say what would go.
+    Retention(Retention),
     /// Ask a service whether it is ready; the exit code says so.
     Health {
         /// Address of the service.
@@ -162,4 +166,51 @@ pub enum RunsCommand {
         #[command(flatten)]
         remote: Remote,
     },
+}
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Maintenance {
+    #[command(subcommand)]
+    pub command: Option<MaintenanceCommand>,
+    #[command(flatten)]
+    pub status: MaintenanceStatus,
+}
+
+/// `anabranch maintenance`, without more.
+#[derive(Clone, Debug, clap::Args)]
+pub struct MaintenanceStatus {
+    /// Print the answer as JSON.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub remote: Remote,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum MaintenanceCommand {
+    /// Merge small files, let old events expire, and remove what nobody can read any more.
+    Run(Upkeep),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Retention {
+    #[command(flatten)]
+    pub upkeep: Upkeep,
+}
+
+/// Work on tables' files.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Upkeep {
+    /// Only say what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Only this table.
+    #[arg(long, value_name = "NAME")]
+    pub table: Option<String>,
+    /// Print the answer as JSON.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub remote: Remote,
 }

@@ -9,6 +9,7 @@ use crate::args::{Args, Command};
 
 mod check;
 mod ingest;
+mod maintenance;
 mod query;
 mod runs;
 mod services;
@@ -37,6 +38,8 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Query(args) => on_runtime(query::run(args)),
         Command::Views(args) => on_runtime(views::run(args)),
         Command::Runs(args) => on_runtime(runs::run(args)),
+        Command::Maintenance(args) => on_runtime(maintenance::run(args)),
+        Command::Retention(args) => on_runtime(maintenance::retention(args)),
         Command::Health { url } => on_runtime(health(url)),
     }
 }

@@ -36,6 +36,11 @@ pub fn count_cell(count: u64) -> Cell {
     Cell::new(thousands(count)).set_alignment(CellAlignment::Right)
 }
 
+/// A cell with a size, in the unit that suits it.
+pub fn bytes_cell(bytes: u64) -> Cell {
+    Cell::new(indicatif::HumanBytes(bytes)).set_alignment(CellAlignment::Right)
+}
+
 /// `1234567` as `1,234,567`.
 pub fn thousands(count: u64) -> String {
     let digits = count.to_string();
