@@ -135,9 +135,18 @@ impl MasterDataset {
     /// committed then.
     pub async fn compact(&self, compaction: &Compaction) -> Result<Option<Compacted>> {
         let snapshot = self.snapshot(None).await?;
-        match plan_compaction(&snapshot.files, compaction) {
-            Some(plan) => self.merge(plan, compaction).await,
-            None => Ok(None),
+        let Some(plan) = plan_compaction(&snapshot.files, compaction) else {
+            return Ok(None);
+        };
+        let files = plan.files.clone();
+        match self.merge(plan, compaction).await {
+            Err(error) => {
+                self.refresh().await?;
+                // Files that another has merged meanwhile, and vacuum removed, cannot be read.
+                let all_there = self.with_state(|state| files.iter().all(|file| state.holds(file)));
+                if all_there { Err(error) } else { Ok(None) }
+            }
+            merged => merged,
         }
     }
 

@@ -11,6 +11,7 @@ use super::*;
 use crate::read_columns;
 use crate::testing::{Fault, Faulty, clicks, landing, local, memory, rows, source, upload};
 
+mod interleaving;
 mod simulation;
 
 const LOG: &str = "the log";
