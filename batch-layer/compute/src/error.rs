@@ -51,6 +51,9 @@ pub enum Error {
         #[source]
         source: arrow::error::ArrowError,
     },
+    /// State that should be sorted by key, each group once, is not.
+    #[error("state of view {view} is not sorted by key: its files are damaged")]
+    Unsorted { view: String },
     /// A spill file could not be written or read back.
     #[error("spill file {path}: {source}")]
     Spill {
@@ -73,7 +76,7 @@ impl Error {
             Self::Cancelled => ErrorKind::Unavailable,
             Self::Invalid(_) => ErrorKind::Invalid,
             Self::Input { kind, .. } => *kind,
-            Self::Parquet { .. } | Self::Column { .. } => ErrorKind::Data,
+            Self::Parquet { .. } | Self::Column { .. } | Self::Unsorted { .. } => ErrorKind::Data,
             Self::Spill { .. } => ErrorKind::Unavailable,
             Self::OutOfOrder { .. } | Self::View { .. } | Self::Arrow { .. } | Self::Panicked(_) | Self::Pool(_) => {
                 ErrorKind::Internal

@@ -3,10 +3,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use anabranch_view::View;
+use arrow::array::RecordBatch;
 use rayon::{Scope, ThreadPool, ThreadPoolBuilder};
 
 use crate::decode::{OpenFile, RowGroup};
-use crate::lane::Lane;
+use crate::lane::{Lane, LaneState};
 use crate::reduce::Reducer;
 use crate::spill::SpillArea;
 use crate::{Control, Error, InputError, InputFile, Plan, ViewState};
@@ -102,6 +104,36 @@ impl Kernel {
         self.reduce(plan, fold, control)
     }
 
+    /// Merges state of one view that comes in any order, groups repeated, within the memory budget.
+    ///
+    /// # Errors
+    /// The first error of input, the view or the spill area; [`Error::Cancelled`] after [`Control::cancel`].
+    pub fn merge<I>(&self, view: &View, states: I, control: &Control) -> Result<ViewState, Error>
+    where
+        I: IntoIterator<Item = Result<RecordBatch, InputError>>,
+    {
+        let mut lane = LaneState {
+            spilled: Vec::new(),
+            rest: view.aggregator().map_err(Error::view(view))?,
+        };
+        for state in states {
+            control.check()?;
+            let state = state.map_err(|InputError { kind, source }| Error::Input { kind, source })?;
+            lane.merge(view, &state, self.memory_budget_bytes / 2, &self.spill, control)?;
+        }
+        let runs = self.reducer(control).sorted_runs(view, vec![lane])?;
+        Ok(ViewState::new(view.clone(), 0, runs))
+    }
+
+    fn reducer<'a>(&'a self, control: &'a Control) -> Reducer<'a> {
+        Reducer {
+            pool: &self.pool,
+            spill: &self.spill,
+            memory_budget_bytes: self.memory_budget_bytes,
+            control,
+        }
+    }
+
     fn reduce(&self, plan: &Plan, fold: Fold<'_>, control: &Control) -> Result<Vec<ViewState>, Error> {
         let mut rows = 0;
         let mut per_view: Vec<Vec<_>> = plan.views().iter().map(|_| Vec::new()).collect();
@@ -112,12 +144,7 @@ impl Kernel {
                 states.push(state);
             }
         }
-        let reducer = Reducer {
-            pool: &self.pool,
-            spill: &self.spill,
-            memory_budget_bytes: self.memory_budget_bytes,
-            control,
-        };
+        let reducer = self.reducer(control);
         let results = plan.views().iter().zip(per_view).map(|(view, lanes)| {
             let runs = reducer.sorted_runs(view, lanes)?;
             Ok(ViewState::new(view.clone(), rows, runs))

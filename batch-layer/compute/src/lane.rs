@@ -30,6 +30,27 @@ pub(crate) struct LaneState {
     pub(crate) rest: Aggregator,
 }
 
+impl LaneState {
+    /// Merges state into what the lane holds; spills beyond `limit_bytes`.
+    pub(crate) fn merge(
+        &mut self,
+        view: &View,
+        state: &RecordBatch,
+        limit_bytes: usize,
+        area: &SpillArea,
+        control: &Control,
+    ) -> Result<(), Error> {
+        self.rest.merge(state).map_err(Error::view(view))?;
+        if self.rest.size_bytes() > limit_bytes && self.rest.groups() > 1 {
+            let held = self.rest.emit().map_err(Error::view(view))?;
+            // A new one, since an emptied aggregator may keep its capacity.
+            self.rest = view.aggregator().map_err(Error::view(view))?;
+            self.spilled.push(spill_state(view, &held, area, control)?);
+        }
+        Ok(())
+    }
+}
+
 impl Lane {
     pub(crate) fn new(plan: &Plan, limit_bytes: usize, threads: usize) -> Result<Self, Error> {
         let parallel_views = plan.views().len() > 1 && plan.lanes() < threads;

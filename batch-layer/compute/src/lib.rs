@@ -9,6 +9,9 @@
 //!  └──────┘  rows so far  └────────┘                                └───────────────────────┘
 //! ```
 //!
+//! An incremental run folds new rows only, and merges what comes out with the state of an earlier run, which is sorted too:
+//! [`ViewState::with_base`] reads both in key order, a few batches at a time. [`Pairing`] puts two such states side by side.
+//!
 //! Owns: which columns are read, how row groups are spread over lanes, the Rayon pool, the memory bound and its spill
 //! files, the order in which states are merged, and the layout of batch view batches. Refuses to own: where bytes come
 //! from, where results go, publishing, time. It is synchronous; an engine feeds it through an iterator and drains an
@@ -23,6 +26,7 @@
 //!   split by hash of the key and spilled. Spilled partitions are merged one group of partitions at a time, within the budget.
 //! * **One decode.** A row group is decoded once, with the union of the columns its views read.
 
+mod base;
 mod control;
 mod decode;
 mod error;
@@ -37,6 +41,7 @@ mod spill;
 #[cfg(test)]
 mod testing;
 
+pub use base::{Pairing, Pairs, States, delivered};
 pub use control::{Control, Progress, ProgressSnapshot};
 pub use error::Error;
 pub use fold::{Kernel, Options};

@@ -5,6 +5,7 @@ use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use crate::Error;
+use crate::base::{BaseMerge, States};
 use crate::merge::{Run, SortedMerge};
 
 /// Schema of a batch view's files: the view's state schema, then its finalised columns, each nullable, under the names of the
@@ -29,6 +30,7 @@ pub struct ViewState {
     rows: u64,
     groups: u64,
     runs: Vec<Run>,
+    base: Option<States>,
 }
 
 impl ViewState {
@@ -39,7 +41,17 @@ impl ViewState {
             rows,
             groups,
             runs,
+            base: None,
         }
+    }
+
+    /// Puts the state of `rows` other events under what was folded: the result is of both. The base is read when the result
+    /// is, in key order.
+    #[must_use]
+    pub fn with_base(mut self, base: States, rows: u64) -> Self {
+        self.rows += rows;
+        self.base = Some(base);
+        self
     }
 
     pub fn view(&self) -> &View {
@@ -51,21 +63,33 @@ impl ViewState {
         self.rows
     }
 
-    /// Groups in the result.
+    /// Groups that were folded. With a base there may be more in the result.
     pub fn groups(&self) -> u64 {
         self.groups
+    }
+
+    /// The result in batches of the view's state schema.
+    ///
+    /// # Errors
+    /// When spilled state or the base cannot be read; later errors come out of the iterator.
+    pub fn states(self) -> Result<States, Error> {
+        let merged: States = Box::new(SortedMerge::new(&self.view, self.runs)?);
+        Ok(match self.base {
+            Some(base) => Box::new(BaseMerge::new(&self.view, base, merged)?),
+            None => merged,
+        })
     }
 
     /// The result in batches of [`batch_view_schema`].
     ///
     /// # Errors
-    /// When spilled state cannot be read back; later errors come out of the iterator.
+    /// As [`states`](Self::states).
     pub fn batches(self) -> Result<impl Iterator<Item = Result<RecordBatch, Error>> + Send, Error> {
         let schema = batch_view_schema(&self.view);
-        let merged = SortedMerge::new(&self.view, self.runs)?;
-        let view = self.view;
+        let view = self.view.clone();
+        let states = self.states()?;
         let filtered = has_having(&view);
-        Ok(merged.map(move |state| with_finalised(&view, &schema, &state?, filtered)))
+        Ok(states.map(move |state| with_finalised(&view, &schema, &state?, filtered)))
     }
 }
 

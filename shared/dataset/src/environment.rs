@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
+use futures::{Stream, StreamExt};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinHandle};
@@ -174,6 +175,33 @@ impl Environment {
                 Ok(run_offloaded(&**simulated, move || work(&mut items.into_iter())))
             }
         }
+    }
+
+    /// What a stream yields, for work that is offloaded and may wait for it: at most `capacity` items are read ahead. The
+    /// stream is given up when the iterator is.
+    pub async fn drain<I: Send + 'static>(
+        &self,
+        capacity: usize,
+        stream: impl Stream<Item = I> + Send + 'static,
+    ) -> Box<dyn Iterator<Item = I> + Send> {
+        if self.simulated.is_some() {
+            return Box::new(stream.collect::<Vec<I>>().await.into_iter());
+        }
+        let (sender, mut receiver) = mpsc::channel(capacity);
+        tokio::spawn(async move {
+            let mut stream = std::pin::pin!(stream);
+            loop {
+                let item = tokio::select! {
+                    () = sender.closed() => return,
+                    item = stream.next() => item,
+                };
+                let Some(item) = item else { return };
+                if sender.send(item).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Box::new(std::iter::from_fn(move || receiver.blocking_recv()))
     }
 
     /// As [`offload`](Self::offload), for work that hands on items as it goes: at most `capacity` wait to be received.

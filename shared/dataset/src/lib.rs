@@ -6,6 +6,7 @@
 //!   sources/<source>/_dead=false/….parquet   events
 //!   sources/<source>/_dead=true/….parquet    dead letters
 //!   runs/<run id>/run.json                 status of a batch run
+//!   runs/<run id>/manifest.json            what it publishes, kept before it does
 //!   runs/<run id>/<view>/….parquet         its batch views
 //!   publications/<20 digits>.json          which run is served
 //!   definitions/<20 digits>.json           which views.sql the services run
@@ -57,6 +58,9 @@ pub use master::{
 pub use publications::{BatchView, Manifest, Publication, Publications, StateFile};
 pub use read::{Batches, DataReader, RowGroups, adapt, read_columns};
 pub use row_filter::RowFilter;
-pub use runs::{RunProgress, RunRecord, RunState, Runs};
+pub use runs::{
+    Diff, DiffSample, LargestDifference, RunKind, RunManifest, RunMode, RunProgress, RunRecord, RunState, Runs,
+    ViewDiff,
+};
 pub use state_files::{StateFileWriter, StateFiles};
 pub use store::{DurableLocal, Store};

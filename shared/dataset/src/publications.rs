@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::master::Notes;
+use crate::runs::RunMode;
 use crate::store::Store;
 
 /// What a batch run wrote, below `runs/<run id>/`. Immutable once written.
@@ -26,6 +27,15 @@ pub struct Manifest {
     /// is absent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notes: BTreeMap<String, Notes>,
+    /// How the run computed it.
+    #[serde(default)]
+    pub mode: RunMode,
+    /// The run whose state this one built on; `None` when it folded all of history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// Incremental runs since the full run that this state rests on; 0 for a full run.
+    #[serde(default)]
+    pub chain: u64,
 }
 
 /// One view's part of a run.

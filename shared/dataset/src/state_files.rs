@@ -4,6 +4,7 @@ use anabranch_model::crash_point;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use bytes::Bytes;
+use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
@@ -20,6 +21,8 @@ use crate::store::Store;
 
 /// Rows per row group: small enough that reading a few groups of a big view decodes little.
 const ROW_GROUP_ROWS: usize = 128 * 1024;
+/// Encoded bytes per row group: sketches are large, and a reader that streams holds one row group.
+const ROW_GROUP_BYTES: usize = 64 * 1024 * 1024;
 /// Rows per decoded batch.
 const BATCH_ROWS: usize = 32 * 1024;
 /// Encoded bytes that are gathered before they are handed to the upload.
@@ -62,23 +65,65 @@ impl StateFiles {
         Ok(batches)
     }
 
-    /// Reads one of a view's files.
+    /// Reads the state of a view batch by batch, in key order; one row group is in memory at a time.
     ///
-    /// # Errors
-    /// As [`Self::read`].
-    pub async fn read_file(store: &Store, file: &StateFile, columns: &SchemaRef) -> Result<Vec<RecordBatch>> {
+    /// Errors are those of [`Self::read`].
+    pub fn stream(
+        store: &Store,
+        view: &BatchView,
+        columns: &SchemaRef,
+    ) -> impl Stream<Item = Result<RecordBatch>> + Send + 'static + use<> {
+        let (store, columns) = (store.clone(), columns.clone());
+        stream::iter(view.files.clone())
+            .then(move |file| {
+                let (store, columns) = (store.clone(), columns.clone());
+                async move { Self::stream_file(store, file, columns).await }
+            })
+            .try_flatten()
+    }
+
+    async fn stream_file(
+        store: Store,
+        file: StateFile,
+        columns: SchemaRef,
+    ) -> Result<impl Stream<Item = Result<RecordBatch>> + Send + 'static> {
+        let (path, reader) = Self::open(&store, &file, &columns).await?;
+        let rows: u64 = (0..reader.row_groups()).map(|group| reader.rows(group)).sum();
+        check_rows(&path, &file, rows)?;
+        let groups = stream::iter(0..reader.row_groups()).then(move |group| {
+            let (reader, environment) = (reader.clone(), store.environment().clone());
+            async move {
+                let fetched = reader.fetch(group..group + 1).await?;
+                let decode = move || fetched.decode(BATCH_ROWS)?.collect::<Result<Vec<_>>>();
+                let batches = environment.offload(decode).await.map_err(|source| Error::Task {
+                    task: "decoding a state file",
+                    source,
+                })??;
+                Ok(stream::iter(batches.into_iter().map(Ok)))
+            }
+        });
+        Ok(groups.try_flatten())
+    }
+
+    async fn open(store: &Store, file: &StateFile, columns: &SchemaRef) -> Result<(Path, DataReader)> {
         let path = Path::parse(&file.path).map_err(|e| Error::corrupt(&file.path, e))?;
         let reader = DataReader::open(store, &path, file.bytes, columns).await?;
-        if let Some(missing) = columns
-            .fields()
-            .iter()
-            .find(|f| reader.file_schema().field_with_name(f.name()).is_err())
-        {
+        let lacks = |name: &str| reader.file_schema().field_with_name(name).is_err();
+        if let Some(missing) = columns.fields().iter().find(|field| lacks(field.name())) {
             return Err(Error::corrupt(
                 &path,
                 format!("state column `{}` is not in it", missing.name()),
             ));
         }
+        Ok((path, reader))
+    }
+
+    /// Reads one of a view's files.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn read_file(store: &Store, file: &StateFile, columns: &SchemaRef) -> Result<Vec<RecordBatch>> {
+        let (path, reader) = Self::open(store, file, columns).await?;
         let fetched = reader.fetch(0..reader.row_groups()).await?;
         let decode = move || fetched.decode(BATCH_ROWS)?.collect::<Result<Vec<_>>>();
         let batches: Vec<RecordBatch> = store
@@ -90,14 +135,17 @@ impl StateFiles {
                 source,
             })??;
         let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
-        if rows != file.rows {
-            return Err(Error::corrupt(
-                &path,
-                format!("it has {rows} rows and not {}", file.rows),
-            ));
-        }
+        check_rows(&path, file, rows)?;
         Ok(batches)
     }
+}
+
+fn check_rows(path: &Path, file: &StateFile, rows: u64) -> Result<()> {
+    if rows == file.rows {
+        return Ok(());
+    }
+    let reason = format!("it has {rows} rows and not {}", file.rows);
+    Err(Error::corrupt(path, reason))
 }
 
 /// Writes one state file batch by batch, so that a big view need not be in memory at once. Nothing is visible in the store
@@ -231,6 +279,7 @@ fn properties(schema: &SchemaRef) -> WriterProperties {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
         .set_created_by(concat!("anabranch ", env!("CARGO_PKG_VERSION")).to_owned());
     for leaf in leaves(schema) {
         // Keys repeat, as they are sorted; every state is another, and nobody asks for the largest sketch.

@@ -215,6 +215,9 @@ async fn batch(store: &Store) {
         cuts: CutMap::from([("clicks".into(), dataset.cut().await.unwrap())]),
         views: BTreeMap::from([("pages".into(), view)]),
         notes: Default::default(),
+        mode: Default::default(),
+        base: None,
+        chain: 0,
     };
     let log = Publications::new(store);
     let published = log.publish(0, manifest.clone()).await.unwrap();

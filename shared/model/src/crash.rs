@@ -50,6 +50,9 @@ pub const POINTS: &[&str] = &[
     // One state file of a batch view.
     "state_file.before",
     "state_file.after",
+    // What a run is about to publish.
+    "run.manifest.before",
+    "run.manifest.after",
     // The publication, which holds the manifest.
     "publish.before",
     "publish.after",

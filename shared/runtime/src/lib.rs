@@ -12,7 +12,7 @@ mod shutdown;
 pub mod telemetry;
 
 pub use settings::{
-    Batch, ByteSize, Compression, Error, HumanDuration, IngestLog, Landing, LogFormat, Properties, Serving, Settings,
-    Speed, Storage, Telemetry,
+    Batch, BatchMode, ByteSize, Compression, Error, HumanDuration, IngestLog, Landing, LogFormat, OnDiff, Properties,
+    Serving, Settings, Speed, Storage, Telemetry,
 };
 pub use shutdown::{OnError, Shutdown, Tasks};

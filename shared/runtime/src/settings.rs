@@ -116,6 +116,15 @@ pub struct Batch {
     pub schedule: Option<String>,
     /// IANA time zone of the schedule. Default `UTC`.
     pub time_zone: String,
+    /// `full` folds all of history in each run; `incremental` folds what landed since the run that is served, on top of its
+    /// state. A run is full all the same when events were excluded or have expired since. Default `full`.
+    pub mode: BatchMode,
+    /// In incremental mode, every how many runs one is full: 10 lets nine incremental runs follow a full one. 0 never asks
+    /// for a full run. Default 24.
+    pub full_every: u64,
+    /// What becomes of a run that differs from what was served: `publish` publishes it and says so, `hold` keeps it until
+    /// `anabranch runs publish` or `runs discard`. Default `publish`.
+    pub on_diff: OnDiff,
     /// Rayon threads; 0 takes every core. Default 0.
     pub threads: usize,
     /// Group state held in memory before a run spills to disk. Default `2GiB`.
@@ -153,6 +162,24 @@ pub struct Maintenance {
     pub keep_publications: usize,
     /// The newest batch runs whose records stay. Default 200.
     pub keep_runs: usize,
+}
+
+/// What a batch run folds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BatchMode {
+    #[default]
+    Full,
+    Incremental,
+}
+
+/// What becomes of a run that differs from what was served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDiff {
+    #[default]
+    Publish,
+    Hold,
 }
 
 /// `[serving]`: the serving layer.
@@ -239,6 +266,9 @@ impl Default for Batch {
             advertise: None,
             schedule: None,
             time_zone: "UTC".into(),
+            mode: BatchMode::default(),
+            full_every: 24,
+            on_diff: OnDiff::default(),
             threads: 0,
             memory_budget: ByteSize::mib(2048),
             spill_dir: None,

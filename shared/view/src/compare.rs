@@ -57,7 +57,11 @@ impl Plan {
         if left.num_rows() != right.num_rows() {
             return Err(Error::State {
                 view: self.name.clone(),
-                reason: format!("{} groups cannot be compared with {}", left.num_rows(), right.num_rows()),
+                reason: format!(
+                    "{} groups cannot be compared with {}",
+                    left.num_rows(),
+                    right.num_rows()
+                ),
             });
         }
         let answers = (self.finalise_all(left)?, self.finalise_all(right)?);
@@ -96,8 +100,17 @@ impl Plan {
 
     /// Whether all t-digests of a group may come from the same rows.
     fn sketches_agree(&self, left: &[ArrayRef], right: &[ArrayRef], row: usize) -> bool {
-        let sketches = self.slots.iter().zip(&self.slot_columns).filter(|(slot, _)| slot.is_digest());
-        let mut sketches = sketches.map(|(_, columns)| (Digest::read(&left[columns.clone()], row), Digest::read(&right[columns.clone()], row)));
+        let sketches = self
+            .slots
+            .iter()
+            .zip(&self.slot_columns)
+            .filter(|(slot, _)| slot.is_digest());
+        let mut sketches = sketches.map(|(_, columns)| {
+            (
+                Digest::read(&left[columns.clone()], row),
+                Digest::read(&right[columns.clone()], row),
+            )
+        });
         sketches.all(|pair| match pair {
             (Some(left), Some(right)) => left.agrees_with(&right),
             (left, right) => left.is_none() && right.is_none(),
@@ -111,15 +124,21 @@ fn as_numbers(column: &ArrayRef) -> Option<Float64Array> {
     if !data_type.is_numeric() {
         return None;
     }
-    Some(cast(column, &DataType::Float64).ok()?.as_primitive::<Float64Type>().clone())
+    Some(
+        cast(column, &DataType::Float64)
+            .ok()?
+            .as_primitive::<Float64Type>()
+            .clone(),
+    )
 }
 
 /// What rounding to a type that is no float may add: one unit of its last place.
 fn slack(data_type: &DataType) -> f64 {
     match data_type {
-        DataType::Decimal32(_, scale) | DataType::Decimal64(_, scale) | DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale) => {
-            10f64.powi(-i32::from(*scale))
-        }
+        DataType::Decimal32(_, scale)
+        | DataType::Decimal64(_, scale)
+        | DataType::Decimal128(_, scale)
+        | DataType::Decimal256(_, scale) => 10f64.powi(-i32::from(*scale)),
         DataType::Float16 => f64::from(f32::EPSILON) * 8192.0,
         DataType::Float32 => f64::from(f32::EPSILON),
         DataType::Float64 => 0.0,
@@ -128,7 +147,13 @@ fn slack(data_type: &DataType) -> f64 {
 }
 
 fn differing_floats(a: &Float64Array, b: &Float64Array, slack: f64) -> Vec<usize> {
-    let finite = |column: &Float64Array| column.iter().flatten().filter(|x| x.is_finite()).fold(0.0, |most: f64, x| most.max(x.abs()));
+    let finite = |column: &Float64Array| {
+        column
+            .iter()
+            .flatten()
+            .filter(|x| x.is_finite())
+            .fold(0.0, |most: f64, x| most.max(x.abs()))
+    };
     let scale = finite(a).max(finite(b));
     let differ = |row: &usize| match (a.is_valid(*row), b.is_valid(*row)) {
         (false, false) => false,
@@ -204,7 +229,10 @@ impl Digest {
 
     fn agrees_with(&self, other: &Self) -> bool {
         let same = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan());
-        if !same(self.count, other.count) || !same(self.bounds.0, other.bounds.0) || !same(self.bounds.1, other.bounds.1) {
+        if !same(self.count, other.count)
+            || !same(self.bounds.0, other.bounds.0)
+            || !same(self.bounds.1, other.bounds.1)
+        {
             return false;
         }
         // One row more, for digests of fewer rows than they have centroids.

@@ -13,9 +13,18 @@ use crate::plan::Plan;
 impl Plan {
     /// The answer of merged state, in which each group stands once.
     pub(crate) fn finalise(&self, state: &RecordBatch) -> Result<RecordBatch, Error> {
+        self.finalise_with(state, true)
+    }
+
+    /// As [`finalise`](Self::finalise), but of every group, whatever HAVING says: row by row that of the state.
+    pub(crate) fn finalise_all(&self, state: &RecordBatch) -> Result<RecordBatch, Error> {
+        self.finalise_with(state, false)
+    }
+
+    fn finalise_with(&self, state: &RecordBatch, having: bool) -> Result<RecordBatch, Error> {
         if self.key_count == 0 {
             match state.num_rows() {
-                0 => return self.finalise_groups(&self.empty_group()?),
+                0 => return self.finalise_groups(&self.empty_group()?, having),
                 1 => {}
                 rows => {
                     let reason = format!("{rows} rows of a global aggregate; merge them first");
@@ -30,10 +39,10 @@ impl Plan {
             self.state_columns(state)?;
             return Ok(RecordBatch::new_empty(Arc::clone(&self.output_schema)));
         }
-        self.finalise_groups(state)
+        self.finalise_groups(state, having)
     }
 
-    fn finalise_groups(&self, state: &RecordBatch) -> Result<RecordBatch, Error> {
+    fn finalise_groups(&self, state: &RecordBatch, having: bool) -> Result<RecordBatch, Error> {
         let columns = self.state_columns(state)?;
         let rows = state.num_rows();
         let groups: Vec<usize> = (0..rows).collect();
@@ -44,18 +53,18 @@ impl Plan {
             .map(|(slot, range)| evaluate(slot, &columns[range.clone()], &groups))
             .collect::<Result<Vec<_>>>()
             .during(&self.name, "finalise")?;
-        self.outputs(&columns[..self.key_count], &results, rows)
+        self.outputs(&columns[..self.key_count], &results, rows, having)
             .during(&self.name, "finalise")
     }
 
-    fn outputs(&self, keys: &[ArrayRef], results: &[ArrayRef], rows: usize) -> Result<RecordBatch> {
+    fn outputs(&self, keys: &[ArrayRef], results: &[ArrayRef], rows: usize, having: bool) -> Result<RecordBatch> {
         let mut columns = keys.to_vec();
         for answer in &self.answers {
             columns.push(answer.compute(results)?);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let mut answers = RecordBatch::try_new_with_options(Arc::clone(&self.answer_schema), columns, &options)?;
-        for predicate in &self.having {
+        for predicate in self.having.iter().filter(|_| having) {
             let mask = predicate.evaluate(&answers)?.into_array(answers.num_rows())?;
             answers = filter_record_batch(&answers, &truth(mask.as_boolean()))?;
         }

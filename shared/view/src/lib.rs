@@ -18,6 +18,7 @@
 
 mod aggregate;
 mod aggregator;
+mod compare;
 mod describe;
 mod dictionary;
 mod error;
@@ -34,6 +35,7 @@ mod window;
 
 pub use aggregate::Class;
 pub use aggregator::Aggregator;
+pub use compare::{Comparison, Difference};
 pub use error::Error;
 pub use filter::KeyFilter;
 pub use view::{Prepared, View, ViewHash};

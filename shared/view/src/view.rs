@@ -13,7 +13,7 @@ use crate::{Class, Error, keys};
 /// One compiled view. Cheap to clone, immutable, shared by threads.
 #[derive(Clone)]
 pub struct View {
-    plan: Arc<Plan>,
+    pub(crate) plan: Arc<Plan>,
 }
 
 /// Identifies plan, state schema and aggregate versions; equal hashes mean mergeable state. Lower-case hex.

@@ -12,6 +12,9 @@ fn publication(run_id: &str, published_at: &str) -> Publication {
         cuts: Default::default(),
         views: Default::default(),
         notes: Default::default(),
+        mode: Default::default(),
+        base: None,
+        chain: 0,
     };
     Publication {
         number: 7,

@@ -43,6 +43,9 @@ async fn publish(store: &Store, views: &[View], next: i64, hash: Option<&str>, f
         .into(),
         views: views.iter().map(|view| (view.name().to_owned(), batch(view))).collect(),
         notes: Default::default(),
+        mode: Default::default(),
+        base: None,
+        chain: 0,
     };
     log.publish(based_on, manifest).await.unwrap();
 }

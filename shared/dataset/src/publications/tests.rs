@@ -19,6 +19,9 @@ fn manifest(run_id: &str, next: &[(i32, i64)]) -> Manifest {
         cuts: CutMap::from([("clicks".into(), Cut { version: Some(7), next })]),
         views: BTreeMap::from([("v".into(), view)]),
         notes: Default::default(),
+        mode: Default::default(),
+        base: None,
+        chain: 0,
     }
 }
 

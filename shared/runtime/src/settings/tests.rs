@@ -41,6 +41,9 @@ publication_poll = "500ms"
 [batch]
 listen = "127.0.0.1:8082"
 time_zone = "UTC"
+mode = "full"
+full_every = 24
+on_diff = "publish"
 threads = 0
 memory_budget = "2GiB"
 poll = "1s"

@@ -498,7 +498,7 @@ fn is_constant(expr: &Expr) -> bool {
     }
 }
 
-fn class_of(function: &str) -> Class {
+pub(super) fn class_of(function: &str) -> Class {
     match function {
         "count" | "min" | "max" | "bool_and" | "bool_or" | "bit_and" | "bit_or" | "bit_xor" | "first_value"
         | "last_value" | "approx_distinct" | "regr_count" => Class::Exact,

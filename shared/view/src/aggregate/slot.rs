@@ -128,6 +128,14 @@ impl Slot {
         }
     }
 
+    /// Whether its state is a t-digest: two of the same rows differ within bounds.
+    pub(crate) fn is_digest(&self) -> bool {
+        match &self.kind {
+            SlotKind::Function(function) => super::compile::class_of(function.fun().name()) == super::Class::Sketch,
+            _ => false,
+        }
+    }
+
     /// Whether the one state column already is the result.
     fn state_is_result(&self) -> bool {
         match &self.kind {

@@ -26,6 +26,9 @@ pub async fn publish(world: &World, based_on: u64, snapshot: &Snapshot) -> Publi
         cuts: BTreeMap::from([("clicks".to_owned(), snapshot.cut())]),
         views: world.views.iter().map(view).collect(),
         notes: Default::default(),
+        mode: Default::default(),
+        base: None,
+        chain: 0,
     };
     Publications::new(&world.store)
         .publish(based_on, manifest)

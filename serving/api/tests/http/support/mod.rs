@@ -262,6 +262,9 @@ impl World {
             .into(),
             views,
             notes: BTreeMap::from([("clicks".to_owned(), notes)]),
+            mode: Default::default(),
+            base: None,
+            chain: 0,
         };
         log.publish(based_on, manifest).await.unwrap()
     }
