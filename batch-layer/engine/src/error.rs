@@ -35,6 +35,27 @@ pub enum Error {
     /// No such table.
     #[error("there is no table `{table}`; views.sql declares {}", tables.join(", "))]
     UnknownTable { table: String, tables: Vec<String> },
+    /// The run is not held.
+    #[error("run {run_id} is {state:?}, not held")]
+    NotHeld {
+        run_id: String,
+        state: anabranch_dataset::RunState,
+    },
+    /// What was asked for cannot be done as things are; the message says why.
+    #[error("{0}")]
+    Refused(String),
+    /// A file that a manifest names is not there any more.
+    #[error("not there any more: {0}")]
+    Gone(String),
+    /// There is no such view.
+    #[error("there is no view `{0}`")]
+    UnknownView(String),
+    /// Leases or speed workers cannot be asked.
+    #[error(transparent)]
+    Realtime(#[from] anabranch_realtime::Error),
+    /// Another batch service leads now.
+    #[error("another batch service has taken over")]
+    LostLeadership,
     /// The service is shutting down.
     #[error("shut down")]
     ShutDown,
@@ -55,9 +76,14 @@ impl Error {
                 source: object_store::Error::NotFound { .. },
                 ..
             } => ErrorKind::Data,
-            Self::Fetch { .. } | Self::PublicationUnclear(_) | Self::ShutDown => ErrorKind::Unavailable,
+            Self::Fetch { .. } | Self::PublicationUnclear(_) | Self::ShutDown | Self::LostLeadership => {
+                ErrorKind::Unavailable
+            }
             Self::Footer { .. } => ErrorKind::Data,
-            Self::UnknownRun(_) | Self::UnknownTable { .. } => ErrorKind::NotFound,
+            Self::UnknownRun(_) | Self::UnknownView(_) | Self::UnknownTable { .. } => ErrorKind::NotFound,
+            Self::NotHeld { .. } | Self::Refused(_) => ErrorKind::Conflict,
+            Self::Gone(_) => ErrorKind::Data,
+            Self::Realtime(error) => error.kind(),
             Self::Task(_) => ErrorKind::Internal,
         }
     }

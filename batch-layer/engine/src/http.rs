@@ -2,19 +2,24 @@
 
 use std::sync::Arc;
 
+use anabranch_dataset::RunState;
 use anabranch_model::ErrorKind;
 use anabranch_runtime::http::{ApiError, base_router};
+use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use chrono::Utc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::record::{is_run_id, rfc3339, to_json};
+use crate::forward::to_leader;
+use crate::record::{Task, is_run_id, rfc3339, to_json};
+use crate::rollback::Target;
 use crate::service::{Requested, Shared};
-use crate::{Error, Trigger};
+use crate::{Error, Trigger, held};
 
 /// Runs per answer unless asked otherwise, and at most.
 const DEFAULT_LIMIT: usize = 50;
@@ -34,18 +39,135 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let api = Router::new()
         .route("/v1/batch/runs", post(start_run).get(list_runs))
         .route("/v1/batch/runs/{run_id}", get(show_run))
+        .route("/v1/batch/runs/{run_id}/publish", post(publish_run))
+        .route("/v1/batch/runs/{run_id}/discard", post(discard_run))
+        .route("/v1/batch/rollback", post(roll_back))
+        .route("/v1/batch/verify", post(verify))
+        .route("/v1/batch/publications", get(list_publications))
         .route("/v1/batch/status", get(status))
         .merge(crate::maintenance::http::router())
+        .route_layer(from_fn_with_state(shared.clone(), to_leader))
         .with_state(shared);
     base_router("batch", ready).merge(api)
 }
 
 /// Starts a run, or queues one behind the running run; a run that is queued already answers for all who ask meanwhile.
-async fn start_run(State(shared): State<Arc<Shared>>) -> Result<(StatusCode, Json<Value>), ApiError> {
-    match shared.request(Trigger::Request).await.map_err(api_error)? {
+async fn start_run(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let StartBody { full } = parse(&body, "{\"full\": true}")?;
+    match shared.request(Trigger::Request, full).await.map_err(api_error)? {
         Requested::Run { run_id, state } => Ok((StatusCode::ACCEPTED, Json(json!({"run_id": run_id, "state": state})))),
         // A request is queued or joined, never skipped.
         Requested::Skipped => Err(ApiError::new(ErrorKind::Conflict, "a run is on its way")),
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct StartBody {
+    /// Fold all of history, whatever `[batch] mode` says.
+    full: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RollbackBody {
+    /// Number of a publication, or id of the run that was published; the one before when absent.
+    to: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct VerifyBody {
+    /// All views when empty.
+    views: Vec<String>,
+}
+
+/// A JSON body that may be absent.
+fn parse<T: Default + for<'de> Deserialize<'de>>(body: &[u8], example: &str) -> Result<T, ApiError> {
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        ApiError::new(ErrorKind::Invalid, format!("the body cannot be read: {error}"))
+            .with_hint(format!("send nothing, or JSON like {example}"))
+    })
+}
+
+/// Publishes a held run.
+async fn publish_run(State(shared): State<Arc<Shared>>, Path(run_id): Path<String>) -> Result<Json<Value>, ApiError> {
+    check_run_id(&run_id)?;
+    let publication = held::publish(&shared, &run_id).await.map_err(api_error)?;
+    Ok(Json(json!({"run_id": run_id, "publication": publication.number})))
+}
+
+/// Discards a held run.
+async fn discard_run(State(shared): State<Arc<Shared>>, Path(run_id): Path<String>) -> Result<Json<Value>, ApiError> {
+    check_run_id(&run_id)?;
+    let record = held::discard(&shared, &run_id).await.map_err(api_error)?;
+    Ok(Json(to_json(&record, shared.store.environment().now())))
+}
+
+/// Publishes an earlier publication again, once the speed layer is ready for it.
+async fn roll_back(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let RollbackBody { to } = parse(&body, "{\"to\": \"12\"}")?;
+    let to = to.map_or(Target::Previous, |to| Target::parse(&to));
+    let run_id = shared.request_task(Task::Rollback { to }).await.map_err(api_error)?;
+    Ok((
+        StatusCode::ACCEPTED,
+        Json(json!({"run_id": run_id, "state": RunState::Queued})),
+    ))
+}
+
+/// Computes views in full and compares them with what is served.
+async fn verify(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let VerifyBody { views } = parse(&body, "{\"views\": [\"name\"]}")?;
+    for name in &views {
+        if !shared.views.iter().any(|view| view.name() == name) {
+            return Err(api_error(Error::UnknownView(name.clone())));
+        }
+    }
+    let run_id = shared.request_task(Task::Verify { views }).await.map_err(api_error)?;
+    Ok((
+        StatusCode::ACCEPTED,
+        Json(json!({"run_id": run_id, "state": RunState::Queued})),
+    ))
+}
+
+/// The publication log, newest first.
+async fn list_publications(
+    State(shared): State<Arc<Shared>>,
+    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let limit = limit(query)?;
+    let failed = |error: anabranch_dataset::Error| api_error(error.into());
+    let numbers = shared.publications.list().await.map_err(failed)?;
+    let mut publications = Vec::new();
+    for number in numbers.into_iter().rev().take(limit) {
+        if let Some(publication) = shared.publications.get(number).await.map_err(failed)? {
+            let manifest = publication.manifest;
+            publications.push(json!({
+                "number": number,
+                "run_id": manifest.run_id,
+                "published_at": publication.published_at,
+                "mode": manifest.mode,
+                "cuts": manifest.cuts,
+            }));
+        }
+    }
+    Ok(Json(json!({"publications": publications})))
+}
+
+fn limit(query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>) -> Result<usize, ApiError> {
+    let Query(query) = query.map_err(|error| {
+        ApiError::new(ErrorKind::Invalid, error.body_text()).with_hint("the only parameter is limit, a number")
+    })?;
+    Ok(query.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT))
+}
+
+fn check_run_id(run_id: &str) -> Result<(), ApiError> {
+    match is_run_id(run_id) {
+        true => Ok(()),
+        false => Err(api_error(Error::UnknownRun(run_id.to_owned()))),
     }
 }
 
@@ -60,10 +182,7 @@ async fn list_runs(
     State(shared): State<Arc<Shared>>,
     query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Value>, ApiError> {
-    let Query(query) = query.map_err(|error| {
-        ApiError::new(ErrorKind::Invalid, error.body_text()).with_hint("the only parameter is limit, a number of runs")
-    })?;
-    let limit = query.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
+    let limit = limit(query)?;
     let mut records = shared.runs.list(limit).await.map_err(|error| api_error(error.into()))?;
     let now = Utc::now();
     for record in &mut records {
@@ -77,9 +196,7 @@ async fn list_runs(
 }
 
 async fn show_run(State(shared): State<Arc<Shared>>, Path(run_id): Path<String>) -> Result<Json<Value>, ApiError> {
-    if !is_run_id(&run_id) {
-        return Err(api_error(Error::UnknownRun(run_id)));
-    }
+    check_run_id(&run_id)?;
     let record = shared.find(&run_id).await.map_err(api_error)?;
     Ok(Json(to_json(&record, Utc::now())))
 }
@@ -97,8 +214,11 @@ async fn status(State(shared): State<Arc<Shared>>) -> Json<Value> {
     Json(json!({
         "schedule": schedule,
         "running": board.running.as_ref().map(|run| to_json(&run.record(), now)),
-        "queued": board.queued.as_ref().map(|run| to_json(&run.record(), now)),
+        "queued": board.queued.front().map(|run| to_json(&run.record(), now)),
         "last": board.last.as_ref().map(|record| to_json(record, now)),
+        "held": board.held.as_ref().map(|held| &held.run_id),
+        "leader": shared.leadership.is_leader(),
+        "service": shared.lease.id(),
         "skipped": board.skipped,
         "threads": shared.kernel.threads(),
     }))
@@ -108,6 +228,8 @@ pub(crate) fn api_error(error: Error) -> ApiError {
     let answer = ApiError::new(error.kind(), error.to_string());
     match error {
         Error::UnknownRun(_) => answer.with_hint("GET /v1/batch/runs lists the runs"),
+        Error::UnknownView(_) => answer.with_hint("`anabranch views` lists the views"),
+        Error::LostLeadership => answer.with_hint("try again in a moment: requests are passed on to the new one"),
         _ => answer,
     }
 }

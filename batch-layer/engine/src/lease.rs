@@ -47,15 +47,31 @@ impl LeaseKeeper {
         let running: Vec<_> = board
             .running
             .iter()
-            .map(|run| json!({"run_id": run.run_id, "cuts": run.record().cuts}))
+            .map(|run| {
+                let record = run.record();
+                json!({"run_id": run.run_id, "cuts": record.cuts, "base": record.base})
+            })
+            // A held run may yet be published: its cuts stay boundaries, and its files stay.
+            .chain(
+                board
+                    .held
+                    .iter()
+                    .map(|held| json!({"run_id": held.run_id, "cuts": held.cuts})),
+            )
             .collect();
         let queued: Vec<_> = board.queued.iter().map(|run| run.run_id.clone()).collect();
+        let rollback = board.intent.as_ref().map(|intent| intent.publication);
         drop(board);
         let lease = Lease {
             kind: KIND.to_owned(),
             id: self.id.clone(),
             address: self.address.clone(),
-            facts: json!({"running": running, "queued": queued}),
+            facts: json!({
+                "running": running,
+                "queued": queued,
+                "rollback": rollback,
+                "leader": shared.leadership.is_leader(),
+            }),
             ttl: TTL,
         };
         Ok(self.leases.renew(&lease).await?)

@@ -1,7 +1,6 @@
 //! A run while it lives in this process: its record, and the counters that fill in its progress.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,11 +10,27 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use crate::Trigger;
+use crate::rollback::Target;
+use crate::run::kind;
+
+/// What a run does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Computes all views and publishes them.
+    Run,
+    /// Publishes an earlier publication again.
+    Rollback { to: Target },
+    /// Computes views in full and compares them with what is served; all views if none is named.
+    Verify { views: Vec<String> },
+}
 
 /// A run that is queued or running.
 #[derive(Debug)]
 pub(crate) struct LiveRun {
     pub(crate) run_id: String,
+    pub(crate) task: Task,
+    /// Somebody wants all of history folded.
+    full: AtomicBool,
     record: Mutex<RunRecord>,
     /// Held while the record is written, so that an older one never replaces a newer one.
     pub(crate) saving: tokio::sync::Mutex<()>,
@@ -26,30 +41,34 @@ pub(crate) struct LiveRun {
 }
 
 impl LiveRun {
-    pub(crate) fn new(trigger: Trigger, now: DateTime<Utc>, environment: &Environment) -> Self {
+    pub(crate) fn new(trigger: Trigger, task: Task, now: DateTime<Utc>, environment: &Environment) -> Self {
         let run_id = new_run_id(now, environment);
         let record = RunRecord {
             run_id: run_id.clone(),
             state: RunState::Queued,
+            kind: kind(&task),
             trigger: trigger.as_str().to_owned(),
             created_at: rfc3339(now),
-            started_at: None,
-            finished_at: None,
-            progress: RunProgress::default(),
-            cuts: BTreeMap::new(),
-            rows: 0,
-            groups: 0,
-            publication: None,
-            error: None,
-            timings_ms: BTreeMap::new(),
+            ..RunRecord::default()
         };
         Self {
             run_id,
+            task,
+            full: AtomicBool::new(false),
             record: Mutex::new(record),
             saving: tokio::sync::Mutex::new(()),
             control: Control::new(),
             folded_bytes: Arc::default(),
         }
+    }
+
+    /// Asks for all of history, if the run has not begun.
+    pub(crate) fn request_full(&self) {
+        self.full.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_full_requested(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
     }
 
     /// The record as it stands, with the progress of this moment.

@@ -24,22 +24,42 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Settles runs that are recorded as queued or running but belong to no living process: published if their publication is
 /// there after all, failed otherwise. What a process has held that died a moment ago looks alive until its lease has expired,
-/// and is for [`Interrupted::keep_settling`].
-pub(crate) async fn settle_interrupted(shared: &Shared) -> Result<Interrupted, Error> {
-    let mut interrupted = Interrupted {
-        held: runs_of_others(shared).await?,
-        given_up: BTreeMap::new(),
-    };
+/// and is for [`keep_settling`].
+pub(crate) async fn settle_interrupted(shared: &Shared) -> Result<(), Error> {
+    let mut interrupted = shared.interrupted.lock().await;
+    interrupted.held = runs_of_others(shared).await?;
     for record in shared.runs.list(LATEST_RUNS).await? {
-        if !record.state.is_final() && !interrupted.held.contains(&record.run_id) {
+        if is_under_way(&record) && !interrupted.held.contains(&record.run_id) {
             interrupted.settle(shared, record).await?;
         }
     }
-    Ok(interrupted)
+    Ok(())
+}
+
+/// Settles the runs of others whose leases expire, until shutdown.
+pub(crate) async fn keep_settling(shared: Arc<Shared>) -> Result<(), Error> {
+    loop {
+        tokio::select! {
+            biased;
+            () = shared.shutdown.cancelled() => return Ok(()),
+            () = shared.store.environment().sleep(LOOK_EVERY) => {}
+        }
+        // Whoever leads next begins with a look of its own.
+        if shared.leadership.is_leader()
+            && let Err(error) = shared.interrupted.lock().await.look(&shared).await
+        {
+            tracing::warn!(%error, "cannot look for interrupted batch runs; trying again");
+        }
+    }
+}
+
+/// Whether a process must be there for the run to go on.
+fn is_under_way(record: &RunRecord) -> bool {
+    !record.state.is_final() && record.state != RunState::Held
 }
 
 /// Runs of other processes, dead or alive.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Interrupted {
     /// Held by others, by their leases, at the last look.
     held: BTreeSet<String>,
@@ -50,31 +70,12 @@ pub(crate) struct Interrupted {
 }
 
 impl Interrupted {
-    /// Settles the runs of others whose leases expire, until shutdown.
-    pub(crate) async fn keep_settling(mut self, shared: Arc<Shared>) -> Result<(), Error> {
-        loop {
-            tokio::select! {
-                biased;
-                () = shared.shutdown.cancelled() => return Ok(()),
-                () = shared.store.environment().sleep(LOOK_EVERY) => {}
-            }
-            if let Err(error) = self.look(&shared).await {
-                tracing::warn!(%error, "cannot look for interrupted batch runs; trying again");
-            }
-        }
-    }
-
     async fn look(&mut self, shared: &Shared) -> Result<(), Error> {
         let holding = runs_of_others(shared).await?;
         let let_go: Vec<String> = self.held.difference(&holding).cloned().collect();
         for run_id in let_go {
             // Whoever ended it in order has recorded that before letting go of it.
-            if let Some(record) = shared
-                .runs
-                .get(&run_id)
-                .await?
-                .filter(|record| !record.state.is_final())
-            {
+            if let Some(record) = shared.runs.get(&run_id).await?.filter(is_under_way) {
                 self.settle(shared, record).await?;
             }
         }

@@ -3,233 +3,306 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anabranch_compute::{Plan, ViewState};
-use anabranch_dataset::{BatchView, DataFile, Manifest, Notes, Publication, RowFilter, RunState};
-use anabranch_model::{Cut, CutMap, ErrorKind};
+use anabranch_compute::ViewState;
+use anabranch_dataset::{BatchView, Diff, Manifest, Notes, Publication, RunKind, RunManifest, RunState};
+use anabranch_model::{CutMap, ErrorKind};
+use anabranch_runtime::OnDiff;
 use anabranch_view::View;
 
-use crate::fetch::Fetch;
-use crate::record::{LiveRun, rfc3339};
+use crate::diff::{Computed, compare_view, expected, is_alarming};
+use crate::input::{Rows, SourceInput, fold, stored};
+use crate::plan::{Facts, RunPlan, ViewFact, plan};
+use crate::record::{LiveRun, Task, rfc3339};
 use crate::service::Shared;
-use crate::{Error, recovery, write};
+use crate::{Error, held, recovery, rollback, verify, write};
 
-/// Read-ahead is a share of the memory budget, within these bounds.
-const READ_AHEAD_BYTES: std::ops::RangeInclusive<u64> = (32 << 20)..=(256 << 20);
-
-/// What a run reads of one source.
-struct SourceInput {
-    /// Those that hold rows to fold, in path order.
-    files: Vec<DataFile>,
-    rows: u64,
-    /// Which of the rows count, by the notes of the snapshot.
-    filter: Arc<RowFilter>,
+/// How a run ended well.
+pub(crate) enum Outcome {
+    Published(Publication),
+    /// It waits to be published or discarded.
+    Held,
+    /// It compared, and that was all it was for.
+    Compared,
 }
 
 /// Runs `run` to its end and records how it ended. Never fails: a failed run is a record like any other.
 pub(crate) async fn execute(shared: &Shared, run: &Arc<LiveRun>) {
-    let began = shared.store.environment().instant();
+    let environment = shared.store.environment();
+    let began = environment.instant();
     run.update(|record| {
         record.state = RunState::Running;
-        record.started_at = Some(rfc3339(shared.store.environment().now()));
+        record.started_at = Some(rfc3339(environment.now()));
     });
     shared.save(run).await;
     tracing::info!(run_id = run.run_id, trigger = run.record().trigger, "batch run starts");
 
-    let outcome = to_publication(shared, run).await;
-    run.timed("total", shared.store.environment().elapsed(began));
-    let record = match outcome {
-        Ok(publication) => {
-            let record = run.update(|record| {
-                record.state = RunState::Published;
-                record.finished_at = Some(rfc3339(shared.store.environment().now()));
-                record.publication = Some(publication.number);
-            });
-            tracing::info!(
-                run_id = run.run_id,
-                publication = publication.number,
-                rows = record.rows,
-                groups = record.groups,
-                seconds = shared.store.environment().elapsed(began).as_secs_f64(),
-                "batch run published"
-            );
-            record
-        }
-        Err(error) => {
-            let message = with_sources(&error);
-            tracing::error!(run_id = run.run_id, error = message, "batch run failed");
-            if !matches!(error, Error::PublicationUnclear(_))
-                && let Err(error) = recovery::remove_results(shared, &run.run_id).await
-            {
-                tracing::warn!(run_id = run.run_id, %error, "cannot remove the results of a failed run");
-            }
-            run.update(|record| {
-                record.state = RunState::Failed;
-                record.error = Some(message);
-                record.finished_at = Some(rfc3339(shared.store.environment().now()));
-            })
-        }
+    // Up to the publication, which is carried through, a shutdown may drop the work at any await.
+    let outcome = match &run.task {
+        Task::Run => to_publication(shared, run).await,
+        Task::Rollback { to } => rollback::execute(shared, run, to).await,
+        Task::Verify { views } => verify::execute(shared, run, views).await,
     };
-    let state = if record.state == RunState::Published {
-        "published"
-    } else {
-        "failed"
+    let took = environment.elapsed(began);
+    run.timed("total", took);
+    let failed = outcome.as_ref().err().map(with_sources);
+    if let Some(error) = &failed {
+        tracing::error!(run_id = run.run_id, error, "batch run failed");
+        if !matches!(outcome, Err(Error::PublicationUnclear(_)))
+            && let Err(error) = recovery::remove_results(shared, &run.run_id).await
+        {
+            tracing::warn!(run_id = run.run_id, %error, "cannot remove the results of a failed run");
+        }
+    }
+    let record = run.update(|record| {
+        record.finished_at = Some(rfc3339(environment.now()));
+        record.error = failed;
+        record.state = match &outcome {
+            Ok(Outcome::Published(publication)) => {
+                record.publication = Some(publication.number);
+                RunState::Published
+            }
+            Ok(Outcome::Held) => RunState::Held,
+            Ok(Outcome::Compared) => RunState::Compared,
+            Err(_) => RunState::Failed,
+        };
+    });
+    if record.error.is_none() {
+        tracing::info!(
+            run_id = run.run_id,
+            state = ?record.state,
+            publication = record.publication,
+            rows = record.rows,
+            groups = record.groups,
+            seconds = took.as_secs_f64(),
+            "batch run ended"
+        );
+    }
+    let state = match record.state {
+        RunState::Published => "published",
+        RunState::Held => "held",
+        RunState::Compared => "compared",
+        _ => "failed",
     };
     metrics::counter!("anabranch_batch_runs_total", "state" => state, "trigger" => record.trigger.clone()).increment(1);
-    metrics::histogram!("anabranch_batch_run_seconds", "state" => state)
-        .record(shared.store.environment().elapsed(began).as_secs_f64());
+    metrics::histogram!("anabranch_batch_run_seconds", "state" => state).record(took.as_secs_f64());
     metrics::counter!("anabranch_batch_rows_total").increment(record.progress.rows_done);
     shared.save(run).await;
+    if record.state == RunState::Published {
+        held::discard_outdated(shared).await;
+    }
 }
 
-async fn to_publication(shared: &Shared, run: &Arc<LiveRun>) -> Result<Publication, Error> {
-    // Up to here a shutdown may drop the work at any await; publishing is carried through.
-    let computed = tokio::select! {
+/// Runs `work` unless the service stops or is no longer the one that runs batch runs.
+pub(crate) async fn until_stopped<T>(
+    shared: &Shared,
+    run: &LiveRun,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let done = tokio::select! {
         biased;
         () = shared.shutdown.cancelled() => Err(Error::ShutDown),
-        computed = compute(shared, run) => computed,
+        () = shared.leadership.lost() => Err(Error::LostLeadership),
+        done = work => done,
     };
     // Threads that still fold for a run that is given up notice this between two batches.
     run.control.cancel();
-    let (based_on, manifest) = computed?;
-    let began = shared.store.environment().instant();
-    let publication = publish(shared, based_on, manifest).await;
-    run.timed("publish", shared.store.environment().elapsed(began));
-    publication
+    done
 }
 
-async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(u64, Manifest), Error> {
-    let started_at = rfc3339(shared.store.environment().now());
+async fn to_publication(shared: &Shared, run: &Arc<LiveRun>) -> Result<Outcome, Error> {
+    let (computed, held) = until_stopped(shared, run, compute(shared, run)).await?;
+    if held {
+        held::keep(shared, &computed).await;
+        return Ok(Outcome::Held);
+    }
     let began = shared.store.environment().instant();
+    let publication = publish(shared, computed).await;
+    run.timed("publish", shared.store.environment().elapsed(began));
+    publication.map(Outcome::Published)
+}
+
+/// What to fold of one source.
+struct Fold {
+    views: Vec<View>,
+    rows: Rows,
+    on_base: bool,
+}
+
+/// Computes, writes and compares all views; returns what to publish, and whether to hold it back.
+async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(RunManifest, bool), Error> {
+    let environment = shared.store.environment();
+    let started_at = rfc3339(environment.now());
+    let began = environment.instant();
     // Read before the snapshot: a run that publishes in between then wins, and this one is told.
-    let based_on = shared
-        .publications
-        .latest()
-        .await?
-        .map_or(0, |publication| publication.number);
-    let mut by_source: BTreeMap<&str, Vec<View>> = BTreeMap::new();
-    for view in shared.views.iter() {
-        by_source.entry(&view.source().name).or_default().push(view.clone());
-    }
-    let mut cuts = CutMap::new();
-    let mut inputs: BTreeMap<&str, SourceInput> = BTreeMap::new();
-    let mut notes = BTreeMap::new();
-    for (&name, views) in &by_source {
-        let (cut, input, noted) = snapshot(shared, &views[0]).await?;
-        if !noted.is_empty() {
-            notes.insert(name.to_owned(), Notes::clone(&noted));
-        }
-        cuts.insert(name.to_owned(), cut);
-        inputs.insert(name, input);
-    }
+    let served = shared.publications.latest().await?;
+    let base = served.as_ref().map(|publication| &publication.manifest);
+    let sources = snapshots(shared, &shared.views).await?;
+    let plan = plan(&Facts {
+        mode: shared.settings.batch.mode,
+        full_every: shared.settings.batch.full_every,
+        full_requested: run.is_full_requested(),
+        base,
+        sources: sources
+            .iter()
+            .map(|(name, source)| (name.as_str(), (&source.cut, &*source.notes)))
+            .collect(),
+        views: shared.views.iter().map(view_fact).collect(),
+    });
+    let cuts = cuts(&sources);
+    let folds = folds(&shared.views, &sources, &plan, base);
     run.update(|record| {
         record.cuts = cuts.clone();
-        record.progress.rows_total = inputs.values().map(|input| input.rows).sum();
-        record.progress.bytes_total = inputs
-            .values()
-            .flat_map(|input| &input.files)
-            .map(|file| file.bytes)
-            .sum();
+        record.mode = plan.mode;
+        record.base = plan.base.clone();
+        record.reason = plan.reason.clone();
+        record.progress.rows_total = folds.iter().map(|fold| fold.rows.rows).sum();
+        record.progress.bytes_total = folds.iter().map(|fold| fold.rows.bytes).sum();
     });
     // Before the first byte is read, so that the speed layer keeps segments apart at these cuts.
     shared.lease.renew(shared).await?;
-    run.timed("snapshot", shared.store.environment().elapsed(began));
+    run.timed("snapshot", environment.elapsed(began));
     shared.save(run).await;
 
     let mut views = BTreeMap::new();
-    for (name, source_views) in by_source {
-        let input = inputs.remove(name).expect("every source was snapshotted above");
-        for state in fold(shared, run, source_views, input).await? {
-            let began = shared.store.environment().instant();
-            let name = state.view().name().to_owned();
+    for Fold {
+        views: folded,
+        rows,
+        on_base,
+    } in folds
+    {
+        for state in fold(shared, run, folded, rows).await? {
+            let began = environment.instant();
+            let view = state.view().clone();
+            let state = match base.and_then(|base| base.views.get(view.name())).filter(|_| on_base) {
+                Some(written) => with_base(shared, state, written).await,
+                None => state,
+            };
             let written = write::write_view(&shared.store, &run.run_id, state, write::PART_GROUPS).await?;
-            run.timed("write", shared.store.environment().elapsed(began));
-            views.insert(name, written);
+            run.timed("write", environment.elapsed(began));
+            views.insert(view.name().to_owned(), written);
         }
     }
     run.update(|record| {
         record.rows = record.progress.rows_total;
         record.groups = views.values().map(|view: &BatchView| view.groups).sum();
     });
-    let finished_at = rfc3339(shared.store.environment().now());
-    Ok((
-        based_on,
-        Manifest {
-            run_id: run.run_id.clone(),
-            started_at,
-            finished_at,
-            cuts,
-            views,
-            notes,
-        },
-    ))
-}
 
-/// The newest state of a view's source; nothing, and the empty cut, when nothing was ever landed.
-async fn snapshot(shared: &Shared, view: &View) -> Result<(Cut, SourceInput, Arc<Notes>), Error> {
-    let Some(dataset) = shared.dataset(view.source()).await? else {
-        return Ok((
-            Cut::default(),
-            SourceInput {
-                files: Vec::new(),
-                rows: 0,
-                filter: Arc::default(),
-            },
-            Arc::default(),
-        ));
+    let diff = compare(shared, run, &views, served.as_ref(), &sources).await;
+    let hold = shared.settings.batch.on_diff == OnDiff::Hold && is_alarming(&diff);
+    run.update(|record| record.diff = Some(diff));
+    shared.save(run).await;
+
+    let notes = sources.iter().filter(|(_, source)| !source.notes.is_empty());
+    let manifest = Manifest {
+        run_id: run.run_id.clone(),
+        started_at,
+        finished_at: rfc3339(environment.now()),
+        cuts,
+        views,
+        notes: notes
+            .map(|(name, source)| (name.clone(), Notes::clone(&source.notes)))
+            .collect(),
+        mode: plan.mode,
+        base: plan.base,
+        chain: plan.chain,
     };
-    let snapshot = dataset.snapshot(None).await?;
-    let filter = RowFilter::new(&snapshot.notes, None, None);
-    let wanted = |file: &DataFile| !file.dead && !filter.is_none(file);
-    let files: Vec<DataFile> = snapshot.files.into_iter().filter(wanted).collect();
-    let rows = files.iter().map(|file| file.rows).sum();
-    Ok((
-        Cut {
-            version: Some(snapshot.version),
-            next: snapshot.next,
-        },
-        SourceInput {
-            files,
-            rows,
-            filter: Arc::new(filter),
-        },
-        snapshot.notes,
-    ))
+    let computed = RunManifest {
+        based_on: served.map_or(0, |publication| publication.number),
+        manifest,
+    };
+    shared.runs.put_manifest(&computed).await?;
+    Ok((computed, hold))
 }
 
-async fn fold(
-    shared: &Shared,
-    run: &Arc<LiveRun>,
-    views: Vec<View>,
-    input: SourceInput,
-) -> Result<Vec<ViewState>, Error> {
-    let began = shared.store.environment().instant();
-    let plan = Plan::new(views, input.rows)?;
-    let budget_bytes = shared.settings.batch.memory_budget.get();
-    let files = Fetch {
-        objects: shared.store.objects().clone(),
-        files: input.files,
-        columns: plan.columns().into(),
-        filter: input.filter,
-        read_ahead_bytes: (budget_bytes / 8).clamp(*READ_AHEAD_BYTES.start(), *READ_AHEAD_BYTES.end()),
-        folded_bytes: run.folded_bytes.clone(),
-        shutdown: shared.shutdown.clone(),
-        environment: shared.store.environment().clone(),
+/// The newest state of the sources that `views` read, by name.
+pub(crate) async fn snapshots(shared: &Shared, views: &[View]) -> Result<BTreeMap<String, SourceInput>, Error> {
+    let mut sources = BTreeMap::new();
+    for view in views {
+        let name = &view.source().name;
+        if !sources.contains_key(name) {
+            sources.insert(name.clone(), SourceInput::snapshot(shared, view).await?);
+        }
     }
-    .start();
-    let (kernel, control) = (shared.kernel.clone(), run.control.clone());
-    let environment = shared.store.environment();
-    let states = environment
-        .offload_reading(files, move |files| kernel.fold(&plan, files, &control))
-        .await
-        .map_err(|error| Error::Task(format!("folding: {error}")))??;
-    run.timed("fold", shared.store.environment().elapsed(began));
-    Ok(states)
+    Ok(sources)
+}
+
+pub(crate) fn cuts(sources: &BTreeMap<String, SourceInput>) -> CutMap {
+    let cut = |(name, source): (&String, &SourceInput)| (name.clone(), source.cut.clone());
+    sources.iter().map(cut).collect()
+}
+
+fn view_fact(view: &View) -> ViewFact<'_> {
+    ViewFact {
+        name: view.name(),
+        hash: view.hash(),
+        source: &view.source().name,
+    }
+}
+
+/// For each source the views that are folded in full, and those that build on the base.
+fn folds(
+    views: &[View],
+    sources: &BTreeMap<String, SourceInput>,
+    plan: &RunPlan,
+    base: Option<&Manifest>,
+) -> Vec<Fold> {
+    let mut folds = Vec::new();
+    for (name, source) in sources {
+        let of_source = views.iter().filter(|view| view.source().name == *name).cloned();
+        let (known, new): (Vec<View>, Vec<View>) = of_source.partition(|view| plan.on_base.contains(view.name()));
+        if !new.is_empty() {
+            folds.push(Fold {
+                views: new,
+                rows: source.rows(None, None),
+                on_base: false,
+            });
+        }
+        if !known.is_empty() {
+            let from = base.and_then(|base| base.cuts.get(name)).map(|cut| &cut.next);
+            folds.push(Fold {
+                views: known,
+                rows: source.rows(from, None),
+                on_base: true,
+            });
+        }
+    }
+    folds
+}
+
+async fn with_base(shared: &Shared, state: ViewState, written: &BatchView) -> ViewState {
+    let base = stored(shared, state.view(), written).await;
+    state.with_base(base, written.rows)
+}
+
+/// Compares what was written with what is served at the same version.
+async fn compare(
+    shared: &Shared,
+    run: &LiveRun,
+    written: &BTreeMap<String, BatchView>,
+    served: Option<&Publication>,
+    sources: &BTreeMap<String, SourceInput>,
+) -> Diff {
+    let began = shared.store.environment().instant();
+    let mut diff = Diff {
+        publication: served.map(|publication| publication.number),
+        views: BTreeMap::new(),
+        expected: expected(served, sources),
+    };
+    for view in shared.views.iter() {
+        let (Some(written), Some(source)) = (written.get(view.name()), sources.get(&view.source().name)) else {
+            continue;
+        };
+        let compared = compare_view(shared, run, view, Computed::Written(written), served, source).await;
+        diff.views.insert(view.name().to_owned(), compared);
+    }
+    run.timed("compare", shared.store.environment().elapsed(began));
+    diff
 }
 
 /// Publishes, and settles what an unclear answer of the store left open.
-async fn publish(shared: &Shared, based_on: u64, manifest: Manifest) -> Result<Publication, Error> {
-    let run_id = manifest.run_id.clone();
-    match shared.publications.publish(based_on, manifest).await {
+pub(crate) async fn publish(shared: &Shared, computed: RunManifest) -> Result<Publication, Error> {
+    let run_id = computed.manifest.run_id.clone();
+    match shared.publications.publish(computed.based_on, computed.manifest).await {
         Ok(publication) => Ok(publication),
         Err(error) if error.kind() == ErrorKind::Unavailable => {
             match recovery::publication_of(&shared.publications, &run_id).await {
@@ -241,10 +314,19 @@ async fn publish(shared: &Shared, based_on: u64, manifest: Manifest) -> Result<P
     }
 }
 
+/// The kind of record that a task leaves.
+pub(crate) fn kind(task: &Task) -> RunKind {
+    match task {
+        Task::Run => RunKind::Run,
+        Task::Rollback { .. } => RunKind::Rollback,
+        Task::Verify { .. } => RunKind::Verify,
+    }
+}
+
 /// The message of an error and of what caused it.
-fn with_sources(error: &dyn std::error::Error) -> String {
+fn with_sources(error: &Error) -> String {
     let mut message = error.to_string();
-    let mut source = error.source();
+    let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         let text = cause.to_string();
         // Some messages quote their cause already.

@@ -1,21 +1,26 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use anabranch_catalog::{Catalog, Source};
 use anabranch_compute::{Kernel, Options};
 use anabranch_dataset::{Leases, MasterDataset, Publications, RunRecord, RunState, Runs, Store};
+use anabranch_realtime::Directory;
 use anabranch_runtime::{OnError, Settings, Shutdown, Tasks};
 use anabranch_view::View;
 use chrono::{DateTime, Utc};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify};
 
+use crate::held::HeldRun;
+use crate::leader::Leadership;
 use crate::lease::LeaseKeeper;
 use crate::maintenance::{self, Maintenance};
 use crate::queue::{Decision, decide};
-use crate::record::{LiveRun, rfc3339};
-use crate::{Error, Schedule, Trigger, http, lease, recovery, run, watch};
+use crate::record::{LiveRun, Task, rfc3339};
+use crate::recovery::Interrupted;
+use crate::rollback::Intent;
+use crate::{Error, Schedule, Trigger, forward, http, leader, lease, recovery, run, watch};
 
 /// What the batch layer needs to start.
 pub struct BatchOptions {
@@ -75,12 +80,16 @@ impl BatchLayer {
         let shared = Arc::new(Shared {
             publications: Publications::new(&store),
             runs: Runs::new(&store),
+            leadership: Leadership::new(&store, &worker_id),
             lease: LeaseKeeper::new(leases.clone(), worker_id, advertised),
+            directory: Some(Directory::new(&store)),
+            client: forward::client()?,
             leases,
             kernel: Arc::new(kernel),
             schedule,
             board: Mutex::new(Board::default()),
             requesting: Mutex::new(()),
+            interrupted: Mutex::default(),
             datasets: Mutex::default(),
             wake: Notify::new(),
             stopped: Shutdown::new(),
@@ -90,13 +99,15 @@ impl BatchLayer {
             views,
             store,
         });
-        let interrupted = recovery::settle_interrupted(&shared).await?;
+        // First the lease: who claims leadership must be seen to be alive.
         shared.lease.renew(&shared).await?;
+        leader::settle(&shared).await?;
 
         let tasks = Tasks::new(shutdown.clone());
         tasks.spawn("batch runs", OnError::Shutdown, run_loop(shared.clone()));
+        tasks.spawn("batch leadership", OnError::Log, leader::watch(shared.clone()));
         tasks.spawn("batch lease", OnError::Log, lease::keep(shared.clone()));
-        let settling = interrupted.keep_settling(shared.clone());
+        let settling = recovery::keep_settling(shared.clone());
         tasks.spawn("interrupted batch runs", OnError::Log, settling);
         tasks.spawn("batch schedule", OnError::Shutdown, watch::schedule(shared.clone()));
         tasks.spawn("batch definitions", OnError::Log, watch::definitions(shared.clone()));
@@ -140,6 +151,9 @@ fn advertised(address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
+/// Runs that wait at most: one recomputation, and what people ask for by hand.
+const MAX_QUEUED: usize = 8;
+
 /// What the tasks of one batch layer share.
 pub(crate) struct Shared {
     pub(crate) settings: Arc<Settings>,
@@ -149,11 +163,16 @@ pub(crate) struct Shared {
     pub(crate) runs: Runs,
     pub(crate) leases: Leases,
     pub(crate) lease: LeaseKeeper,
+    pub(crate) leadership: Leadership,
+    /// The speed workers; `None` in a simulation without them.
+    pub(crate) directory: Option<Directory>,
+    pub(crate) client: reqwest::Client,
     pub(crate) kernel: Arc<Kernel>,
     pub(crate) schedule: Option<Schedule>,
     pub(crate) maintenance: Maintenance,
     pub(crate) board: Mutex<Board>,
     pub(crate) requesting: Mutex<()>,
+    pub(crate) interrupted: Mutex<Interrupted>,
     pub(crate) datasets: Mutex<BTreeMap<String, MasterDataset>>,
     pub(crate) wake: Notify,
     pub(crate) shutdown: Shutdown,
@@ -165,8 +184,12 @@ pub(crate) struct Shared {
 #[derive(Default)]
 pub(crate) struct Board {
     pub(crate) running: Option<Arc<LiveRun>>,
-    pub(crate) queued: Option<Arc<LiveRun>>,
+    pub(crate) queued: VecDeque<Arc<LiveRun>>,
     pub(crate) last: Option<RunRecord>,
+    /// Waits to be published or discarded.
+    pub(crate) held: Option<HeldRun>,
+    /// A rollback that the speed layer prepares for.
+    pub(crate) intent: Option<Intent>,
     pub(crate) skipped: Skipped,
 }
 
@@ -201,38 +224,40 @@ impl Shared {
     ///
     /// # Errors
     /// When the record cannot be written; no run is queued then. [`Error::ShutDown`] during shutdown.
-    pub(crate) async fn request(&self, trigger: Trigger) -> Result<Requested, Error> {
+    pub(crate) async fn request(&self, trigger: Trigger, full: bool) -> Result<Requested, Error> {
         if self.shutdown.is_cancelled() {
             return Err(Error::ShutDown);
         }
+        if !self.leadership.is_leader() {
+            return Err(Error::LostLeadership);
+        }
         // One trigger at a time; the board stays free while the record is written.
         let _requesting = self.requesting.lock().await;
-        let id = |run: &Option<Arc<LiveRun>>| run.as_ref().map(|run| run.run_id.clone());
-        let (running, queued) = {
+        let (running, waiting) = {
             let board = self.board.lock().await;
-            (id(&board.running), id(&board.queued))
+            let recomputes = |run: &&Arc<LiveRun>| run.task == Task::Run;
+            let running = board.running.as_ref().filter(recomputes);
+            let waiting = board.queued.iter().find(recomputes).cloned();
+            (running.map(|run| run.run_id.clone()), waiting)
         };
+        let queued = waiting.as_ref().map(|run| run.run_id.clone());
         match decide(trigger, running.as_deref(), queued.as_deref()) {
             Decision::Queue => {
-                let run = Arc::new(LiveRun::new(
-                    trigger,
-                    self.store.environment().now(),
-                    self.store.environment(),
-                ));
-                self.runs.put(&run.record()).await?;
-                let run_id = run.run_id.clone();
-                self.board.lock().await.queued = Some(run);
-                self.wake.notify_one();
+                let run_id = self.enqueue(trigger, Task::Run, full).await?;
                 Ok(Requested::Run {
                     run_id,
                     state: RunState::Queued,
                 })
             }
             Decision::Join(run_id) => {
-                let state = if queued.as_ref() == Some(&run_id) {
-                    RunState::Queued
-                } else {
-                    RunState::Running
+                let state = match waiting.filter(|run| run.run_id == run_id) {
+                    Some(run) => {
+                        if full {
+                            run.request_full();
+                        }
+                        RunState::Queued
+                    }
+                    None => RunState::Running,
                 };
                 Ok(Requested::Run { run_id, state })
             }
@@ -251,18 +276,48 @@ impl Shared {
         }
     }
 
+    /// Asks for a rollback or a verification.
+    ///
+    /// # Errors
+    /// `Conflict` when too many wait already; otherwise as [`request`](Self::request).
+    pub(crate) async fn request_task(&self, task: Task) -> Result<String, Error> {
+        if self.shutdown.is_cancelled() {
+            return Err(Error::ShutDown);
+        }
+        let _requesting = self.requesting.lock().await;
+        if self.board.lock().await.queued.len() >= MAX_QUEUED {
+            return Err(Error::Refused(format!("{MAX_QUEUED} runs are queued already")));
+        }
+        self.enqueue(Trigger::Request, task, false).await
+    }
+
+    /// The caller holds `requesting`.
+    async fn enqueue(&self, trigger: Trigger, task: Task, full: bool) -> Result<String, Error> {
+        let environment = self.store.environment();
+        let run = Arc::new(LiveRun::new(trigger, task, environment.now(), environment));
+        if full {
+            run.request_full();
+        }
+        self.runs.put(&run.record()).await?;
+        let run_id = run.run_id.clone();
+        self.board.lock().await.queued.push_back(run);
+        self.wake.notify_one();
+        Ok(run_id)
+    }
+
     /// Whether a run is running or queued.
     pub(crate) async fn is_busy(&self) -> bool {
         let board = self.board.lock().await;
-        board.running.is_some() || board.queued.is_some()
+        board.running.is_some() || !board.queued.is_empty()
     }
 
     /// A run of this process that is running or queued.
     pub(crate) async fn live(&self, run_id: &str) -> Option<Arc<LiveRun>> {
         let board = self.board.lock().await;
-        [&board.running, &board.queued]
-            .into_iter()
-            .flatten()
+        board
+            .running
+            .iter()
+            .chain(&board.queued)
             .find(|run| run.run_id == run_id)
             .cloned()
     }
@@ -318,7 +373,7 @@ impl Shared {
                 return None;
             }
             let mut board = self.board.lock().await;
-            if let Some(run) = board.queued.take() {
+            if let Some(run) = board.queued.pop_front() {
                 board.running = Some(run.clone());
                 return Some(run);
             }
@@ -346,7 +401,8 @@ pub(crate) async fn run_loop(shared: Arc<Shared>) -> Result<(), Error> {
             tracing::warn!(%error, "cannot renew the batch lease");
         }
     }
-    if let Some(run) = shared.board.lock().await.queued.take() {
+    let waiting = std::mem::take(&mut shared.board.lock().await.queued);
+    for run in waiting {
         run.update(|record| {
             record.state = RunState::Failed;
             record.error = Some(Error::ShutDown.to_string());

@@ -10,10 +10,11 @@ use anabranch_runtime::{Settings, Shutdown};
 use anabranch_view::View;
 use tokio::sync::{Mutex, Notify};
 
+use crate::leader::Leadership;
 use crate::lease::LeaseKeeper;
 use crate::maintenance::Maintenance;
 use crate::service::{Board, Shared, run_loop};
-use crate::{Error, Trigger, lease, recovery, watch};
+use crate::{Error, Trigger, forward, lease, recovery, watch};
 
 /// What a simulated batch service is made of.
 pub struct BatchParts {
@@ -55,12 +56,16 @@ impl Batch {
         let shared = Arc::new(Shared {
             publications: Publications::new(&store),
             runs: Runs::new(&store),
+            leadership: Leadership::alone(&store, &worker_id),
             lease: LeaseKeeper::new(leases.clone(), worker_id, address),
+            directory: None,
+            client: forward::client()?,
             leases,
             kernel,
             schedule: None,
             board: Mutex::new(Board::default()),
             requesting: Mutex::new(()),
+            interrupted: Mutex::default(),
             datasets: Mutex::default(),
             wake: Notify::new(),
             stopped: Shutdown::new(),
@@ -83,7 +88,7 @@ impl Batch {
     /// # Errors
     /// When its record cannot be written.
     pub async fn request(&self) -> Result<(), Error> {
-        self.shared.request(Trigger::Request).await.map(drop)
+        self.shared.request(Trigger::Request, false).await.map(drop)
     }
 
     /// Whether a run is running or queued.

@@ -171,7 +171,11 @@ fn changed_exclusions(publication: &Publication, source: &str, notes: &Notes) ->
 }
 
 pub(crate) async fn ask(shared: &Shared, trigger: Trigger) {
-    if let Err(error) = shared.request(trigger).await {
+    // Every service keeps the time and watches; the one that leads asks.
+    if !shared.leadership.is_leader() {
+        return;
+    }
+    if let Err(error) = shared.request(trigger, false).await {
         tracing::warn!(%trigger, %error, "cannot start a batch run");
     }
 }

@@ -25,7 +25,8 @@ pub(crate) async fn write_view(
     part_groups: u64,
 ) -> Result<BatchView, Error> {
     let view = state.view().clone();
-    let (rows, groups) = (state.rows(), state.groups());
+    let rows = state.rows();
+    let mut groups = 0;
     // Merging and finalising are CPU work, and may read spill files.
     let merge = move |deliver: &mut dyn FnMut(Result<RecordBatch, Error>) -> bool| match state.batches() {
         Ok(batches) => {
@@ -54,6 +55,7 @@ pub(crate) async fn write_view(
         }
         if let Some(writer) = &mut writer {
             written_groups += batch.num_rows() as u64;
+            groups += batch.num_rows() as u64;
             writer.write(batch).await?;
         }
         if written_groups >= part_groups

@@ -192,6 +192,7 @@ impl Environment {
             let mut stream = std::pin::pin!(stream);
             loop {
                 let item = tokio::select! {
+                    biased;
                     () = sender.closed() => return,
                     item = stream.next() => item,
                 };

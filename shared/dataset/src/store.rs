@@ -209,7 +209,10 @@ impl Store {
     }
 
     /// The object's bytes, `None` if it does not exist.
-    pub(crate) async fn read(&self, path: &Path) -> Result<Option<Bytes>> {
+    ///
+    /// # Errors
+    /// `Unavailable` when the store does not answer.
+    pub async fn read(&self, path: &Path) -> Result<Option<Bytes>> {
         let result = match self.objects().get(path).await {
             Ok(object) => object.bytes().await.map(Some),
             Err(error) => Err(error),

@@ -59,6 +59,9 @@ pub const POINTS: &[&str] = &[
     // Realtime state that a publication has replaced.
     "expire.before",
     "expire.after",
+    // A term of leadership among several batch services.
+    "leader.claim.before",
+    "leader.claim.after",
     // What an interrupted run left behind, removed at the next start.
     "run.remove_results.before",
     "run.remove_results.after",

@@ -11,6 +11,8 @@ pub struct SpeedFacts {
     pub sources: BTreeMap<String, SourceFacts>,
     /// Realtime state held, in bytes.
     pub state_bytes: u64,
+    /// Publications that are about to be rolled back to, and whose cuts the worker's state reaches back to by now.
+    pub holds: Vec<u64>,
 }
 
 /// A worker's part of one source.

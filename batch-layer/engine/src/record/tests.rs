@@ -24,7 +24,12 @@ fn run_ids_sort_by_time_and_are_recognised() {
 
 #[test]
 fn eta_follows_the_pace_so_far() {
-    let run = LiveRun::new(Trigger::Request, at("2026-01-01T00:00:00Z"), &Environment::default());
+    let run = LiveRun::new(
+        Trigger::Request,
+        Task::Run,
+        at("2026-01-01T00:00:00Z"),
+        &Environment::default(),
+    );
     let mut record = run.record();
     let now = at("2026-01-01T00:00:20Z");
     assert_eq!(eta_seconds(&record, now), None, "queued");
@@ -43,7 +48,12 @@ fn eta_follows_the_pace_so_far() {
 
 #[test]
 fn progress_comes_from_the_counters() {
-    let run = LiveRun::new(Trigger::Schedule, at("2026-01-01T00:00:00Z"), &Environment::default());
+    let run = LiveRun::new(
+        Trigger::Schedule,
+        Task::Run,
+        at("2026-01-01T00:00:00Z"),
+        &Environment::default(),
+    );
     run.folded_bytes.fetch_add(77, Ordering::Relaxed);
     run.timed("fold", Duration::from_millis(3));
     run.timed("fold", Duration::from_millis(4));

@@ -36,6 +36,9 @@ fn publication(applied: Option<Notes>) -> Publication {
             cuts: [("clicks".to_owned(), cut)].into(),
             views: BTreeMap::new(),
             notes: applied.map(|notes| ("clicks".to_owned(), notes)).into_iter().collect(),
+            mode: Default::default(),
+            base: None,
+            chain: 0,
         },
     }
 }

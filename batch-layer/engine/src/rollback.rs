@@ -1,0 +1,155 @@
+//! Rollback: an earlier publication's batch views are published again, once the speed layer holds what lies behind their cut
+//! (ARCHITECTURE.md, rule 5).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anabranch_dataset::{Publication, RunKind};
+use anabranch_realtime::SpeedWorker;
+
+use crate::record::LiveRun;
+use crate::run::{Outcome, until_stopped};
+use crate::service::Shared;
+use crate::{Error, held, recovery};
+
+/// How long the speed layer may take to fold what lies behind the old cut.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
+/// How often leases are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// What to go back to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// The publication before the one that is served.
+    Previous,
+    Publication(u64),
+    Run(String),
+}
+
+impl Target {
+    /// Reads a publication number or a run id.
+    pub(crate) fn parse(text: &str) -> Self {
+        match text.parse() {
+            Ok(number) => Self::Publication(number),
+            Err(_) => Self::Run(text.to_owned()),
+        }
+    }
+}
+
+/// Tells the speed layer, through the lease, which publication is about to be served again.
+#[derive(Clone, Debug)]
+pub(crate) struct Intent {
+    pub(crate) publication: u64,
+}
+
+pub(crate) async fn execute(shared: &Shared, run: &Arc<LiveRun>, target: &Target) -> Result<Outcome, Error> {
+    let rolled_back = roll_back(shared, run, target).await;
+    // Gone with the run, however it ends. Workers look at leases before they look at publications, so none of them misses
+    // the new one and drops what it was asked to hold.
+    shared.board.lock().await.intent = None;
+    rolled_back.map(Outcome::Published)
+}
+
+async fn roll_back(shared: &Shared, run: &Arc<LiveRun>, target: &Target) -> Result<Publication, Error> {
+    let environment = shared.store.environment();
+    let (latest, to) = until_stopped(shared, run, async {
+        let latest = shared.publications.latest().await?;
+        let latest =
+            latest.ok_or_else(|| Error::Refused("nothing is published, so there is nothing to go back to".into()))?;
+        let to = resolve(shared, &latest, target).await?;
+        if to.manifest.run_id == latest.manifest.run_id {
+            return Err(Error::Refused(format!(
+                "publication {} is of the same run as the one that is served",
+                to.number
+            )));
+        }
+        for view in to.manifest.views.values() {
+            held::check_files(shared, view).await?;
+        }
+        run.update(|record| {
+            record.kind = RunKind::Rollback;
+            record.cuts = to.manifest.cuts.clone();
+            record.reason = Some(format!("from publication {} back to {}", latest.number, to.number));
+            record.groups = to.manifest.views.values().map(|view| view.groups).sum();
+        });
+        Ok((latest.number, to))
+    })
+    .await?;
+    shared.board.lock().await.intent = Some(Intent { publication: to.number });
+    let began = environment.instant();
+    until_stopped(shared, run, async {
+        shared.lease.renew(shared).await?;
+        shared.save(run).await;
+        wait(shared, to.number).await
+    })
+    .await?;
+    run.timed("rebuild", environment.elapsed(began));
+    let publication = shared.publications.roll_back(latest, to.number).await?;
+    tracing::info!(
+        publication = publication.number,
+        of = to.number,
+        "an earlier publication is served again"
+    );
+    Ok(publication)
+}
+
+async fn resolve(shared: &Shared, latest: &Publication, target: &Target) -> Result<Publication, Error> {
+    let missing = |number: u64| {
+        Error::Refused(format!(
+            "there is no publication {number}; GET /v1/batch/publications lists them"
+        ))
+    };
+    match target {
+        Target::Previous => {
+            // The newest of another run: rolling back twice must not lead forward again.
+            let mut number = latest.number;
+            while number > 1 {
+                number -= 1;
+                let Some(publication) = shared.publications.get(number).await? else {
+                    break;
+                };
+                if publication.manifest.run_id < latest.manifest.run_id {
+                    return Ok(publication);
+                }
+            }
+            Err(Error::Refused(format!(
+                "no earlier run than that of publication {} was published",
+                latest.number
+            )))
+        }
+        Target::Publication(number) => shared.publications.get(*number).await?.ok_or_else(|| missing(*number)),
+        Target::Run(run_id) => recovery::publication_of(&shared.publications, run_id)
+            .await?
+            .ok_or_else(|| Error::Refused(format!("run `{run_id}` was never published"))),
+    }
+}
+
+/// Waits until every live speed worker holds what publication `number` needs.
+async fn wait(shared: &Shared, number: u64) -> Result<(), Error> {
+    let environment = shared.store.environment();
+    let began = environment.instant();
+    let mut told = BTreeSet::new();
+    loop {
+        let leases = shared.leases.list("speed").await?;
+        let workers: Vec<SpeedWorker> = leases.into_iter().map(SpeedWorker::of_lease).collect();
+        let waiting: BTreeSet<String> = workers
+            .iter()
+            .filter(|worker| !worker.facts.holds.contains(&number))
+            .map(|worker| worker.id.clone())
+            .collect();
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        if environment.elapsed(began) > PATIENCE {
+            return Err(Error::Refused(format!(
+                "speed workers {waiting:?} did not rebuild what lies behind the cut of publication {number} within {PATIENCE:?}"
+            )));
+        }
+        if told != waiting {
+            tracing::info!(workers = ?waiting, publication = number, "waiting until realtime state reaches back to the old cut");
+            told = waiting;
+        }
+        environment.sleep(LOOK_EVERY).await;
+    }
+}
