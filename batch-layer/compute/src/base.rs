@@ -8,8 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::interleave_record_batch;
 use arrow::row::Rows;
 
-use crate::merge::OUTPUT_ROWS;
-use crate::sort::KeyRows;
+use crate::merge::{KeyRows, OUTPUT_ROWS};
 use crate::{Error, InputError};
 
 /// State of a view, each group once, sorted by key (ascending, nulls first), batch by batch.

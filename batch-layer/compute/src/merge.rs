@@ -113,13 +113,13 @@ impl Iterator for SortedMerge {
 }
 
 /// Group keys as bytes that compare like the keys: ascending, nulls first.
-struct KeyRows {
+pub(crate) struct KeyRows {
     view: View,
     converter: RowConverter,
 }
 
 impl KeyRows {
-    fn new(view: &View) -> Result<Self, Error> {
+    pub(crate) fn new(view: &View) -> Result<Self, Error> {
         let schema = view.state_schema();
         let fields = schema.fields()[..view.key_count()].iter();
         let fields = fields.map(|field| SortField::new(field.data_type().clone())).collect();
@@ -129,7 +129,7 @@ impl KeyRows {
         })
     }
 
-    fn of(&self, state: &RecordBatch) -> Result<Rows, Error> {
+    pub(crate) fn of(&self, state: &RecordBatch) -> Result<Rows, Error> {
         let keys = &state.columns()[..self.view.key_count()];
         self.converter.convert_columns(keys).map_err(Error::arrow(&self.view))
     }
