@@ -48,7 +48,7 @@ pub(crate) async fn execute(shared: &Shared, run: &Arc<LiveRun>, target: &Target
     // Gone with the run, however it ends. Workers look at leases before they look at publications, so none of them misses
     // the new one and drops what it was asked to hold.
     shared.board.lock().await.intent = None;
-    rolled_back.map(Outcome::Published)
+    rolled_back.map(|publication| Outcome::Published(Box::new(publication)))
 }
 
 async fn roll_back(shared: &Shared, run: &Arc<LiveRun>, target: &Target) -> Result<Publication, Error> {

@@ -18,7 +18,7 @@ use crate::{Error, held, recovery, rollback, verify, write};
 
 /// How a run ended well.
 pub(crate) enum Outcome {
-    Published(Publication),
+    Published(Box<Publication>),
     /// It waits to be published or discarded.
     Held,
     /// It compared, and that was all it was for.
@@ -118,7 +118,7 @@ async fn to_publication(shared: &Shared, run: &Arc<LiveRun>) -> Result<Outcome, 
     let began = shared.store.environment().instant();
     let publication = publish(shared, computed).await;
     run.timed("publish", shared.store.environment().elapsed(began));
-    publication.map(Outcome::Published)
+    publication.map(|publication| Outcome::Published(Box::new(publication)))
 }
 
 /// What to fold of one source.
