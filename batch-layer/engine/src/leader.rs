@@ -156,11 +156,15 @@ impl Leadership {
 }
 
 /// Looks who leads, and takes over what has no living leader. Whoever becomes the leader first settles what the former one
-/// left behind.
-pub(crate) async fn settle(shared: &Shared) -> Result<(), Error> {
+/// left behind. At the start of a process another lease with its address is that of a process that has died: it need not
+/// expire first. Later it is not, lest two services that advertise one address by mistake take turns.
+pub(crate) async fn settle(shared: &Shared, at_start: bool) -> Result<(), Error> {
     let leadership = &shared.leadership;
-    let leases = shared.leases.list(KIND).await?;
-    let alive = leases.into_iter().map(|lease| (lease.id, lease.address)).collect();
+    let leases = shared.leases.list(KIND).await?.into_iter();
+    let alive = leases
+        .filter(|lease| !(at_start && shared.lease.is_own(lease)))
+        .map(|lease| (lease.id, lease.address))
+        .collect();
     let newest = leadership.newest().await?;
     let role = match decide(newest.as_ref(), &alive, &leadership.me) {
         Step::Lead => Role::Leader,
@@ -196,7 +200,7 @@ pub(crate) async fn watch(shared: Arc<Shared>) -> Result<(), Error> {
         tokio::select! {
             () = shared.shutdown.cancelled() => {}
             () = shared.store.environment().sleep(*shared.settings.batch.poll) => {
-                if let Err(error) = settle(&shared).await {
+                if let Err(error) = settle(&shared, false).await {
                     tracing::warn!(%error, "cannot tell which service runs the batch runs");
                 }
             }

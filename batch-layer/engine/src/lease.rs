@@ -40,6 +40,11 @@ impl LeaseKeeper {
         &self.address
     }
 
+    /// Whether a lease is that of this service, or of a former process of it: nobody else listens where we do.
+    pub(crate) fn is_own(&self, lease: &Lease) -> bool {
+        lease.id == self.id || lease.address == self.address
+    }
+
     /// Writes the lease with the runs of this moment.
     pub(crate) async fn renew(&self, shared: &Shared) -> Result<(), Error> {
         let _writing = self.writing.lock().await;

@@ -133,7 +133,7 @@ async fn runs_of_others(shared: &Shared) -> Result<BTreeSet<String>, Error> {
     let leases = shared.leases.list(KIND).await?;
     let facts = leases
         .into_iter()
-        .filter(|lease| lease.id != shared.lease.id())
+        .filter(|lease| !shared.lease.is_own(lease))
         .map(|lease| lease.facts);
     Ok(facts.flat_map(|facts| run_ids(&facts)).collect())
 }

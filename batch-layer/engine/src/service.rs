@@ -101,7 +101,7 @@ impl BatchLayer {
         });
         // First the lease: who claims leadership must be seen to be alive.
         shared.lease.renew(&shared).await?;
-        leader::settle(&shared).await?;
+        leader::settle(&shared, true).await?;
 
         let tasks = Tasks::new(shutdown.clone());
         tasks.spawn("batch runs", OnError::Shutdown, run_loop(shared.clone()));
