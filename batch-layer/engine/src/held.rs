@@ -45,8 +45,15 @@ pub(crate) async fn recall(shared: &Shared) -> Result<(), Error> {
         .await?
         .map_or(0, |publication| publication.number);
     let mut found = None;
-    for record in shared.runs.list(LATEST_RUNS).await? {
+    for mut record in shared.runs.list(LATEST_RUNS).await? {
         if record.state != RunState::Held {
+            continue;
+        }
+        // The process may have ended between the publication and its record.
+        if let Some(publication) = recovery::publication_of(&shared.publications, &record.run_id).await? {
+            record.state = RunState::Published;
+            record.publication = Some(publication.number);
+            shared.runs.put(&record).await?;
             continue;
         }
         match shared.runs.get_manifest(&record.run_id).await? {
