@@ -393,6 +393,9 @@ fn a_publication_counts_what_it_did_not_leave_out() {
                 cuts: serde_json::from_value(cut).unwrap(),
                 views: BTreeMap::new(),
                 notes: applied.into_iter().map(|notes| ("clicks".to_owned(), notes)).collect(),
+                mode: Default::default(),
+                base: None,
+                chain: 0,
             },
         }
     };
