@@ -105,6 +105,10 @@ pub enum Error {
     #[error("other definitions were applied at the same time, as number {number}: look at them and apply yours again")]
     DefinitionsApplied { number: u64 },
 
+    /// Somebody else asked for a redrive first.
+    #[error("another redrive of table `{table}` was asked for at the same time, as number {number}: ask again")]
+    RedriveAsked { table: String, number: u64 },
+
     /// A publication would take back what an earlier one covers.
     #[error(
         "publishing would lower the cut of `{table}/{partition}` from {from} to {to}: only a rollback may do that; start a new run"
@@ -169,7 +173,10 @@ impl Error {
                 _ => ErrorKind::Data,
             },
             Self::Contended { .. } | Self::Unclear { .. } => ErrorKind::Unavailable,
-            Self::Published { .. } | Self::DefinitionsApplied { .. } | Self::StaleUpload { .. } => ErrorKind::Conflict,
+            Self::Published { .. }
+            | Self::DefinitionsApplied { .. }
+            | Self::RedriveAsked { .. }
+            | Self::StaleUpload { .. } => ErrorKind::Conflict,
             Self::Task { .. } => ErrorKind::Internal,
         }
     }

@@ -10,6 +10,7 @@
 //!   runs/<run id>/<view>/….parquet         its batch views
 //!   publications/<20 digits>.json          which run is served
 //!   definitions/<20 digits>.json           which views.sql the services run
+//!   redrives/<source>/<20 digits>.json     dead letters that are to be produced again; ….done.json: they have been
 //!   services/<kind>/<id>.json              who is there
 //! ```
 //!
@@ -31,13 +32,16 @@
 //!   commit it ([`MasterDataset::vacuum`]). What a cut means follows from its offsets; old versions may be cleaned away.
 
 mod data_files;
+mod dead_letters;
 mod definitions;
 mod environment;
 mod error;
 mod leases;
+mod letters;
 mod master;
 mod publications;
 mod read;
+mod redrives;
 mod row_filter;
 mod runs;
 mod state_files;
@@ -46,10 +50,12 @@ mod store;
 mod testing;
 
 pub use data_files::data_file_properties;
+pub use dead_letters::{DeadLetter, REDRIVE_HEADER, WhichLetters, dead_letters, redriven_since};
 pub use definitions::{DefinitionEntry, DefinitionLog, text_hash};
 pub use environment::{Environment, Simulated, Spawned};
 pub use error::Error;
 pub use leases::{Lease, Leases};
+pub use letters::Letters;
 pub use master::{
     Advance, Claim, CleanedLog, Compacted, Compaction, CompactionPlan, DataFile, Exclusion, Expirable,
     ExpiringPartition, LandOutcome, Landing, LogCleaning, MasterDataset, Notes, Owned, Refusal, Snapshot, TimeSpan,
@@ -57,6 +63,7 @@ pub use master::{
 };
 pub use publications::{BatchView, Manifest, Publication, Publications, StateFile};
 pub use read::{Batches, DataReader, RowGroups, adapt, read_columns};
+pub use redrives::{Finished, Redrive, RedriveDone, RedriveLog};
 pub use row_filter::RowFilter;
 pub use runs::{
     Diff, DiffSample, LargestDifference, RunKind, RunManifest, RunMode, RunProgress, RunRecord, RunState, Runs,

@@ -338,6 +338,15 @@ impl MasterDataset {
         }))
     }
 
+    /// The recorded ownership epoch of a partition; `None` when nobody has ever claimed it.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn epoch(&self, partition: PartitionId) -> Result<Option<i64>> {
+        self.refresh().await?;
+        Ok(self.with_state(|state| state.epochs.get(&partition).copied()))
+    }
+
     /// Takes partitions over: commits an epoch one higher than the recorded one for each, and the start offset for those
     /// never read before. Returns epoch and recorded next offset of each. Of two that race, one gets the higher epoch, and
     /// the other's landings are refused from then on.

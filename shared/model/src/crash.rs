@@ -84,6 +84,13 @@ pub const POINTS: &[&str] = &[
     // The removal of state files and records that no publication needs.
     "clean_runs.delete.before",
     "clean_runs.delete.after",
+    // A redrive of dead letters: asked for, some of its records produced, done.
+    "redrive.ask.before",
+    "redrive.ask.after",
+    "redrive.append.before",
+    "redrive.append.after",
+    "redrive.done.before",
+    "redrive.done.after",
     // Any object of a local store: written and synced beside its place, then put there.
     "local.place.before",
     "local.place.after",

@@ -78,6 +78,8 @@ pub enum Error {
     Io(#[from] std::io::Error),
     #[error("a background task failed: {0}")]
     Task(String),
+    #[error("this worker does not own partition 0 any more; its next owner goes on")]
+    NoLeader,
     #[error("the speed layer is stopping")]
     Stopping,
 }
@@ -91,7 +93,9 @@ impl Error {
             Self::Log(error) => error.kind(),
             Self::View(error) => error.kind(),
             Self::Dataset(error) => error.kind(),
-            Self::Store { .. } | Self::Io(_) | Self::NoAnswer { .. } | Self::Stopping => ErrorKind::Unavailable,
+            Self::Store { .. } | Self::Io(_) | Self::NoAnswer { .. } | Self::NoLeader | Self::Stopping => {
+                ErrorKind::Unavailable
+            }
             Self::Rows { .. } | Self::Parquet(_) | Self::Arrow(_) => ErrorKind::Data,
             Self::NoLog { .. }
             | Self::ServerEnded(_)

@@ -10,7 +10,8 @@
 //! * **realtime state**: immutable runs per view, partition and range, from the cut of the latest publication on, merged
 //!   in the background, never across an offset at which a batch run may cut;
 //! * **landing**: files and next offsets in one commit, before a tuple is acked;
-//! * **ingest**: NDJSON over HTTP into the log.
+//! * **ingest**: NDJSON over HTTP into the log;
+//! * **redrives**: dead letters that are produced again.
 //!
 //! It refuses to own what a view means, where logs and objects are stored, and how batch and realtime state are merged.
 //!
@@ -37,6 +38,7 @@ mod ownership;
 mod program;
 mod publications;
 mod rebuild;
+mod redrive;
 #[doc(hidden)]
 pub mod simulation;
 mod snapshots;

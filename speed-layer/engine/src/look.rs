@@ -1,5 +1,5 @@
 //! Looks at what a source's log and its master dataset hold: for the lease, for status pages, and so that changed exclusions
-//! are noticed.
+//! are noticed; and, beside them, carries redrives out.
 //!
 //! The looks wait for nobody but whom they ask. A broker that is away holds up neither the lease nor a look at the store.
 
@@ -11,6 +11,7 @@ use anabranch_model::OffsetVector;
 use anabranch_runtime::Shutdown;
 
 use crate::Error;
+use crate::redrive;
 use crate::source::{LandedRows, SourceLayer};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -21,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Keeps looking until `shutdown`.
 pub(crate) async fn run(layer: Arc<SourceLayer>, shutdown: Shutdown) {
-    let look = async { tokio::join!(look_at_log(&layer), look_at_dataset(&layer)) };
+    let look = async { tokio::join!(look_at_log(&layer), look_at_dataset(&layer), redrive::follow(&layer)) };
     tokio::select! {
         biased;
         () = shutdown.cancelled() => {}

@@ -85,6 +85,14 @@ impl World {
         }
     }
 
+    /// The next worker runs other definitions.
+    pub fn redefine(&mut self, sql: &str) {
+        let catalog = Catalog::parse(sql).unwrap();
+        let views = catalog.views.values().map(|view| View::compile(view).unwrap());
+        self.views = Arc::new(views.collect());
+        self.catalog = Arc::new(catalog);
+    }
+
     /// Landings wait: what is consumed stays unlanded.
     pub fn never_landing() -> Self {
         let mut world = Self::new();

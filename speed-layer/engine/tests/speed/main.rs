@@ -10,3 +10,4 @@ mod http;
 mod outage;
 mod publications;
 mod rebalance;
+mod redrive;

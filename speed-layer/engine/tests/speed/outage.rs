@@ -14,12 +14,14 @@ use object_store::{
 
 use crate::harness::*;
 
-/// Refuses writes while it is down.
+/// A store that refuses writes while it is down.
 #[derive(Debug)]
-struct Flaky {
+pub struct Flaky {
     inner: Arc<dyn ObjectStore>,
     down: Arc<AtomicBool>,
-    refused: Arc<AtomicU64>,
+    pub refused: Arc<AtomicU64>,
+    /// Only writes of objects whose path contains this.
+    only: Option<&'static str>,
 }
 
 impl std::fmt::Display for Flaky {
@@ -30,18 +32,20 @@ impl std::fmt::Display for Flaky {
 
 impl Flaky {
     /// A store over another one, and the switch that takes it down.
-    fn over(store: &Store) -> (Self, Arc<AtomicBool>) {
+    pub fn over(store: &Store, only: Option<&'static str>) -> (Self, Arc<AtomicBool>) {
         let (inner, down) = (Arc::clone(store.objects()), Arc::new(AtomicBool::new(false)));
         let flaky = Self {
             inner,
             down: Arc::clone(&down),
             refused: Arc::default(),
+            only,
         };
         (flaky, down)
     }
 
-    fn answer(&self) -> Result<()> {
-        if self.down.load(Ordering::SeqCst) {
+    fn answer(&self, path: &Path) -> Result<()> {
+        let meant = self.only.is_none_or(|part| path.as_ref().contains(part));
+        if meant && self.down.load(Ordering::SeqCst) {
             self.refused.fetch_add(1, Ordering::SeqCst);
             return Err(object_store::Error::Generic {
                 store: "flaky",
@@ -55,11 +59,11 @@ impl Flaky {
 #[async_trait::async_trait]
 impl ObjectStore for Flaky {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        self.answer()?;
+        self.answer(location)?;
         self.inner.put_opts(location, payload, opts).await
     }
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.answer()?;
+        self.answer(location)?;
         self.inner.put_multipart_opts(location, opts).await
     }
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -75,7 +79,7 @@ impl ObjectStore for Flaky {
         self.inner.list_with_delimiter(prefix).await
     }
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.answer()?;
+        self.answer(to)?;
         self.inner.copy_opts(from, to, options).await
     }
 }
@@ -83,7 +87,7 @@ impl ObjectStore for Flaky {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_store_is_down_state_stays_visible_and_nothing_is_lost() {
     let mut world = World::new();
-    let (flaky, down) = Flaky::over(&world.store);
+    let (flaky, down) = Flaky::over(&world.store, None);
     let refused = Arc::clone(&flaky.refused);
     world.store = Store::with_objects(world.store.url(), Arc::new(flaky));
     let all = events(0..9_000);
@@ -119,7 +123,7 @@ async fn what_cannot_be_landed_counts_against_the_budget_and_pauses_the_spout() 
     // Little state, and landings that are larger than twice the budget together.
     world.settings.speed.state_budget = anabranch_runtime::ByteSize(200 << 10);
     world.settings.speed.micro_batch_records = 200;
-    let (flaky, down) = Flaky::over(&world.store);
+    let (flaky, down) = Flaky::over(&world.store, None);
     world.store = Store::with_objects(world.store.url(), Arc::new(flaky));
     let worker = world.start("a").await;
     let all = events(0..30_000);

@@ -1,0 +1,183 @@
+//! The log of redrives: which dead letters of a table are to be produced again, and which of them have been.
+
+use anabranch_model::{OffsetVector, crash_point};
+use futures::TryStreamExt;
+use object_store::path::Path;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::letters::Letters;
+use crate::store::Store;
+
+/// What somebody asked for. Immutable once written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redrive {
+    pub number: u64,
+    pub table: String,
+    /// RFC 3339.
+    pub at: String,
+    /// Who asked, for people.
+    pub by: String,
+    pub letters: Letters,
+    /// How many letters these are.
+    pub count: u64,
+    /// The recorded next offsets when it was asked for: what it produces lies at or beyond them.
+    pub from: OffsetVector,
+}
+
+/// That a redrive is through. Immutable once written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RedriveDone {
+    pub number: u64,
+    /// RFC 3339.
+    pub at: String,
+    /// The worker that finished it.
+    pub worker: String,
+    /// Records produced by that worker in its last attempt.
+    pub produced: u64,
+    /// Records that an earlier attempt, which did not get to its end, had produced.
+    pub found: u64,
+    /// Letters that were not there any more: expired in between.
+    pub gone: u64,
+}
+
+/// `redrives/<table>/<20 digits>.json`, numbered from 1 without gaps, and `….done.json` beside each that is through. Cheap to
+/// clone.
+#[derive(Clone, Debug)]
+pub struct RedriveLog {
+    store: Store,
+    table: String,
+}
+
+impl RedriveLog {
+    pub fn new(store: &Store, table: &str) -> Self {
+        Self {
+            store: store.clone(),
+            table: table.to_owned(),
+        }
+    }
+
+    /// All redrives, ascending, and how those that are through have ended.
+    ///
+    /// # Errors
+    /// `Unavailable` when the store does not answer, `Data` when an entry cannot be read.
+    pub async fn all(&self) -> Result<Vec<(Redrive, Option<RedriveDone>)>> {
+        let folder = self.folder();
+        let objects = self.store.objects().list(Some(&folder));
+        let number = |name: &str| name.strip_suffix(".json")?.parse::<u64>().ok();
+        let mut numbers: Vec<u64> = objects
+            .try_filter_map(|object| async move { Ok(object.location.filename().and_then(number)) })
+            .try_collect()
+            .await
+            .map_err(Error::store("list", &folder))?;
+        numbers.sort_unstable();
+        let mut all = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            if let Some(entry) = self.get(number).await? {
+                all.push((entry, self.done(number).await?));
+            }
+        }
+        Ok(all)
+    }
+
+    /// The redrive of this number.
+    ///
+    /// # Errors
+    /// As [`all`](Self::all).
+    pub async fn get(&self, number: u64) -> Result<Option<Redrive>> {
+        let entry: Option<Redrive> = self.read(&self.path(number, "")).await?;
+        if entry.as_ref().is_some_and(|entry| entry.number != number) {
+            let path = self.path(number, "");
+            return Err(Error::corrupt(&path, "it says it is another redrive"));
+        }
+        Ok(entry)
+    }
+
+    /// How a redrive has ended; `None` while it has not.
+    ///
+    /// # Errors
+    /// As [`all`](Self::all).
+    pub async fn done(&self, number: u64) -> Result<Option<RedriveDone>> {
+        self.read(&self.path(number, ".done")).await
+    }
+
+    async fn read<T: serde::de::DeserializeOwned>(&self, path: &Path) -> Result<Option<T>> {
+        let bytes = self.store.read(path).await?;
+        bytes
+            .map(|bytes| serde_json::from_slice(&bytes).map_err(|e| Error::corrupt(path, e)))
+            .transpose()
+    }
+
+    /// Creates exactly the redrive after `based_on` (0: the first), of letters chosen by what was known then.
+    ///
+    /// # Errors
+    /// `Conflict` when somebody else was first: look at what they chose, and choose again.
+    pub async fn append(&self, based_on: u64, letters: Letters, from: OffsetVector, by: &str) -> Result<Redrive> {
+        let number = based_on + 1;
+        let entry = Redrive {
+            number,
+            table: self.table.clone(),
+            at: self.now(),
+            by: by.to_owned(),
+            count: letters.count(),
+            letters,
+            from,
+        };
+        let path = self.path(number, "");
+        let bytes = serde_json::to_vec_pretty(&entry).map_err(|e| Error::corrupt(&path, e))?;
+        crash_point!("redrive.ask.before");
+        if !self.store.create(&path, bytes.into()).await? {
+            return Err(Error::RedriveAsked {
+                table: self.table.clone(),
+                number,
+            });
+        }
+        crash_point!("redrive.ask.after");
+        Ok(entry)
+    }
+
+    /// Says that a redrive is through. What was said first counts.
+    ///
+    /// # Errors
+    /// `Unavailable` when the store does not answer.
+    pub async fn finish(&self, number: u64, worker: &str, counts: Finished) -> Result<()> {
+        let done = RedriveDone {
+            number,
+            at: self.now(),
+            worker: worker.to_owned(),
+            produced: counts.produced,
+            found: counts.found,
+            gone: counts.gone,
+        };
+        let path = self.path(number, ".done");
+        let bytes = serde_json::to_vec_pretty(&done).map_err(|e| Error::corrupt(&path, e))?;
+        crash_point!("redrive.done.before");
+        self.store.create(&path, bytes.into()).await?;
+        crash_point!("redrive.done.after");
+        Ok(())
+    }
+
+    fn now(&self) -> String {
+        let now = self.store.environment().now();
+        now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+    }
+
+    fn folder(&self) -> Path {
+        Path::from("redrives").join(self.table.as_str())
+    }
+
+    fn path(&self, number: u64, what: &str) -> Path {
+        self.folder().join(format!("{number:020}{what}.json"))
+    }
+}
+
+/// What has become of a redrive's letters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Finished {
+    pub produced: u64,
+    pub found: u64,
+    pub gone: u64,
+}
+
+#[cfg(test)]
+mod tests;
