@@ -39,6 +39,12 @@ pub enum Command {
     Maintenance(Maintenance),
     /// Let events expire that are older than the `retention` of their table, or say what would go.
     Retention(Retention),
+    /// List, show and produce again what did not decode.
+    DeadLetters(DeadLetters),
+    /// Keep events out of every answer, from now on; or list what is kept out.
+    Exclude(Exclude),
+    /// Undo an exclusion.
+    Include(Include),
     /// Ask a service whether it is ready; the exit code says so.
     Health {
         /// Address of the service.
@@ -213,4 +219,121 @@ pub struct Upkeep {
     pub json: bool,
     #[command(flatten)]
     pub remote: Remote,
+}
+
+/// Which table, where, and how to print.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Table {
+    /// Table; may be left out where there is only one.
+    #[arg(long, value_name = "TABLE")]
+    pub table: Option<String>,
+    /// Print the answer as JSON.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub remote: Remote,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct DeadLetters {
+    #[command(subcommand)]
+    pub command: DeadLettersCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum DeadLettersCommand {
+    /// List dead letters, newest first, and count their reasons.
+    List {
+        #[command(flatten)]
+        filter: LettersFilter,
+        /// Letters to show at most.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+        #[command(flatten)]
+        table: Table,
+    },
+    /// Show one dead letter with its bytes, key and headers.
+    Show {
+        partition: i32,
+        offset: i64,
+        #[command(flatten)]
+        table: Table,
+    },
+    /// Produce dead letters again, each once, for instance after the table's columns were corrected.
+    Redrive(Redrive),
+    /// List redrives, newest first.
+    Redrives {
+        #[command(flatten)]
+        table: Table,
+    },
+}
+
+/// Which dead letters are meant; all that fit every condition.
+#[derive(Clone, Debug, clap::Args)]
+pub struct LettersFilter {
+    #[arg(long, value_name = "P")]
+    pub partition: Option<i32>,
+    /// From A on, without B.
+    #[arg(long, value_name = "A..B")]
+    pub offsets: Option<String>,
+    /// What the reason contains.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Redrive {
+    #[command(flatten)]
+    pub filter: LettersFilter,
+    /// Only say what would be produced.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Also letters that were redriven before.
+    #[arg(long)]
+    pub again: bool,
+    /// Also letters that the present definition of the table does not decode.
+    #[arg(long)]
+    pub undecodable: bool,
+    /// Who asks, for the record. Default: the user's name.
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+    /// Return as soon as it is asked for.
+    #[arg(long)]
+    pub detach: bool,
+    /// How long to wait for its end.
+    #[arg(long, value_name = "DURATION", default_value = "2m")]
+    pub timeout: HumanDuration,
+    #[command(flatten)]
+    pub table: Table,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Exclude {
+    /// List what is kept out.
+    #[arg(long, conflicts_with_all = ["partition", "offsets", "reason"])]
+    pub list: bool,
+    #[arg(long, value_name = "P", required_unless_present = "list")]
+    pub partition: Option<i32>,
+    /// From A on, without B.
+    #[arg(long, value_name = "A..B", required_unless_present = "list")]
+    pub offsets: Option<String>,
+    /// Why, for those who read the numbers later.
+    #[arg(long, value_name = "TEXT", required_unless_present = "list")]
+    pub reason: Option<String>,
+    /// Who does it, for the record. Default: the user's name.
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+    #[command(flatten)]
+    pub table: Table,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Include {
+    /// Id of the exclusion.
+    pub id: u64,
+    /// Who does it, for the record. Default: the user's name.
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+    #[command(flatten)]
+    pub table: Table,
 }

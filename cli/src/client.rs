@@ -57,6 +57,11 @@ impl Client {
             .await
     }
 
+    /// DELETEs a path and reads the JSON answer.
+    pub async fn delete(&self, path: &str) -> Result<Value> {
+        self.json(self.http.delete(format!("{}{path}", self.base))).await
+    }
+
     /// Asks a SQL question; `accept` is the media type of the answer.
     pub async fn sql(&self, body: &Value, accept: &str) -> Result<String> {
         let request = self

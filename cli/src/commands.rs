@@ -8,11 +8,14 @@ use anyhow::{Context, Result};
 use crate::args::{Args, Command};
 
 mod check;
+mod dead_letters;
+mod exclude;
 mod ingest;
 mod maintenance;
 mod query;
 mod runs;
 mod services;
+mod tables;
 mod views;
 
 /// Runs a command to its end.
@@ -40,6 +43,9 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Runs(args) => on_runtime(runs::run(args)),
         Command::Maintenance(args) => on_runtime(maintenance::run(args)),
         Command::Retention(args) => on_runtime(maintenance::retention(args)),
+        Command::DeadLetters(args) => on_runtime(dead_letters::run(args)),
+        Command::Exclude(args) => on_runtime(exclude::exclude(args)),
+        Command::Include(args) => on_runtime(exclude::include(args)),
         Command::Health { url } => on_runtime(health(url)),
     }
 }

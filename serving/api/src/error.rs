@@ -21,6 +21,10 @@ pub enum Error {
     UnknownTable { name: String, hint: Option<String> },
     #[error("nothing of table {table} was ever landed")]
     NothingLanded { table: String },
+    #[error("offset {offset} of partition {partition} of table {table} is no dead letter")]
+    NoDeadLetter { table: String, partition: i32, offset: i64 },
+    #[error("table {table} has no redrive {number}")]
+    NoRedrive { table: String, number: u64 },
     /// The query itself is wrong or not allowed.
     #[error("{message}")]
     Sql { message: String, hint: Option<String> },
@@ -95,7 +99,11 @@ impl Error {
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::UnknownView { .. } | Self::UnknownTable { .. } | Self::NothingLanded { .. } => ErrorKind::NotFound,
+            Self::UnknownView { .. }
+            | Self::UnknownTable { .. }
+            | Self::NothingLanded { .. }
+            | Self::NoDeadLetter { .. }
+            | Self::NoRedrive { .. } => ErrorKind::NotFound,
             Self::UnknownColumn { .. } | Self::Sql { .. } | Self::Request { .. } => ErrorKind::Invalid,
             Self::AnswerTooLarge { .. } | Self::BodyTooLarge { .. } => ErrorKind::Invalid,
             Self::Inexact { .. } | Self::Behind { .. } | Self::Timeout { .. } => ErrorKind::Unavailable,

@@ -7,15 +7,15 @@ use anabranch_dataset::{Exclusion, MasterDataset, Notes};
 use anabranch_model::{Offset, OffsetRange, PartitionId};
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{Path, State};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::Error;
 use crate::adoption::Published;
-use crate::http::{bad_body, bad_path};
+use crate::http::{bad_body, bad_path, bad_query};
 use crate::server::Service;
 
 /// Body of `POST /v1/tables/{table}/exclusions`.
@@ -73,14 +73,23 @@ pub(crate) async fn exclude(
     Ok((StatusCode::CREATED, Json(answer)))
 }
 
-/// `DELETE /v1/tables/{table}/exclusions/{id}`
+/// Query of `DELETE /v1/tables/{table}/exclusions/{id}`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Undo {
+    by: Option<String>,
+}
+
+/// `DELETE /v1/tables/{table}/exclusions/{id}`, with `?by=` for the record.
 pub(crate) async fn include(
     State(service): State<Arc<Service>>,
     path: Result<Path<(String, u64)>, PathRejection>,
+    query: Result<Query<Undo>, QueryRejection>,
 ) -> Result<Json<Value>, Error> {
     let Path((table, id)) = path.map_err(bad_path)?;
+    let Query(undo) = query.map_err(bad_query)?;
     let dataset = dataset(&service, &table).await?;
-    let included = dataset.include(id, "http").await?;
+    let included = dataset.include(id, undo.by.as_deref().unwrap_or("http")).await?;
     service.masters.notes(&dataset).await?;
     Ok(Json(plain(&included)))
 }

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::compute::{LARGE_ROWS, cpu};
+use crate::dead_letters;
 use crate::exclusions;
 use crate::format::{Answer, Encoded, Format};
 use crate::params::{self, SqlRequest};
@@ -55,6 +56,17 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
             get(exclusions::list).post(exclusions::exclude),
         )
         .route("/v1/tables/{table}/exclusions/{id}", delete(exclusions::include))
+        .route("/v1/tables/{table}/dead-letters", get(dead_letters::list))
+        .route("/v1/tables/{table}/dead-letters/redrive", post(dead_letters::redrive))
+        .route("/v1/tables/{table}/dead-letters/redrives", get(dead_letters::redrives))
+        .route(
+            "/v1/tables/{table}/dead-letters/redrives/{number}",
+            get(dead_letters::show_redrive),
+        )
+        .route(
+            "/v1/tables/{table}/dead-letters/{partition}/{offset}",
+            get(dead_letters::show),
+        )
         .route("/v1/status", get(show_status))
         .route("/v1/batch/{*rest}", any(forward_batch))
         .route("/v1/ingest/{*rest}", any(forward_ingest))
@@ -218,7 +230,7 @@ pub(crate) fn bad_path(rejection: PathRejection) -> Error {
     }
 }
 
-fn bad_query(rejection: QueryRejection) -> Error {
+pub(crate) fn bad_query(rejection: QueryRejection) -> Error {
     Error::Request {
         message: rejection.body_text(),
         hint: Some("write name=value pairs, percent-encoded".into()),

@@ -23,6 +23,7 @@
 mod adoption;
 mod compute;
 mod consistency;
+mod dead_letters;
 mod directory;
 mod error;
 mod exclusions;

@@ -10,6 +10,7 @@ mod evolution;
 mod examples;
 mod exclusive;
 mod flights;
+mod human_faults;
 mod kafka;
 mod layers;
 mod many_workers;
