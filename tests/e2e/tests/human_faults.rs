@@ -156,10 +156,9 @@ fn events_are_excluded_and_included_on_the_command_line() {
             "ada",
         ],
     );
-    assert!(
-        said.contains("exclusion 1") && said.contains("anabranch include 1"),
-        "{said}"
-    );
+    let id = json_of(&dev, &["exclude", "--list"])["exclusions"][0]["id"].to_string();
+    assert!(said.contains(&format!("exclusion {id}: offsets 10..20")), "{said}");
+    assert!(said.contains(&format!("anabranch include {id}")), "{said}");
     let wait = |expected: [i64; 2]| {
         until("the answer is right", Duration::from_secs(60), || {
             (totals(&dev, &through) == expected).then_some(())
@@ -177,17 +176,15 @@ fn events_are_excluded_and_included_on_the_command_line() {
     assert_eq!(totals(&dev, &through), rest);
 
     let site = dev.site();
-    let unreasoned = site
-        .cli(&[
-            "exclude",
-            "--partition",
-            "0",
-            "--offsets",
-            "1..2",
-            "--config",
-            site.config(),
-        ])
-        .refused();
+    let unreasoned = site.cli(&[
+        "exclude",
+        "--partition",
+        "0",
+        "--offsets",
+        "1..2",
+        "--config",
+        site.config(),
+    ]);
     assert!(unreasoned.stderr.contains("--reason"), "{}", unreasoned.stderr);
     let backwards = [
         "exclude",
@@ -202,9 +199,13 @@ fn events_are_excluded_and_included_on_the_command_line() {
     ];
     assert!(site.cli(&backwards).refused().stderr.contains("A..B"));
 
-    let said = run(&dev, &["include", "1", "--by", "bob"]);
-    assert!(said.contains("exclusion 1 is undone"), "{said}");
+    let said = run(&dev, &["include", &id, "--by", "bob"]);
+    assert!(said.contains(&format!("exclusion {id} is undone")), "{said}");
     wait(all);
-    let unknown = site.cli(&["include", "1", "--config", site.config()]).refused();
-    assert!(unknown.stderr.contains("has no exclusion 1"), "{}", unknown.stderr);
+    let unknown = site.cli(&["include", &id, "--config", site.config()]).refused();
+    assert!(
+        unknown.stderr.contains(&format!("has no exclusion {id}")),
+        "{}",
+        unknown.stderr
+    );
 }
