@@ -5,6 +5,7 @@
 //! was first. Every step may be cut off at any await: what it leaves behind is found by the next one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,8 +28,9 @@ use work::{CompactionReport, RetentionReport, TableVacuum};
 
 /// Kind of the lease that one batch service at a time holds.
 const KIND: &str = "maintenance";
-/// How long it is believed. A holder renews it at every look, and between two tables.
-const TTL: Duration = Duration::from_secs(120);
+/// How long it is believed.
+const TTL: Duration = Duration::from_secs(10);
+const RENEW_EVERY: Duration = Duration::from_secs(2);
 /// How soon a run for the same expiry is asked for again when the one before was not published.
 const RETENTION_PAUSE: Duration = Duration::from_secs(60);
 
@@ -118,16 +120,26 @@ pub(crate) async fn look_after(shared: Arc<Shared>) -> Result<(), Error> {
     if !settings.enabled {
         return Ok(());
     }
+    let holding = AtomicBool::new(false);
+    let keep = async {
+        loop {
+            match hold(&shared).await {
+                Ok(held) => holding.store(held, Ordering::Relaxed),
+                Err(error) => tracing::warn!(%error, "cannot renew the maintenance lease"),
+            }
+            shared.store.environment().sleep(RENEW_EVERY).await;
+        }
+    };
     let work = async {
         // The first vacuum comes soon, so that a process that is often restarted gets there too.
         let (mut vacuum, mut expiry) = (Due::default(), Due::default());
         loop {
             shared.store.environment().sleep(*settings.every).await;
+            if !holding.load(Ordering::Relaxed) {
+                continue;
+            }
             let now = shared.store.environment().instant();
             let looked = async {
-                if !hold(&shared).await? {
-                    return Ok(());
-                }
                 compact(&shared, None, false).await?;
                 if expiry.is_due(now, *settings.expire_every) {
                     expire(&shared, None, false).await?;
@@ -149,6 +161,7 @@ pub(crate) async fn look_after(shared: Arc<Shared>) -> Result<(), Error> {
     };
     tokio::select! {
         () = shared.shutdown.cancelled() => {}
+        () = keep => {}
         () = work => {}
     }
     shared.leases.release(KIND, shared.lease.id()).await?;

@@ -16,8 +16,13 @@ offsets = Counter((row["_partition"], row["_offset"]) for row in rows)
 ends = {}
 for partition, offset in offsets:
     ends[partition] = max(ends.get(partition, 0), offset + 1)
+before = DeltaTable(sys.argv[1], version=int(sys.argv[2]))
 print(json.dumps({
     "version": table.version(),
+    "files": len(table.file_uris()),
+    "files_before": len(before.file_uris()),
+    "rows_before": before.to_pyarrow_table(columns=["_offset"]).num_rows,
+    "merges": sum(1 for commit in table.history() if commit["operation"] == "OPTIMIZE"),
     "columns": [field.name for field in table.schema().fields],
     "rows": len(rows),
     "distinct": len(offsets),
@@ -38,12 +43,14 @@ fn the_delta_table_opens_elsewhere_and_holds_each_offset_once() {
         Err(reason) => return gate::skip(TEST, &format!("no Python with `deltalake`: {reason}")),
     };
     let _gate = gate::heavy();
-    // More than 100 landings, so that the table is read through a checkpoint, and a kill in the middle.
+    // More than 100 landings, so that the table is read through a checkpoint; a kill in the middle, and small files merged
+    // before the end.
     let mut dev = Dev::start(
         &views("connector = 'log', partitions = 3"),
-        "[landing]\nmax_age = '10ms'",
+        "[landing]\nmax_age = '10ms'\n[maintenance]\nenabled = false",
     );
     let mut through = anabranch_model::TopicOffsets::new();
+    let mut before = (0, 0);
     let chunks: Vec<_> = (0..edits.lines.len())
         .step_by(edits.lines.len().div_ceil(120))
         .collect();
@@ -56,6 +63,13 @@ fn the_delta_table_opens_elsewhere_and_holds_each_offset_once() {
             dev.kill9();
             dev.restart();
         }
+        if at == chunks.len() * 9 / 10 {
+            let state = dev.http().get("/v1/batch/maintenance").expect(200).json();
+            let number = |key: &str| state["tables"][TABLE][key].as_u64().expect("a number");
+            before = (number("version"), number("rows"));
+            let site = dev.site();
+            site.cli(&["maintenance", "run", "--config", site.config()]).success();
+        }
     }
     dev.wait_landed(TABLE, &through);
     dev.terminate();
@@ -63,7 +77,10 @@ fn the_delta_table_opens_elsewhere_and_holds_each_offset_once() {
     let printed = python::script(
         &python,
         SCRIPT,
-        &[folder.to_str().expect("temporary folders have plain names")],
+        &[
+            folder.to_str().expect("temporary folders have plain names"),
+            &before.0.to_string(),
+        ],
     );
     let found: Value =
         serde_json::from_str(&printed.unwrap_or_else(|error| panic!("{error}"))).expect("the script prints JSON");
@@ -71,6 +88,10 @@ fn the_delta_table_opens_elsewhere_and_holds_each_offset_once() {
         assert_eq!(found[key], EVENTS, "{key}: {found}");
     }
     assert_eq!(found["most"], 1, "an offset is there more than once: {found}");
+    assert_eq!(found["rows_before"], before.1, "as it was before: {found}");
+    assert!(found["merges"].as_u64() >= Some(1), "{found}");
+    let files = |key: &str| found[key].as_u64().expect("files are counted");
+    assert!(files("files_before") > 100 && files("files") < 40, "{found}");
     assert_eq!(found["dead"], 0, "{found}");
     assert_eq!(found["added"], crate::edits::ADDED, "{found}");
     let columns: Vec<&str> = found["columns"]

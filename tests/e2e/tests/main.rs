@@ -13,6 +13,7 @@ mod flights;
 mod human_faults;
 mod kafka;
 mod layers;
+mod maintenance;
 mod many_workers;
 mod matrix;
 mod nested;

@@ -19,6 +19,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use serde_json::{Value, json};
 
+mod compaction;
 mod events;
 mod recompute;
 
@@ -46,6 +47,14 @@ enum Measure {
     /// A batch run over landed events, against one plain DataFusion query over the same Parquet files.
     Recompute {
         #[arg(long, default_value_t = 5_000_000)]
+        events: u64,
+    },
+    /// Batch runs before and after many small files are merged while landing goes on.
+    Compaction {
+        #[arg(long, default_value_t = 2_000)]
+        files: usize,
+        /// Events of each file.
+        #[arg(long, default_value_t = 500)]
         events: u64,
     },
     /// Merged point queries over HTTP: latency.
@@ -76,6 +85,7 @@ fn main() -> Result<()> {
             }
             Measure::Landing { events } => speed_path(TABLE_SQL, "decode, landing with _raw, no view", events).await,
             Measure::Recompute { events } => recompute::run(events).await,
+            Measure::Compaction { files, events } => compaction::run(files, events).await,
             Measure::PointQuery { events, queries } => point_query(events, queries).await,
             Measure::Latency { rate, seconds } => latency(rate, seconds).await,
             Measure::All => all(),
@@ -84,7 +94,14 @@ fn main() -> Result<()> {
 }
 
 fn all() -> Result<()> {
-    for name in ["speed-path", "landing", "recompute", "point-query", "latency"] {
+    for name in [
+        "speed-path",
+        "landing",
+        "recompute",
+        "compaction",
+        "point-query",
+        "latency",
+    ] {
         let status = std::process::Command::new(std::env::current_exe()?)
             .arg(name)
             .status()?;
@@ -101,8 +118,14 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(sql: &str) -> Result<Self> {
+        Self::with(sql, |_| {})
+    }
+
+    /// As [`new`](Self::new), with settings of its own.
+    pub fn with(sql: &str, change: impl FnOnce(&mut Settings)) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let mut settings = Settings::default();
+        change(&mut settings);
         settings.speed.listen = "127.0.0.1:0".into();
         settings.batch.listen = "127.0.0.1:0".into();
         settings.serving.listen = "127.0.0.1:0".into();
