@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_dataset::{Publication, Publications, RunRecord, RunState, Runs};
+use anabranch_dataset::{Publication, Publications, RunKind, RunRecord, RunState, Runs};
 use anabranch_model::crash_point;
 use chrono::Utc;
 use futures::TryStreamExt;
@@ -94,7 +94,7 @@ impl Interrupted {
     }
 
     async fn settle(&mut self, shared: &Shared, record: RunRecord) -> Result<(), Error> {
-        let publication = publication_of(&shared.publications, &record.run_id).await?;
+        let publication = outcome_of(&shared.publications, &record).await?;
         let settled = settle(record, publication.as_ref(), &rfc3339(shared.store.environment().now()));
         tracing::warn!(run_id = settled.run_id, state = ?settled.state, "settled an interrupted batch run");
         shared.runs.put(&settled).await?;
@@ -104,6 +104,20 @@ impl Interrupted {
         }
         Ok(())
     }
+}
+
+/// What an interrupted run published, if it came that far.
+async fn outcome_of(publications: &Publications, record: &RunRecord) -> Result<Option<Publication>, Error> {
+    let Some(based_on) = record.based_on else {
+        return publication_of(publications, &record.run_id).await;
+    };
+    // A rollback publishes the manifest of another run again.
+    let of = match record.kind {
+        RunKind::Rollback => record.base.as_ref(),
+        RunKind::Run | RunKind::Verify => Some(&record.run_id),
+    };
+    let next = publications.get(based_on + 1).await?;
+    Ok(next.filter(|publication| Some(&publication.manifest.run_id) == of))
 }
 
 async fn latest_number(shared: &Shared) -> Result<u64, Error> {

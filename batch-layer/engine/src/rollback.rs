@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_dataset::{Publication, RunKind};
+use anabranch_dataset::Publication;
+use anabranch_model::{Cut, OffsetVector, PartitionId};
 use anabranch_realtime::SpeedWorker;
 
 use crate::record::LiveRun;
@@ -64,15 +65,16 @@ async fn roll_back(shared: &Shared, run: &Arc<LiveRun>, target: &Target) -> Resu
                 to.number
             )));
         }
-        for view in to.manifest.views.values() {
-            held::check_files(shared, view).await?;
-        }
+        // From here on the lease pins its files.
         run.update(|record| {
-            record.kind = RunKind::Rollback;
+            record.base = Some(to.manifest.run_id.clone());
+            record.based_on = Some(latest.number);
             record.cuts = to.manifest.cuts.clone();
             record.reason = Some(format!("from publication {} back to {}", latest.number, to.number));
             record.groups = to.manifest.views.values().map(|view| view.groups).sum();
         });
+        shared.lease.renew(shared).await?;
+        can_be_served(shared, &to).await?;
         Ok((latest.number, to))
     })
     .await?;
@@ -92,6 +94,44 @@ async fn roll_back(shared: &Shared, run: &Arc<LiveRun>, target: &Target) -> Resu
         "an earlier publication is served again"
     );
     Ok(publication)
+}
+
+/// Refuses what would not give right answers, or none.
+async fn can_be_served(shared: &Shared, to: &Publication) -> Result<(), Error> {
+    for view in shared.views.iter() {
+        let published = to.manifest.views.get(view.name());
+        if published.is_none_or(|published| published.hash != *view.hash()) {
+            return Err(Error::Refused(format!(
+                "publication {} does not hold view `{}` as it is defined now, which would have to be folded from all of \
+                 history; start a run instead",
+                to.number,
+                view.name()
+            )));
+        }
+        let cut = to.manifest.cuts.get(&view.source().name);
+        if let Some(dataset) = shared.dataset(view.source()).await?
+            && let Some(partition) = expired_behind(cut, &dataset.notes().await?.since)
+        {
+            return Err(Error::Refused(format!(
+                "events of {}/{partition} behind the cut of publication {} have expired, so answers would lack them",
+                view.source().name,
+                to.number
+            )));
+        }
+    }
+    for view in to.manifest.views.values() {
+        held::check_files(shared, view).await?;
+    }
+    Ok(())
+}
+
+/// A partition of which rows behind the cut are gone.
+fn expired_behind(cut: Option<&Cut>, since: &OffsetVector) -> Option<PartitionId> {
+    let cut_of = |partition| cut.and_then(|cut| cut.next.get(partition));
+    since
+        .iter()
+        .find(|(partition, since)| cut_of(*partition).is_none_or(|cut| cut < *since))
+        .map(|(partition, _)| partition)
 }
 
 async fn resolve(shared: &Shared, latest: &Publication, target: &Target) -> Result<Publication, Error> {
@@ -153,3 +193,6 @@ async fn wait(shared: &Shared, number: u64) -> Result<(), Error> {
         environment.sleep(LOOK_EVERY).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

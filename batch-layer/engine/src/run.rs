@@ -135,6 +135,7 @@ async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(RunManifest, bo
     let began = environment.instant();
     // Read before the snapshot: a run that publishes in between then wins, and this one is told.
     let served = shared.publications.latest().await?;
+    let based_on = served.as_ref().map_or(0, |publication| publication.number);
     let base = served.as_ref().map(|publication| &publication.manifest);
     let sources = snapshots(shared, &shared.views).await?;
     let plan = plan(&Facts {
@@ -154,6 +155,7 @@ async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(RunManifest, bo
         record.cuts = cuts.clone();
         record.mode = plan.mode;
         record.base = plan.base.clone();
+        record.based_on = Some(based_on);
         record.reason = plan.reason.clone();
         record.progress.rows_total = folds.iter().map(|fold| fold.rows.rows).sum();
         record.progress.bytes_total = folds.iter().map(|fold| fold.rows.bytes).sum();
@@ -206,10 +208,7 @@ async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(RunManifest, bo
         base: plan.base,
         chain: plan.chain,
     };
-    let computed = RunManifest {
-        based_on: served.map_or(0, |publication| publication.number),
-        manifest,
-    };
+    let computed = RunManifest { based_on, manifest };
     shared.runs.put_manifest(&computed).await?;
     Ok((computed, hold))
 }

@@ -150,12 +150,15 @@ pub struct RunRecord {
     pub run_id: String,
     pub state: RunState,
     pub kind: RunKind,
-    /// What started it: `http`, `schedule`, `views`, `state_budget`, `exclusions`, `retention`.
+    /// What started it: `http`, `schedule`, `views`, `state_budget`, `exclusions` or `retention`.
     pub trigger: String,
     pub mode: RunMode,
-    /// The run whose state it builds on, if it is incremental.
+    /// The run whose state it builds on, if it is incremental; the run that is published again, if it is a rollback.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
+    /// The publication that was served when it began: its own can only have the next number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub based_on: Option<u64>,
     /// Why it folds all of history although `[batch] mode` is incremental, or what a rollback goes back to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

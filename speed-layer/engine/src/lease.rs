@@ -37,11 +37,11 @@ impl Keeper {
         let leases = Leases::new(&self.store);
         let environment = self.store.environment();
         let mut renewed: Option<Instant> = None;
-        let mut told = Vec::new();
+        let mut told = (Vec::new(), None);
         loop {
             let memory = self.measure();
-            // Readers look for owners here, so a change is told at once.
-            let owned = self.owned();
+            // Readers look for owners here, and a rollback waits for what is held, so a change is told at once.
+            let owned = (self.owned(), self.sources.holds());
             if owned != told || renewed.is_none_or(|at| environment.elapsed(at) >= RENEW_EVERY) {
                 match leases.renew(&self.lease(memory)).await {
                     Ok(()) => (renewed, told) = (Some(environment.instant()), owned),
@@ -101,7 +101,11 @@ impl Keeper {
             kind: "speed".into(),
             id: self.worker_id.clone(),
             address: self.address.clone(),
-            facts: json!({"sources": sources, "state_bytes": memory.state_bytes}),
+            facts: json!({
+                "sources": sources,
+                "state_bytes": memory.state_bytes,
+                "holds": Vec::from_iter(self.sources.holds()),
+            }),
             ttl: TTL,
         }
     }

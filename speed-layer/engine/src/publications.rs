@@ -12,11 +12,11 @@ use anabranch_view::View;
 
 use crate::Error;
 use crate::exclusions;
-use crate::program::LiveView;
+use crate::program::{LiveView, Program};
 use crate::rebuild;
 use crate::source::SourceLayer;
 use crate::sources::Sources;
-use crate::state::Adoption;
+use crate::state::{Adoption, PartitionState};
 
 /// After every reader has moved on to a publication, state it has replaced is kept this long for queries under way.
 const GRACE: Duration = Duration::from_secs(5);
@@ -41,6 +41,11 @@ pub(crate) fn running_cuts(leases: &[Lease]) -> Vec<CutMap> {
         .flatten();
     runs.filter_map(|run| serde_json::from_value(run.get("cuts")?.clone()).ok())
         .collect()
+}
+
+/// The publication that a batch service is about to roll back to, from its lease.
+fn rollback(leases: &[Lease]) -> Option<u64> {
+    leases.iter().find_map(|lease| lease.facts.get("rollback")?.as_u64())
 }
 
 /// The oldest publication each serving process may still use.
@@ -113,17 +118,21 @@ pub(crate) async fn watch(
         }
         sources.layers().iter().for_each(exclusions::follow);
         let looked = async {
-            let latest = publications.latest().await?;
+            // Leases first: a run or a rollback that has gone from them is in the publication log.
             if leases_read.is_none_or(|at| store.environment().elapsed(at) >= LEASE_POLL) {
+                let batch = leases.list("batch").await?;
                 facts = LeaseFacts {
                     pins: pins(&leases.list("serve").await?),
-                    running: running_cuts(&leases.list("batch").await?),
+                    running: running_cuts(&batch),
+                    rollback: rollback(&batch),
                 };
                 leases_read = Some(store.environment().instant());
             }
+            let latest = publications.latest().await?;
             let now = store.environment().instant();
             let settled = agreement.settled(latest.as_ref().map(|p| p.number), &facts.pins, now);
-            let needed: BTreeSet<u64> = agreement.numbers().chain(facts.pins.iter().copied()).collect();
+            let pins = facts.pins.iter().copied();
+            let needed: BTreeSet<u64> = agreement.numbers().chain(pins).chain(facts.rollback).collect();
             kept.retain(|number, _| needed.contains(number));
             for number in needed.into_iter().filter(|number| *number > 0) {
                 if kept.contains_key(&number) {
@@ -146,10 +155,17 @@ pub(crate) async fn watch(
                     .map(|p| &p.manifest.cuts)
                     .chain(&facts.running)
                     .collect();
-                let settled = settled.and_then(|number| kept.get(&number));
-                for layer in &sources.layers() {
-                    adopt(layer, latest.as_ref(), settled, &cuts, now);
-                }
+                let wanted = Wanted {
+                    latest: latest.as_ref(),
+                    settled: settled.and_then(|number| kept.get(&number)),
+                    rollback: facts.rollback.and_then(|number| kept.get(&number)),
+                };
+                let layers = sources.layers();
+                layers.iter().for_each(|layer| adopt(layer, &wanted, &cuts, now));
+                let held = wanted
+                    .rollback
+                    .filter(|publication| layers.iter().all(|layer| reaches(layer, publication)));
+                sources.hold(held.map(|publication| publication.number));
             }
             Err(error) => tracing::warn!(%error, "cannot follow the publication log; trying again"),
         }
@@ -160,20 +176,33 @@ pub(crate) async fn watch(
 struct LeaseFacts {
     pins: Vec<u64>,
     running: Vec<CutMap>,
+    rollback: Option<u64>,
 }
 
-/// Lets a source's state follow the publication `latest`, and drops what `settled` has replaced.
-fn adopt(
-    layer: &Arc<SourceLayer>,
-    latest: Option<&Publication>,
-    settled: Option<&Publication>,
-    cuts: &[&CutMap],
-    now: Instant,
-) {
-    let mut rebuilding = Vec::new();
+/// Publications that state has to do with.
+struct Wanted<'p> {
+    latest: Option<&'p Publication>,
+    /// Nobody reads an older one any more.
+    settled: Option<&'p Publication>,
+    /// About to be published again (ARCHITECTURE.md, rule 5).
+    rollback: Option<&'p Publication>,
+}
+
+/// Lets a source's state follow the latest publication, reach back for a rollback, and drop what is not needed for either.
+fn adopt(layer: &Arc<SourceLayer>, wanted: &Wanted<'_>, cuts: &[&CutMap], now: Instant) {
+    let &Wanted {
+        latest,
+        settled,
+        rollback,
+    } = wanted;
+    let (mut rebuilding, mut reaching) = (Vec::new(), Vec::new());
     let program = layer.program();
     for state in layer.partitions() {
         state.keep_cuts(cuts_of(cuts, layer.name(), state.partition), now);
+        let reach = rollback.map(|publication| cuts_by_view(layer, &program, &state, publication));
+        if state.reach_back(reach.unwrap_or_default()) && state.begin_reach() {
+            reaching.push(Arc::clone(&state));
+        }
         for LiveView { id, view, current } in &program.views {
             let (index, published) = (*id, cut_of(latest, view, layer.name()).is_some());
             // A version that a publication has replaced stays as it is until its last reader has gone.
@@ -183,8 +212,9 @@ fn adopt(
             let cut_in =
                 |publication| cut_of(publication, view, layer.name()).and_then(|cut| cut.next.get(state.partition));
             let cut = cut_in(latest).unwrap_or(state.start);
-            // A rollback may have lowered the cut since.
-            let droppable = cut_in(settled).map(|settled| settled.min(cut));
+            // A rollback may have lowered the cut since, or is about to.
+            let lowest = state.reach_of(index).map_or(cut, |reach| reach.min(cut));
+            let droppable = cut_in(settled).map(|settled| settled.min(lowest));
             if state.adopt(index, cut, false) == Adoption::Rebuild {
                 if state.begin_rebuild(index) && !rebuilding.iter().any(|other| Arc::ptr_eq(other, &state)) {
                     rebuilding.push(Arc::clone(&state));
@@ -208,6 +238,43 @@ fn adopt(
         let rebuilder = Arc::clone(layer);
         layer.spawn(async move { rebuild::run(&rebuilder, rebuilding).await });
     }
+    if !reaching.is_empty() {
+        tracing::info!(
+            table = layer.name(),
+            partitions = reaching.len(),
+            publication = rollback.map(|publication| publication.number),
+            "a rollback comes; folding what lies behind its cut"
+        );
+        let folder = Arc::clone(layer);
+        layer.spawn(async move {
+            rebuild::run(&folder, reaching.clone()).await;
+            reaching.iter().for_each(|state| state.end_reach());
+        });
+    }
+}
+
+/// Whether all of a source's state could answer from a publication's cut on.
+fn reaches(layer: &SourceLayer, publication: &Publication) -> bool {
+    let program = layer.program();
+    let partitions = layer.partitions();
+    partitions
+        .iter()
+        .all(|state| state.reaches(&cuts_by_view(layer, &program, state, publication)))
+}
+
+/// Where a publication's cut lies in a partition, by view.
+fn cuts_by_view(
+    layer: &SourceLayer,
+    program: &Program,
+    state: &PartitionState,
+    publication: &Publication,
+) -> BTreeMap<usize, Offset> {
+    let current = program.views.iter().filter(|live| live.current);
+    let cut = |LiveView { id, view, .. }: &LiveView| {
+        let cut = cut_of(Some(publication), view, layer.name()).and_then(|cut| cut.next.get(state.partition));
+        (*id, cut.unwrap_or(state.start))
+    };
+    current.map(cut).collect()
 }
 
 fn cuts_of(cuts: &[&CutMap], source: &str, partition: PartitionId) -> BTreeSet<Offset> {

@@ -99,6 +99,10 @@ async fn attempt(layer: &Arc<SourceLayer>, states: &[Arc<PartitionState>]) -> Re
                 split_at.insert(from);
                 from = from.min(answers_from);
             }
+            if let Some(reach) = state.reach_of(view) {
+                split_at.insert(reach);
+                from = from.min(reach);
+            }
             views.insert(view, ranges(from.min(through), through, &split_at));
         }
         plans.push(Plan { partition, views });

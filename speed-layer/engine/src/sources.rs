@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anabranch_topology::Topology;
 use parking_lot::RwLock;
@@ -14,6 +15,8 @@ use crate::source::SourceLayer;
 pub(crate) struct Sources {
     open: RwLock<BTreeMap<String, Open>>,
     waiting: RwLock<BTreeMap<String, Waiting>>,
+    /// The publication that state reaches back to for a rollback; 0 for none.
+    holds: AtomicU64,
 }
 
 struct Open {
@@ -58,6 +61,16 @@ impl Sources {
     /// One that is open.
     pub(crate) fn layer(&self, table: &str) -> Option<Arc<SourceLayer>> {
         self.open.read().get(table).map(|open| Arc::clone(&open.layer))
+    }
+
+    /// Notes which publication that is about to be rolled back to could be answered from by now.
+    pub(crate) fn hold(&self, publication: Option<u64>) {
+        self.holds.store(publication.unwrap_or(0), Ordering::Release);
+    }
+
+    /// What [`Self::hold`] noted last.
+    pub(crate) fn holds(&self) -> Option<u64> {
+        Some(self.holds.load(Ordering::Acquire)).filter(|number| *number > 0)
     }
 
     /// Those that run, and their topologies.

@@ -12,8 +12,10 @@ use parking_lot::Mutex;
 
 use super::{Held, Lane, Run, common_end, merge};
 use exclusions::{Exclusions, joined};
+use reach::Reach;
 
 mod exclusions;
+mod reach;
 
 /// How long a boundary between landings is kept after the next landing: a batch run that has read its snapshot must have
 /// had time to say so in its lease.
@@ -48,6 +50,7 @@ struct Inner {
     gathered: Offset,
     boundaries: Boundaries,
     exclusions: Exclusions,
+    reach: Reach,
 }
 
 struct ViewState {
@@ -232,6 +235,7 @@ impl PartitionState {
                 gathered: from,
                 boundaries,
                 exclusions: Exclusions::default(),
+                reach: Reach::default(),
             }),
         })
     }
@@ -497,8 +501,8 @@ impl PartitionState {
         std::mem::replace(&mut view.phase, ViewPhase::Rebuilding) != ViewPhase::Rebuilding
     }
 
-    /// Views that wait for a rebuild, or that go on answering while they do since exclusions have changed; and the offset up
-    /// to which rows must be landed before it can be done.
+    /// Views that wait for a rebuild, or that go on answering while they do since exclusions have changed or a rollback comes;
+    /// and the offset up to which rows must be landed before it can be done.
     pub(crate) fn rebuilding(&self) -> Vec<(usize, Offset)> {
         let inner = self.inner.lock();
         let consumed = self.consumed();
@@ -506,7 +510,8 @@ impl PartitionState {
             ViewPhase::Rebuilding => Some((*id, view.held_from())),
             ViewPhase::Ready => {
                 let pending = inner.exclusions.pending(view, consumed);
-                pending.iter().last().map(|last| (*id, last.end))
+                let excluded = pending.iter().last().map(|last| last.end);
+                excluded.max(inner.reach.pending(*id, view)).map(|end| (*id, end))
             }
             ViewPhase::New => None,
         };
