@@ -31,8 +31,8 @@ pub enum Command {
     Ingest(Ingest),
     /// Ask a SQL question over merged views.
     Query(Query),
-    /// List the views being served.
-    Views(Remote),
+    /// List the views being served, or change them while everything runs.
+    Views(Views),
     /// Start, list and inspect batch runs.
     Runs(Runs),
     /// Show the state of the tables' files, and merge, expire and remove at once what the batch service would in time.
@@ -131,6 +131,34 @@ pub struct Query {
     pub exact: bool,
     #[command(flatten)]
     pub remote: Remote,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Views {
+    #[command(subcommand)]
+    pub command: Option<ViewsCommand>,
+    #[command(flatten)]
+    pub remote: Remote,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum ViewsCommand {
+    /// Make the tables and views of a folder's views.sql those that run: what is new or changed is built from history
+    /// while the former versions answer.
+    Apply {
+        #[command(flatten)]
+        config: Config,
+        /// Address of the serving layer. Default: `[serving] listen` of the folder's anabranch.toml.
+        #[arg(long, value_name = "URL", env = "ANABRANCH_URL")]
+        url: Option<String>,
+        /// Print what would happen, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Go back to a text that was applied, and replaced, before.
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -62,6 +62,12 @@ impl Client {
         self.json(self.http.delete(format!("{}{path}", self.base))).await
     }
 
+    /// POSTs a text and reads the JSON answer.
+    pub async fn post_text(&self, path: &str, body: String) -> Result<Value> {
+        self.json(self.http.post(format!("{}{path}", self.base)).body(body))
+            .await
+    }
+
     /// Asks a SQL question; `accept` is the media type of the answer.
     pub async fn sql(&self, body: &Value, accept: &str) -> Result<String> {
         let request = self

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anabranch_batch::{BatchHandle, BatchLayer, BatchOptions};
-use anabranch_catalog::{Catalog, Connector, Diagnostic, Source};
+use anabranch_catalog::{Connector, Diagnostic, Source};
 use anabranch_dataset::Store;
+use anabranch_definitions::{Definitions, settle};
 use anabranch_log::{IngestLog, KafkaLog, PartitionedLog, Retention};
 use anabranch_runtime::{Settings, Shutdown};
 use anabranch_serving::{ServingHandle, ServingLayer, ServingOptions};
-use anabranch_speed::{SpeedHandle, SpeedLayer, SpeedOptions};
-use anabranch_view::View;
+use anabranch_speed::{OpenLog, SpeedHandle, SpeedLayer, SpeedOptions};
 use anyhow::{Context, Result, anyhow, bail};
+use async_trait::async_trait;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -26,8 +27,8 @@ const DEFAULT_PARTITIONS: u32 = 4;
 #[derive(Clone)]
 pub struct Platform {
     pub settings: Arc<Settings>,
-    pub catalog: Arc<Catalog>,
-    pub views: Arc<Vec<View>>,
+    /// As the file has them; once [settled](Platform::settled), what really runs.
+    pub definitions: Arc<Definitions>,
 }
 
 /// The log of every source, by table name.
@@ -55,11 +56,10 @@ impl Platform {
     /// # Errors
     /// Every diagnostic, as `check` prints it.
     pub fn new(settings: Settings, sql: &str, file: &str) -> Result<Self> {
-        let (catalog, views) = compile(sql).map_err(|found| anyhow!("{}", render(&found, sql, file)))?;
+        let definitions = Definitions::compile(0, sql).map_err(|found| anyhow!("{}", render(&found, sql, file)))?;
         Ok(Self {
             settings: Arc::new(settings),
-            catalog: Arc::new(catalog),
-            views: Arc::new(views),
+            definitions: Arc::new(definitions),
         })
     }
 
@@ -77,24 +77,35 @@ impl Platform {
         Ok(store)
     }
 
+    /// With what is to run: the file's definitions, applied if they are new, or those that have replaced them.
+    ///
+    /// # Errors
+    /// When the definitions contradict what runs or was landed.
+    pub async fn settled(&self, store: &Store) -> Result<Self> {
+        let settled = settle(store, &self.definitions.sql, "a service that started").await;
+        let settled = settled.with_context(|| format!("{VIEWS_FILE} cannot be applied"))?;
+        Ok(Self {
+            settings: Arc::clone(&self.settings),
+            definitions: settled.definitions,
+        })
+    }
+
+    /// Opens the logs of tables, now and when they are declared later.
+    pub fn opener(&self) -> Arc<Opener> {
+        Arc::new(Opener {
+            settings: Arc::clone(&self.settings),
+            embedded: Mutex::default(),
+        })
+    }
+
     /// Opens the log of every source. Kafka need not answer yet.
     ///
     /// # Errors
     /// When the embedded log is held by another process, or Kafka's properties are refused.
-    pub async fn logs(&self) -> Result<Logs> {
-        let embedded = if self
-            .catalog
-            .sources
-            .values()
-            .any(|source| source.connector == Connector::Log)
-        {
-            Some(self.open_ingest_log()?)
-        } else {
-            None
-        };
+    pub async fn logs(&self, opener: &Opener) -> Result<Logs> {
         let mut logs = Logs::new();
-        for source in self.catalog.sources.values() {
-            logs.insert(source.name.clone(), self.open_log(source, embedded.as_ref()).await?);
+        for source in self.definitions.catalog.sources.values() {
+            logs.insert(source.name.clone(), opener.log(source).await?);
         }
         Ok(logs)
     }
@@ -105,32 +116,91 @@ impl Platform {
     /// When there is none; names those that there are.
     pub fn source(&self, name: &str) -> Result<&Arc<Source>> {
         let names = || {
-            self.catalog
+            self.definitions
+                .catalog
                 .sources
                 .keys()
                 .map(String::as_str)
                 .collect::<Vec<_>>()
                 .join(", ")
         };
-        self.catalog
+        self.definitions
+            .catalog
             .sources
             .get(name)
             .with_context(|| format!("there is no table `{name}`; views.sql declares {}", names()))
     }
 
-    /// Opens the embedded log's folder, which one process at a time may hold.
-    pub fn open_ingest_log(&self) -> Result<IngestLog, anabranch_log::Error> {
-        let dir = self.settings.ingest_log.dir.clone();
-        IngestLog::open(&dir)
+    /// Starts the speed layer on a bound listener.
+    pub async fn speed(
+        &self,
+        store: &Store,
+        (logs, opener): (Logs, Arc<Opener>),
+        listener: TcpListener,
+        shutdown: &Shutdown,
+    ) -> Result<SpeedHandle> {
+        let options = SpeedOptions {
+            settings: Arc::clone(&self.settings),
+            definitions: Arc::clone(&self.definitions),
+            store: store.clone(),
+            logs,
+            open_log: Some(opener),
+            listener,
+            worker_id: worker_id("speed"),
+            shutdown: shutdown.clone(),
+        };
+        Ok(SpeedLayer::start(options).await?)
     }
 
-    /// Opens the log of one source. `embedded` must be given for `connector = 'log'`.
-    pub async fn open_log(&self, source: &Source, embedded: Option<&IngestLog>) -> Result<Arc<dyn PartitionedLog>> {
+    /// Starts the batch layer on a bound listener.
+    pub async fn batch(&self, store: &Store, listener: TcpListener, shutdown: &Shutdown) -> Result<BatchHandle> {
+        let options = BatchOptions {
+            settings: Arc::clone(&self.settings),
+            definitions: Arc::clone(&self.definitions),
+            store: store.clone(),
+            listener,
+            worker_id: worker_id("batch"),
+            shutdown: shutdown.clone(),
+        };
+        Ok(BatchLayer::start(options).await?)
+    }
+
+    /// Starts the serving layer on a bound listener.
+    pub async fn serving(&self, store: &Store, listener: TcpListener, shutdown: &Shutdown) -> Result<ServingHandle> {
+        let options = ServingOptions {
+            settings: Arc::clone(&self.settings),
+            definitions: Arc::clone(&self.definitions),
+            store: store.clone(),
+            listener,
+            worker_id: worker_id("serve"),
+            shutdown: shutdown.clone(),
+        };
+        Ok(ServingLayer::start(options).await?)
+    }
+}
+
+/// Opens the logs of tables; the embedded log when the first table needs it.
+pub struct Opener {
+    settings: Arc<Settings>,
+    embedded: Mutex<Option<IngestLog>>,
+}
+
+impl Opener {
+    /// Opens the embedded log's folder, which one process at a time may hold.
+    pub fn embedded(&self) -> Result<IngestLog, anabranch_log::Error> {
+        let mut embedded = self.embedded.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*embedded {
+            Some(log) => Ok(log.clone()),
+            None => Ok(embedded.insert(IngestLog::open(&self.settings.ingest_log.dir)?).clone()),
+        }
+    }
+
+    /// Opens the log of one source.
+    pub async fn log(&self, source: &Source) -> Result<Arc<dyn PartitionedLog>> {
         Ok(match source.connector {
             Connector::Log => {
-                let log = embedded.ok_or_else(|| anyhow!("the embedded log is not open"))?;
                 let partitions = source.partitions.unwrap_or(DEFAULT_PARTITIONS);
-                log.topic(
+                self.embedded()?.topic(
                     &source.topic,
                     partitions,
                     Retention {
@@ -150,54 +220,12 @@ impl Platform {
             }
         })
     }
+}
 
-    /// Starts the speed layer on a bound listener.
-    pub async fn speed(
-        &self,
-        store: &Store,
-        logs: Logs,
-        listener: TcpListener,
-        shutdown: &Shutdown,
-    ) -> Result<SpeedHandle> {
-        let options = SpeedOptions {
-            settings: Arc::clone(&self.settings),
-            catalog: Arc::clone(&self.catalog),
-            views: Arc::clone(&self.views),
-            store: store.clone(),
-            logs,
-            listener,
-            worker_id: worker_id("speed"),
-            shutdown: shutdown.clone(),
-        };
-        Ok(SpeedLayer::start(options).await?)
-    }
-
-    /// Starts the batch layer on a bound listener.
-    pub async fn batch(&self, store: &Store, listener: TcpListener, shutdown: &Shutdown) -> Result<BatchHandle> {
-        let options = BatchOptions {
-            settings: Arc::clone(&self.settings),
-            catalog: Arc::clone(&self.catalog),
-            views: Arc::clone(&self.views),
-            store: store.clone(),
-            listener,
-            worker_id: worker_id("batch"),
-            shutdown: shutdown.clone(),
-        };
-        Ok(BatchLayer::start(options).await?)
-    }
-
-    /// Starts the serving layer on a bound listener.
-    pub async fn serving(&self, store: &Store, listener: TcpListener, shutdown: &Shutdown) -> Result<ServingHandle> {
-        let options = ServingOptions {
-            settings: Arc::clone(&self.settings),
-            catalog: Arc::clone(&self.catalog),
-            views: Arc::clone(&self.views),
-            store: store.clone(),
-            listener,
-            worker_id: worker_id("serve"),
-            shutdown: shutdown.clone(),
-        };
-        Ok(ServingLayer::start(options).await?)
+#[async_trait]
+impl OpenLog for Opener {
+    async fn open(&self, source: &Source) -> Result<Arc<dyn PartitionedLog>, Box<dyn std::error::Error + Send + Sync>> {
+        self.log(source).await.map_err(Into::into)
     }
 }
 
@@ -206,6 +234,8 @@ pub struct AllLayers {
     pub speed: SpeedHandle,
     pub batch: BatchHandle,
     pub serving: ServingHandle,
+    /// What ran at the start.
+    pub definitions: Arc<Definitions>,
     /// Open logs, for whoever produces inside the process.
     pub logs: Logs,
     pub store: Store,
@@ -226,16 +256,21 @@ impl AllLayers {
             bind(&settings.serving.listen, "serving.listen").await?,
         );
         let store = platform.store().await?;
-        let logs = platform.logs().await?;
+        let platform = platform.settled(&store).await?;
+        let opener = platform.opener();
+        let logs = platform.logs(&opener).await?;
         // Serving stops first, so that nobody asks layers that are gone; each layer hears its own signal.
         let (front, back) = (shutdown.child(), Shutdown::new());
-        let speed = platform.speed(&store, logs.clone(), listeners.0, &back).await?;
+        let speed = platform
+            .speed(&store, (logs.clone(), opener), listeners.0, &back)
+            .await?;
         let batch = platform.batch(&store, listeners.1, &back).await?;
         let serving = platform.serving(&store, listeners.2, &front).await?;
         Ok(Self {
             speed,
             batch,
             serving,
+            definitions: platform.definitions,
             logs,
             store,
             front,
@@ -273,27 +308,6 @@ impl AllLayers {
             first = first.and(ended.map_err(Into::into).flatten());
         }
         first
-    }
-}
-
-/// Compiles a whole `views.sql`.
-///
-/// # Errors
-/// Every problem, in file order.
-pub fn compile(sql: &str) -> Result<(Catalog, Vec<View>), Vec<Diagnostic>> {
-    let catalog = Catalog::parse(sql)?;
-    let (mut views, mut found) = (Vec::new(), Vec::new());
-    for definition in catalog.views.values() {
-        match View::compile(definition) {
-            Ok(view) => views.push(view),
-            Err(diagnostic) => found.push(diagnostic),
-        }
-    }
-    if found.is_empty() {
-        Ok((catalog, views))
-    } else {
-        found.sort_by_key(|diagnostic| (diagnostic.place.line, diagnostic.place.column));
-        Err(found)
     }
 }
 

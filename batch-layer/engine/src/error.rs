@@ -3,6 +3,8 @@ use anabranch_model::ErrorKind;
 /// What went wrong in the batch layer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error(transparent)]
+    Definitions(#[from] anabranch_definitions::Error),
     /// A setting cannot be used.
     #[error("{key}: {message}")]
     Setting { key: &'static str, message: String },
@@ -68,6 +70,7 @@ impl Error {
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
+            Self::Definitions(error) => error.kind(),
             Self::Setting { .. } => ErrorKind::Invalid,
             Self::Dataset(error) => error.kind(),
             Self::Compute(error) => error.kind(),

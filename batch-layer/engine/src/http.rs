@@ -122,8 +122,9 @@ async fn roll_back(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<(St
 /// Computes views in full and compares them with what is served.
 async fn verify(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<(StatusCode, Json<Value>), ApiError> {
     let VerifyBody { views } = parse(&body, "{\"views\": [\"name\"]}")?;
+    let definitions = shared.definitions.newest().await.map_err(api_error)?;
     for name in &views {
-        if !shared.views.iter().any(|view| view.name() == name) {
+        if definitions.view(name).is_none() {
             return Err(api_error(Error::UnknownView(name.clone())));
         }
     }

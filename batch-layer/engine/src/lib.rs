@@ -24,6 +24,7 @@
 //!   the run it builds on, and no others.
 //! * A failed run leaves its record and nothing else. A run whose process died is marked failed by the next process.
 
+mod definitions;
 mod diff;
 mod error;
 mod fetch;

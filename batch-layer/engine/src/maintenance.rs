@@ -35,9 +35,8 @@ const RENEW_EVERY: Duration = Duration::from_secs(2);
 const RETENTION_PAUSE: Duration = Duration::from_secs(60);
 
 /// What the maintenance of one process knows.
+#[derive(Default)]
 pub(crate) struct Maintenance {
-    /// Every declared table, whether or not a view reads it.
-    sources: Vec<Arc<Source>>,
     /// One piece of work at a time: the background's or a command's.
     working: tokio::sync::Mutex<()>,
     last: Mutex<Last>,
@@ -76,34 +75,28 @@ pub(crate) struct VacuumReport {
 }
 
 impl Maintenance {
-    pub(crate) fn new(sources: Vec<Arc<Source>>) -> Self {
-        Self {
-            sources,
-            working: tokio::sync::Mutex::default(),
-            last: Mutex::default(),
-        }
-    }
-
-    /// The tables to look after: all, or the one that is named.
-    fn tables(&self, name: Option<&str>) -> Result<Vec<Arc<Source>>, Error> {
-        let Some(name) = name else {
-            return Ok(self.sources.clone());
-        };
-        match self.sources.iter().find(|source| source.name == name) {
-            Some(source) => Ok(vec![source.clone()]),
-            None => Err(Error::UnknownTable {
-                table: name.to_owned(),
-                tables: self.sources.iter().map(|source| source.name.clone()).collect(),
-            }),
-        }
-    }
-
     fn last(&self) -> Last {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn note(&self, change: impl FnOnce(&mut Last)) {
         change(&mut self.last.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// The tables to look after, whether or not a view reads them: all that are declared now, or the one that is named.
+fn declared(shared: &Shared, name: Option<&str>) -> Result<Vec<Arc<Source>>, Error> {
+    let definitions = shared.definitions.known();
+    let sources = &definitions.catalog.sources;
+    let Some(name) = name else {
+        return Ok(sources.values().cloned().collect());
+    };
+    match sources.get(name) {
+        Some(source) => Ok(vec![source.clone()]),
+        None => Err(Error::UnknownTable {
+            table: name.to_owned(),
+            tables: sources.keys().cloned().collect(),
+        }),
     }
 }
 
@@ -213,7 +206,7 @@ pub(crate) async fn compact(
 ) -> Result<BTreeMap<String, CompactionReport>, Error> {
     let _working = shared.maintenance.working.lock().await;
     let mut reports = BTreeMap::new();
-    for source in shared.maintenance.tables(table)? {
+    for source in declared(shared, table)? {
         let Some(dataset) = shared.dataset(&source).await? else {
             continue;
         };
@@ -237,7 +230,7 @@ pub(crate) async fn expire(
 ) -> Result<BTreeMap<String, RetentionReport>, Error> {
     let _working = shared.maintenance.working.lock().await;
     let mut reports = BTreeMap::new();
-    for source in shared.maintenance.tables(table)? {
+    for source in declared(shared, table)? {
         let (Some(keep_for), Some(dataset)) = (source.keep_for, shared.dataset(&source).await?) else {
             continue;
         };
@@ -257,7 +250,7 @@ pub(crate) async fn expire(
 pub(crate) async fn vacuum_all(shared: &Shared, table: Option<&str>, dry_run: bool) -> Result<VacuumReport, Error> {
     let _working = shared.maintenance.working.lock().await;
     let mut report = VacuumReport::default();
-    for source in shared.maintenance.tables(table)? {
+    for source in declared(shared, table)? {
         if let Some(dataset) = shared.dataset(&source).await? {
             let vacuumed = work::vacuum(shared, &dataset, dry_run).await?;
             report.tables.insert(source.name.clone(), vacuumed);
@@ -277,7 +270,7 @@ pub(crate) async fn vacuum_all(shared: &Shared, table: Option<&str>, dry_run: bo
 pub(crate) async fn status(shared: &Shared) -> Result<Value, Error> {
     let settings = &shared.settings.maintenance;
     let mut tables = serde_json::Map::new();
-    for source in &shared.maintenance.sources {
+    for source in &declared(shared, None)? {
         let Some(dataset) = shared.dataset(source).await? else {
             continue;
         };
@@ -335,7 +328,7 @@ async fn counts_expired(shared: &Shared) -> Result<Option<String>, Error> {
     let Some(publication) = shared.publications.latest().await? else {
         return Ok(None);
     };
-    for source in &shared.maintenance.sources {
+    for source in &declared(shared, None)? {
         if let Some(dataset) = shared.dataset(source).await? {
             let notes = dataset.notes().await?;
             if still_counted(&publication, &source.name, &notes) {

@@ -137,7 +137,8 @@ async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(RunManifest, bo
     let served = shared.publications.latest().await?;
     let based_on = served.as_ref().map_or(0, |publication| publication.number);
     let base = served.as_ref().map(|publication| &publication.manifest);
-    let sources = snapshots(shared, &shared.views).await?;
+    let definitions = shared.definitions.newest().await?;
+    let sources = snapshots(shared, &definitions.views).await?;
     let plan = plan(&Facts {
         mode: shared.settings.batch.mode,
         full_every: shared.settings.batch.full_every,
@@ -147,10 +148,10 @@ async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(RunManifest, bo
             .iter()
             .map(|(name, source)| (name.as_str(), (&source.cut, &*source.notes)))
             .collect(),
-        views: shared.views.iter().map(view_fact).collect(),
+        views: definitions.views.iter().map(view_fact).collect(),
     });
     let cuts = cuts(&sources);
-    let folds = folds(&shared.views, &sources, &plan, base);
+    let folds = folds(&definitions.views, &sources, &plan, base);
     run.update(|record| {
         record.cuts = cuts.clone();
         record.mode = plan.mode;
@@ -189,7 +190,7 @@ async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(RunManifest, bo
         record.groups = views.values().map(|view: &BatchView| view.groups).sum();
     });
 
-    let diff = compare(shared, run, &views, served.as_ref(), &sources).await;
+    let diff = compare(shared, run, (&definitions.views, &views), served.as_ref(), &sources).await;
     let hold = shared.settings.batch.on_diff == OnDiff::Hold && is_alarming(&diff);
     run.update(|record| record.diff = Some(diff));
     shared.save(run).await;
@@ -277,7 +278,7 @@ async fn with_base(shared: &Shared, state: ViewState, written: &BatchView) -> Vi
 async fn compare(
     shared: &Shared,
     run: &LiveRun,
-    written: &BTreeMap<String, BatchView>,
+    (views, written): (&[View], &BTreeMap<String, BatchView>),
     served: Option<&Publication>,
     sources: &BTreeMap<String, SourceInput>,
 ) -> Diff {
@@ -287,7 +288,7 @@ async fn compare(
         views: BTreeMap::new(),
         expected: expected(served, sources),
     };
-    for view in shared.views.iter() {
+    for view in views {
         let (Some(written), Some(source)) = (written.get(view.name()), sources.get(&view.source().name)) else {
             continue;
         };

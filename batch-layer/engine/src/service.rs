@@ -2,16 +2,17 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use anabranch_catalog::{Catalog, Source};
+use anabranch_catalog::Source;
 use anabranch_compute::{Kernel, Options};
 use anabranch_dataset::{Leases, MasterDataset, Publications, RunRecord, RunState, Runs, Store};
+use anabranch_definitions::Definitions;
 use anabranch_realtime::Directory;
 use anabranch_runtime::{OnError, Settings, Shutdown, Tasks};
-use anabranch_view::View;
 use chrono::{DateTime, Utc};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify};
 
+use crate::definitions::Current;
 use crate::held::HeldRun;
 use crate::leader::Leadership;
 use crate::lease::LeaseKeeper;
@@ -25,9 +26,8 @@ use crate::{Error, Schedule, Trigger, forward, http, leader, lease, recovery, ru
 /// What the batch layer needs to start.
 pub struct BatchOptions {
     pub settings: Arc<Settings>,
-    pub catalog: Arc<Catalog>,
-    /// The catalog's views, compiled.
-    pub views: Arc<Vec<View>>,
+    /// What runs compute at first; those that are in the definitions log are followed from there on.
+    pub definitions: Arc<Definitions>,
     pub store: Store,
     /// Bound by the caller, so that tests can let the system choose the port.
     pub listener: TcpListener,
@@ -53,8 +53,7 @@ impl BatchLayer {
     pub async fn start(options: BatchOptions) -> Result<BatchHandle, Error> {
         let BatchOptions {
             settings,
-            catalog,
-            views,
+            definitions,
             store,
             listener,
             worker_id,
@@ -94,9 +93,9 @@ impl BatchLayer {
             wake: Notify::new(),
             stopped: Shutdown::new(),
             shutdown: shutdown.clone(),
-            maintenance: Maintenance::new(catalog.sources.values().cloned().collect()),
+            maintenance: Maintenance::default(),
             settings,
-            views,
+            definitions: Current::new(&store, definitions),
             store,
         });
         // First the lease: who claims leadership must be seen to be alive.
@@ -157,7 +156,7 @@ const MAX_QUEUED: usize = 8;
 /// What the tasks of one batch layer share.
 pub(crate) struct Shared {
     pub(crate) settings: Arc<Settings>,
-    pub(crate) views: Arc<Vec<View>>,
+    pub(crate) definitions: Current,
     pub(crate) store: Store,
     pub(crate) publications: Publications,
     pub(crate) runs: Runs,

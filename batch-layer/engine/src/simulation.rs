@@ -1,15 +1,17 @@
 //! A batch service without a port, for the seeded simulation (`tests/simulation`): the same queue, runs, lease and
 //! recovery as [`BatchLayer`](crate::BatchLayer) starts.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use anabranch_catalog::Catalog;
 use anabranch_compute::Kernel;
 use anabranch_dataset::{Leases, Publications, RunRecord, Runs, Store};
+use anabranch_definitions::Definitions;
 use anabranch_runtime::{Settings, Shutdown};
 use anabranch_view::View;
 use tokio::sync::{Mutex, Notify};
 
+use crate::definitions::Current;
 use crate::leader::Leadership;
 use crate::lease::LeaseKeeper;
 use crate::maintenance::Maintenance;
@@ -48,11 +50,15 @@ impl Batch {
         let leases = Leases::new(&store);
         let address = format!("http://{worker_id}");
         let environment = store.environment().clone();
-        let sources: BTreeMap<_, _> = views
+        let sources = views
             .iter()
-            .map(|view| (view.source().name.clone(), view.source().clone()))
-            .collect();
-        let sources = sources.into_values().collect();
+            .map(|view| (view.source().name.clone(), view.source().clone()));
+        let catalog = Catalog {
+            sources: sources.collect(),
+            ..Catalog::default()
+        };
+        let definitions = Definitions::fixed(Arc::new(catalog), views);
+        let definitions = Current::new(&store, Arc::new(definitions));
         let shared = Arc::new(Shared {
             publications: Publications::new(&store),
             runs: Runs::new(&store),
@@ -70,9 +76,9 @@ impl Batch {
             wake: Notify::new(),
             stopped: Shutdown::new(),
             shutdown: Shutdown::new(),
-            maintenance: Maintenance::new(sources),
+            maintenance: Maintenance::default(),
             settings,
-            views,
+            definitions,
             store,
         });
         recovery::settle_interrupted(&shared).await?;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anabranch_catalog::Catalog;
 use anabranch_dataset::{Advance, Claim, DataFile, LandOutcome, Landing, MasterDataset, StateFiles, Store};
+use anabranch_definitions::Definitions;
 use anabranch_model::{Offset, OffsetRange, PartitionId, columns};
 use anabranch_runtime::{Settings, Shutdown};
 use anabranch_view::View;
@@ -162,8 +163,7 @@ impl Service {
         let shutdown = Shutdown::new();
         let options = BatchOptions {
             settings: Arc::new(settings),
-            catalog: catalog.clone(),
-            views: views.clone(),
+            definitions: Arc::new(Definitions::fixed(catalog.clone(), views.clone())),
             store: store.clone(),
             listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             worker_id: id.to_owned(),

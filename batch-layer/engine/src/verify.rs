@@ -23,7 +23,8 @@ async fn verify(shared: &Shared, run: &Arc<LiveRun>, names: &[String]) -> Result
     let environment = shared.store.environment();
     let began = environment.instant();
     let wanted = |view: &&View| names.is_empty() || names.iter().any(|name| name == view.name());
-    let views: Vec<View> = shared.views.iter().filter(wanted).cloned().collect();
+    let definitions = shared.definitions.newest().await?;
+    let views: Vec<View> = definitions.views.iter().filter(wanted).cloned().collect();
     let served = shared.publications.latest().await?;
     let sources = snapshots(shared, &views).await?;
     let rows = |name: &String| sources[name].rows(None, None);

@@ -45,26 +45,55 @@ pub(crate) async fn schedule(shared: Arc<Shared>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Looks at the latest publication once, and again after a failure.
+/// Follows the definitions log, and asks for a run whenever the latest publication lacks views as they are defined now;
+/// again after a failure.
 pub(crate) async fn definitions(shared: Arc<Shared>) -> Result<(), Error> {
+    let environment = shared.store.environment();
+    let mut looked: Option<Looked> = None;
     loop {
-        match shared.publications.latest().await {
-            Ok(publication) => {
-                let missing = missing_views(publication.as_ref(), &shared.views);
-                if missing.is_empty() {
-                    return Ok(());
-                }
-                tracing::info!(views = ?missing, "the latest publication lacks views as they are defined now");
-                ask(&shared, Trigger::Definition).await;
+        let newest = match shared.definitions.newest().await {
+            Ok(newest) => newest,
+            Err(error) => {
+                tracing::warn!(%error, "cannot follow the definitions log; trying again");
+                shared.definitions.known()
             }
-            Err(error) => tracing::warn!(%error, "cannot read the latest publication"),
+        };
+        let due = looked.as_ref().is_none_or(|looked| {
+            looked.definition != newest.number || (looked.asked && environment.elapsed(looked.at) >= DEFINITION_PAUSE)
+        });
+        // A run that has begun may go by former definitions: whether it was enough is seen when it has ended.
+        if due && !shared.is_busy().await {
+            let mut asked = true;
+            match shared.publications.latest().await {
+                Ok(publication) => {
+                    let missing = missing_views(publication.as_ref(), &newest.views);
+                    asked = !missing.is_empty();
+                    if asked {
+                        tracing::info!(views = ?missing, "the latest publication lacks views as they are defined now");
+                        ask(&shared, Trigger::Definition).await;
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "cannot read the latest publication"),
+            }
+            looked = Some(Looked {
+                definition: newest.number,
+                at: environment.instant(),
+                asked,
+            });
         }
         tokio::select! {
             biased;
             () = shared.shutdown.cancelled() => return Ok(()),
-            () = shared.store.environment().sleep(DEFINITION_PAUSE) => {}
+            () = environment.sleep(*shared.settings.batch.poll) => {}
         }
     }
+}
+
+/// When the latest publication was compared with definitions, and whether that is to be done again.
+struct Looked {
+    definition: u64,
+    at: Instant,
+    asked: bool,
 }
 
 /// Watches what the speed layer says about its state.
@@ -135,7 +164,8 @@ async fn pending_exclusions(shared: &Shared) -> Result<Vec<String>, Error> {
     let Some(publication) = shared.publications.latest().await? else {
         return Ok(Vec::new());
     };
-    let sources: BTreeMap<_, _> = shared
+    let definitions = shared.definitions.known();
+    let sources: BTreeMap<_, _> = definitions
         .views
         .iter()
         .map(|view| (view.source().name.as_str(), view.source()))

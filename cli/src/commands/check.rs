@@ -15,7 +15,7 @@ pub fn run(args: &Check) -> Result<ExitCode> {
     Settings::load(dir)?;
     let path = dir.join(VIEWS_FILE);
     let sql = std::fs::read_to_string(&path).with_context(|| format!("{}: cannot read", path.display()))?;
-    match platform::compile(&sql) {
+    match anabranch_definitions::compile(&sql) {
         Ok((catalog, views)) if args.json => {
             let sources: Vec<_> = catalog.sources.values().map(|source| describe(source)).collect();
             let views: Vec<_> = views.iter().map(anabranch_view::View::describe).collect();

@@ -119,10 +119,11 @@ impl Sink {
         };
         let platform = Platform::load(dir)?;
         let source = platform.source(&args.table)?;
+        let opener = platform.opener();
         let key = args.key.as_deref().map(|name| json_key(source, name)).transpose()?;
         let embedded = match source.connector {
             Connector::Kafka => None,
-            Connector::Log => match platform.open_ingest_log() {
+            Connector::Log => match opener.embedded() {
                 Ok(log) => Some(log),
                 Err(error) if error.kind() == ErrorKind::Conflict => {
                     eprintln!("another process holds the embedded log; sending through its HTTP API");
@@ -132,7 +133,7 @@ impl Sink {
             },
         };
         Ok(Self::Log {
-            log: platform.open_log(source, embedded.as_ref()).await?,
+            log: opener.log(source).await?,
             key,
         })
     }

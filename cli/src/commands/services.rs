@@ -17,14 +17,14 @@ pub async fn dev(args: Config) -> Result<ExitCode> {
     let layers = AllLayers::start(&platform, &shutdown).await?;
     let url = format!("http://{}", reachable(&layers.address().to_string()));
     println!("anabranch dev is running; its API is at {url}");
-    for source in platform.catalog.sources.values() {
+    for source in layers.definitions.catalog.sources.values() {
         let connector = match source.connector {
             Connector::Kafka => "Kafka topic",
             Connector::Log => "embedded log",
         };
         println!("  table {} on {connector} `{}`", source.name, source.topic);
     }
-    for view in platform.views.iter() {
+    for view in layers.definitions.views.iter() {
         println!(
             "  view  {} : curl '{url}/v1/views/{}/rows?limit=5'",
             view.name(),
@@ -41,8 +41,10 @@ pub async fn speed(args: Config) -> Result<ExitCode> {
     let shutdown = start_service(&platform.settings)?;
     let listener = bind(&platform.settings.speed.listen, "speed.listen").await?;
     let store = platform.store().await?;
-    let logs = platform.logs().await?;
-    let layer = platform.speed(&store, logs, listener, &shutdown).await?;
+    let platform = platform.settled(&store).await?;
+    let opener = platform.opener();
+    let logs = platform.logs(&opener).await?;
+    let layer = platform.speed(&store, (logs, opener), listener, &shutdown).await?;
     info!(address = %layer.address(), "speed layer is running");
     layer.stopped().await.context("speed layer")?;
     Ok(ExitCode::SUCCESS)
@@ -53,6 +55,7 @@ pub async fn batch(args: Config) -> Result<ExitCode> {
     let shutdown = start_service(&platform.settings)?;
     let listener = bind(&platform.settings.batch.listen, "batch.listen").await?;
     let store = platform.store().await?;
+    let platform = platform.settled(&store).await?;
     let layer = platform.batch(&store, listener, &shutdown).await?;
     info!(address = %layer.address(), "batch layer is running");
     layer.stopped().await.context("batch layer")?;
@@ -64,6 +67,7 @@ pub async fn serve(args: Config) -> Result<ExitCode> {
     let shutdown = start_service(&platform.settings)?;
     let listener = bind(&platform.settings.serving.listen, "serving.listen").await?;
     let store = platform.store().await?;
+    let platform = platform.settled(&store).await?;
     let layer = platform.serving(&store, listener, &shutdown).await?;
     info!(address = %layer.address(), "serving layer is running");
     layer.stopped().await.context("serving layer")?;

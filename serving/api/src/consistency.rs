@@ -8,10 +8,11 @@ use anabranch_model::{CoverageMap, TopicOffsets};
 use anabranch_realtime::{Directory, Services, SpeedWorker, Worker};
 use anabranch_view::View;
 use arrow::array::RecordBatch;
+use async_trait::async_trait;
 use futures::future::{join_all, try_join_all};
 
 use crate::Error;
-use crate::adoption::{Adoption, Published};
+use crate::adoption::{Adoption, Probe, Published};
 use crate::compute::{LARGE_ROWS, cpu};
 use crate::masters::Masters;
 use crate::pushdown::Pushdown;
@@ -121,7 +122,10 @@ impl Consistency {
             } else {
                 Patience::Settle
             };
-            let gathered = self.gather(views).await;
+            let gathered = self.gather(self.adoption.pin(), views).await;
+            if !views.iter().all(|view| gathered.published.serves(view)) {
+                return Err(Error::Superseded);
+            }
             match decide(&gathered.facts, &gathered.replies, patience)? {
                 Decision::Read(plan) => return Ok(gathered.freeze(views, plan, arm)),
                 Decision::Retry(reason) => {
@@ -146,9 +150,8 @@ impl Consistency {
         unreachable!("the last attempt settles")
     }
 
-    /// Pins the publication and asks every live speed worker for a snapshot of all views.
-    async fn gather(&self, views: &[View]) -> Gathered {
-        let published = self.adoption.pin();
+    /// Asks every live speed worker for a snapshot of all views.
+    async fn gather(&self, published: Arc<Published>, views: &[View]) -> Gathered {
         // A query without views needs nobody.
         let services = if views.is_empty() {
             Arc::default()
@@ -219,6 +222,22 @@ impl Consistency {
             silent: silent.clone(),
             batch_notes: batch.map(|batch| batch.notes.clone()).unwrap_or_default(),
             notes: self.masters.noted(&source.name),
+        }
+    }
+}
+
+#[async_trait]
+impl Probe for Consistency {
+    async fn lacking(&self, published: Arc<Published>, views: &[View]) -> BTreeMap<String, BTreeSet<String>> {
+        let gathered = self.gather(published, views).await;
+        match decide(&gathered.facts, &gathered.replies, Patience::Settle) {
+            Ok(Decision::Read(plan)) => plan
+                .views
+                .into_iter()
+                .map(|view| (view.view, view.missing.into_keys().collect()))
+                .collect(),
+            // Pieces that do not fit make no answer at all.
+            Ok(Decision::Retry(_)) | Err(_) => BTreeMap::new(),
         }
     }
 }

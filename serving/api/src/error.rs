@@ -11,6 +11,9 @@ use datafusion::error::DataFusionError;
 pub enum Error {
     #[error("there is no view {name}")]
     UnknownView { name: String, hint: Option<String> },
+    /// The view's definition changed while the request began: begin again with the new one.
+    #[error("the definition of a view changed at this moment")]
+    Superseded,
     #[error("view {view} has no column {column}")]
     UnknownColumn {
         view: String,
@@ -65,6 +68,8 @@ pub enum Error {
     #[error(transparent)]
     Dataset(#[from] anabranch_dataset::Error),
     #[error(transparent)]
+    Definitions(#[from] anabranch_definitions::Error),
+    #[error(transparent)]
     Query(DataFusionError),
     #[error(transparent)]
     Arrow(#[from] arrow::error::ArrowError),
@@ -107,9 +112,10 @@ impl Error {
             Self::UnknownColumn { .. } | Self::Sql { .. } | Self::Request { .. } => ErrorKind::Invalid,
             Self::AnswerTooLarge { .. } | Self::BodyTooLarge { .. } => ErrorKind::Invalid,
             Self::Inexact { .. } | Self::Behind { .. } | Self::Timeout { .. } => ErrorKind::Unavailable,
-            Self::WorkerFailed { .. } | Self::NoService { .. } => ErrorKind::Unavailable,
+            Self::WorkerFailed { .. } | Self::NoService { .. } | Self::Superseded => ErrorKind::Unavailable,
             Self::Merge(error) => error.kind(),
             Self::Dataset(error) => error.kind(),
+            Self::Definitions(error) => error.kind(),
             Self::Query(error) => query_kind(error),
             Self::View(error) => error.kind(),
             Self::Arrow(_) | Self::Io { .. } | Self::Task(_) | Self::Internal(_) => ErrorKind::Internal,
@@ -129,7 +135,7 @@ impl Error {
             Self::Timeout { .. } => Some("narrow the query, or raise [serving] query_timeout".into()),
             Self::AnswerTooLarge { .. } => Some("add a LIMIT or a filter, or aggregate in the query".into()),
             Self::BodyTooLarge { .. } => Some("send it in several requests".into()),
-            Self::WorkerFailed { .. } => Some("try again".into()),
+            Self::WorkerFailed { .. } | Self::Superseded => Some("try again".into()),
             Self::NoService { hint, .. } => Some(hint.clone()),
             Self::Query(error) if is_out_of_memory(error) => Some("narrow the query: it needs too much memory".into()),
             _ => None,
@@ -162,7 +168,7 @@ impl Error {
 
     /// Whether a new snapshot may cure it.
     pub(crate) fn is_lost_worker(&self) -> bool {
-        matches!(self, Self::WorkerFailed { .. })
+        matches!(self, Self::WorkerFailed { .. } | Self::Superseded)
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) async fn list(
 ) -> Result<Json<Value>, Error> {
     let Path(table) = table.map_err(bad_path)?;
     let source = source(&service, &table)?;
-    let notes = match service.masters.dataset(source).await? {
+    let notes = match service.masters.dataset(&source).await? {
         Some(dataset) => service.masters.notes(&dataset).await?,
         None => Arc::default(),
     };
@@ -94,9 +94,10 @@ pub(crate) async fn include(
     Ok(Json(plain(&included)))
 }
 
-pub(crate) fn source<'s>(service: &'s Service, table: &str) -> Result<&'s Arc<Source>, Error> {
-    let sources = &service.catalog.sources;
-    sources.get(table).ok_or_else(|| Error::UnknownTable {
+pub(crate) fn source(service: &Service, table: &str) -> Result<Arc<Source>, Error> {
+    let published = service.adoption.pin();
+    let sources = &published.catalog().sources;
+    sources.get(table).cloned().ok_or_else(|| Error::UnknownTable {
         name: table.to_owned(),
         hint: did_you_mean(table, sources.keys().map(String::as_str)),
     })
@@ -104,7 +105,7 @@ pub(crate) fn source<'s>(service: &'s Service, table: &str) -> Result<&'s Arc<So
 
 pub(crate) async fn dataset(service: &Service, table: &str) -> Result<MasterDataset, Error> {
     let source = source(service, table)?;
-    let dataset = service.masters.dataset(source).await?;
+    let dataset = service.masters.dataset(&source).await?;
     dataset.ok_or_else(|| Error::NothingLanded {
         table: table.to_owned(),
     })

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use crate::Error;
 use crate::compute::{LARGE_ROWS, cpu};
 use crate::dead_letters;
+use crate::definitions::apply_views;
 use crate::exclusions;
 use crate::format::{Answer, Encoded, Format};
 use crate::params::{self, SqlRequest};
@@ -29,6 +30,9 @@ use crate::views;
 
 /// Largest body of `POST /v1/sql`, in bytes (axum's own default).
 const SQL_BODY_BYTES: u64 = 2 << 20;
+
+/// How often a request is begun again when the definition of its view changes at the same moment.
+const ATTEMPTS: u32 = 5;
 
 type Pairs = Query<Vec<(String, String)>>;
 
@@ -49,6 +53,7 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
     Router::new()
         .route("/v1/sql", post(sql))
         .route("/v1/views", get(list_views))
+        .route("/v1/views/apply", post(apply_views))
         .route("/v1/views/{view}", get(show_view))
         .route("/v1/views/{view}/rows", get(view_rows))
         .route(
@@ -120,15 +125,20 @@ async fn view_rows(
     let started = Instant::now();
     let format = Format::accepted(&headers)?;
     let Path(name) = name.map_err(bad_path)?;
-    let view = views::find(&service.views, &name)?.clone();
     let Query(pairs) = pairs.map_err(bad_query)?;
-    let request = RowsRequest::parse(&view, &pairs)?;
-    let consistency = Arc::clone(&service.consistency);
-    let wait = request.wait();
-    answer(&service, format, started, wait, async move {
-        rows(&consistency, &view, request).await
-    })
-    .await
+    let mut attempt = 1;
+    loop {
+        // A request is read by the version that answers it: columns may have changed between two attempts.
+        let view = views::find(&service.adoption.pin().served, &name)?.clone();
+        let request = RowsRequest::parse(&view, &pairs)?;
+        let consistency = Arc::clone(&service.consistency);
+        let wait = request.wait();
+        let work = async move { rows(&consistency, &view, request).await };
+        match answer(&service, format, started, wait, work).await {
+            Err(Error::Superseded) if attempt < ATTEMPTS => attempt += 1,
+            settled => return settled,
+        }
+    }
 }
 
 /// Runs a query on the query runtime, within the time it has, and puts its answer into bytes there.
@@ -152,7 +162,9 @@ async fn answer(
 
 async fn list_views(State(service): State<Arc<Service>>) -> Json<Value> {
     let published = service.adoption.pin();
-    Json(json!({"views": service.views.iter().map(|view| views::summary(view, &published)).collect::<Vec<_>>()}))
+    Json(
+        json!({"definitions": published.definitions.number, "views": published.served.iter().map(|view| views::summary(view, &published)).collect::<Vec<_>>()}),
+    )
 }
 
 async fn show_view(
@@ -161,26 +173,32 @@ async fn show_view(
     pairs: Result<Pairs, QueryRejection>,
 ) -> Result<Json<Value>, Error> {
     let Path(name) = name.map_err(bad_path)?;
-    let view = views::find(&service.views, &name)?.clone();
     let Query(pairs) = pairs.map_err(bad_query)?;
     let demand = params::of_pairs(&pairs)?;
-    let consistency = Arc::clone(&service.consistency);
-    let catalog = Arc::clone(&service.catalog);
-    let detail = service.compute.run(async move {
-        let frozen = consistency.freeze(std::slice::from_ref(&view), &demand).await?;
-        let coverage = frozen.coverage().remove(view.name()).unwrap_or_default();
-        Ok(views::detail(&view, &catalog, frozen.published(), &coverage))
-    });
-    Ok(Json(detail.await?))
+    let mut attempt = 1;
+    loop {
+        let view = views::find(&service.adoption.pin().served, &name)?.clone();
+        let consistency = Arc::clone(&service.consistency);
+        let demand = demand.clone();
+        let detail = service.compute.run(async move {
+            let frozen = consistency.freeze(std::slice::from_ref(&view), &demand).await?;
+            let coverage = frozen.coverage().remove(view.name()).unwrap_or_default();
+            Ok(views::detail(&view, frozen.published(), &coverage))
+        });
+        match detail.await {
+            Err(Error::Superseded) if attempt < ATTEMPTS => attempt += 1,
+            settled => return Ok(Json(settled?)),
+        }
+    }
 }
 
 async fn show_status(State(service): State<Arc<Service>>) -> Json<Value> {
     let services = service.directory.services();
-    let reports = Reports::gather(&service.forwarder, &services, &service.catalog, &service.masters).await;
     let published = service.adoption.pin();
+    let reports = Reports::gather(&service.forwarder, &services, published.catalog(), &service.masters).await;
     Json(status::document(
         &service.id,
-        &service.catalog,
+        published.catalog(),
         &published,
         &services,
         &reports,

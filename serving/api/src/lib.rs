@@ -24,6 +24,7 @@ mod adoption;
 mod compute;
 mod consistency;
 mod dead_letters;
+mod definitions;
 mod directory;
 mod error;
 mod exclusions;
@@ -40,6 +41,7 @@ mod server;
 pub mod simulation;
 mod sql;
 mod status;
+mod versions;
 mod views;
 
 pub use error::Error;

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_catalog::{Catalog, Source};
+use anabranch_catalog::Source;
 use anabranch_dataset::{MasterDataset, Notes, Snapshot, Store};
 use anabranch_merge::Noted;
 use anabranch_model::{OffsetVector, PartitionId};
@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::Error;
+use crate::adoption::Adoption;
 
 /// How long after a look into a master dataset the next one may follow.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -19,7 +20,6 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// What serving reads of master datasets: where partitions begin, what was landed, and what is noted of it.
 pub(crate) struct Masters {
     store: Store,
-    catalog: Arc<Catalog>,
     /// Opened once; later looks only read what was committed since.
     open: Mutex<BTreeMap<String, MasterDataset>>,
     starts: ArcSwap<BTreeMap<String, OffsetVector>>,
@@ -36,10 +36,9 @@ pub(crate) fn noted(notes: &Notes) -> Noted {
 }
 
 impl Masters {
-    pub(crate) fn new(store: &Store, catalog: Arc<Catalog>) -> Self {
+    pub(crate) fn new(store: &Store) -> Self {
         Self {
             store: store.clone(),
-            catalog,
             open: Mutex::default(),
             starts: ArcSwap::default(),
             notes: ArcSwap::default(),
@@ -108,9 +107,15 @@ impl Masters {
     }
 
     /// Looks up the start of partitions that appear in leases, and what is noted, until shutdown.
-    pub(crate) async fn follow(&self, directory: &Directory, shutdown: Shutdown) -> Result<(), Error> {
+    pub(crate) async fn follow(
+        &self,
+        directory: &Directory,
+        adoption: &Adoption,
+        shutdown: Shutdown,
+    ) -> Result<(), Error> {
         while !shutdown.is_cancelled() {
-            for (name, source) in &self.catalog.sources {
+            let published = adoption.pin();
+            for (name, source) in &published.catalog().sources {
                 if let Err(error) = self.read_notes(source).await {
                     tracing::debug!(source = name, %error, "notes cannot be read yet");
                 }

@@ -1,17 +1,16 @@
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use anabranch_catalog::Catalog;
 use anabranch_dataset::{Lease, Store};
+use anabranch_definitions::Definitions;
 use anabranch_realtime::Directory;
 use anabranch_runtime::{OnError, Settings, Shutdown, Tasks, http};
-use anabranch_view::View;
 use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::Error;
-use crate::adoption::Adoption;
+use crate::adoption::{Adoption, Probe};
 use crate::compute::Compute;
 use crate::consistency::Consistency;
 use crate::directory;
@@ -26,9 +25,8 @@ const LEASE_RENEWAL: Duration = Duration::from_secs(2);
 /// What the serving layer needs to start.
 pub struct ServingOptions {
     pub settings: Arc<Settings>,
-    pub catalog: Arc<Catalog>,
-    /// Compiled views, one per definition of the catalog.
-    pub views: Arc<Vec<View>>,
+    /// What is served at first; those that are in the definitions log are followed from there on.
+    pub definitions: Arc<Definitions>,
     pub store: Store,
     /// Bound by the caller, so that it can choose the port.
     pub listener: TcpListener,
@@ -50,8 +48,6 @@ pub struct ServingHandle {
 pub(crate) struct Service {
     pub(crate) id: String,
     pub(crate) settings: Arc<Settings>,
-    pub(crate) catalog: Arc<Catalog>,
-    pub(crate) views: Arc<Vec<View>>,
     pub(crate) compute: Arc<Compute>,
     pub(crate) adoption: Arc<Adoption>,
     pub(crate) directory: Arc<Directory>,
@@ -69,8 +65,7 @@ impl ServingLayer {
     pub async fn start(options: ServingOptions) -> Result<ServingHandle, Error> {
         let ServingOptions {
             settings,
-            catalog,
-            views,
+            definitions,
             store,
             listener,
             worker_id,
@@ -81,21 +76,21 @@ impl ServingLayer {
             source,
         })?;
         let compute = Arc::new(Compute::start()?);
-        let adoption = Arc::new(Adoption::new(&store, Arc::clone(&views), Arc::clone(&compute)));
+        let adoption = Arc::new(Adoption::new(&store, definitions, Arc::clone(&compute)));
         let directory = Arc::new(Directory::new(&store));
-        let masters = Arc::new(Masters::new(&store, Arc::clone(&catalog)));
+        let masters = Arc::new(Masters::new(&store));
         let consistency = Arc::new(Consistency {
             adoption: Arc::clone(&adoption),
             directory: Arc::clone(&directory),
             masters: Arc::clone(&masters),
         });
+        let probe: Weak<dyn Probe> = Arc::downgrade(&(Arc::clone(&consistency) as Arc<dyn Probe>));
+        adoption.attach(probe);
         let service = Arc::new(Service {
             id: worker_id.clone(),
-            sql: SqlEngine::new(Arc::clone(&views), Arc::clone(&consistency)),
+            sql: SqlEngine::new(Arc::clone(&consistency)),
             forwarder: Forwarder::new()?,
             settings: Arc::clone(&settings),
-            catalog,
-            views,
             compute,
             adoption: Arc::clone(&adoption),
             directory: Arc::clone(&directory),
@@ -121,8 +116,9 @@ impl ServingLayer {
         }
         {
             let (masters, directory, shutdown) = (Arc::clone(&masters), Arc::clone(&directory), shutdown.clone());
+            let adoption = Arc::clone(&adoption);
             tasks.spawn("partition starts", OnError::Log, async move {
-                masters.follow(&directory, shutdown).await
+                masters.follow(&directory, &adoption, shutdown).await
             });
         }
         {
@@ -172,11 +168,12 @@ pub(crate) async fn keep_lease(
 ) -> Result<(), Error> {
     let leases = directory.leases();
     while !shutdown.is_cancelled() {
+        let (definition, views) = adoption.versions_pinned();
         let lease = Lease {
             kind: "serve".into(),
             id: id.to_owned(),
             address: address.to_owned(),
-            facts: json!({"publication": adoption.oldest_pinned()}),
+            facts: json!({"publication": adoption.oldest_pinned(), "definition": definition, "views": views}),
             ttl: LEASE_TTL,
         };
         if let Err(error) = leases.renew(&lease).await {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anabranch_catalog::Catalog;
 use anabranch_dataset::Store;
+use anabranch_definitions::Definitions;
 use anabranch_model::CoverageMap;
 use anabranch_realtime::{Directory, Peers};
 use anabranch_runtime::Shutdown;
@@ -61,9 +62,10 @@ impl Serving {
             peers,
         } = parts;
         let environment = store.environment().clone();
-        let adoption = Arc::new(Adoption::new(&store, Arc::clone(&views), Arc::new(Compute::inline())));
+        let definitions = Arc::new(Definitions::fixed(catalog, Arc::clone(&views)));
+        let adoption = Arc::new(Adoption::new(&store, definitions, Arc::new(Compute::inline())));
         let directory = Arc::new(Directory::simulated(&store, peers));
-        let masters = Arc::new(Masters::new(&store, catalog));
+        let masters = Arc::new(Masters::new(&store));
         let consistency = Arc::new(Consistency {
             adoption: Arc::clone(&adoption),
             directory: Arc::clone(&directory),
@@ -79,8 +81,8 @@ impl Serving {
             environment.spawn(async move { directory::follow(&directory, &clock, poll, shutdown).await });
         }
         {
-            let (directory, shutdown) = (Arc::clone(&directory), shutdown.clone());
-            environment.spawn(async move { masters.follow(&directory, shutdown).await });
+            let (directory, adoption, shutdown) = (Arc::clone(&directory), Arc::clone(&adoption), shutdown.clone());
+            environment.spawn(async move { masters.follow(&directory, &adoption, shutdown).await });
         }
         environment.spawn(async move {
             let address = format!("http://{worker_id}");

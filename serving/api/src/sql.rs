@@ -39,7 +39,6 @@ const SCHEMA: &str = "public";
 
 /// Answers SQL over merged views.
 pub(crate) struct SqlEngine {
-    views: Arc<Vec<View>>,
     consistency: Arc<Consistency>,
     /// Functions and rules of every query; catalog and memory are each query's own.
     template: SessionState,
@@ -54,7 +53,7 @@ struct Checked {
 }
 
 impl SqlEngine {
-    pub(crate) fn new(views: Arc<Vec<View>>, consistency: Arc<Consistency>) -> Self {
+    pub(crate) fn new(consistency: Arc<Consistency>) -> Self {
         let config = SessionConfig::new()
             .with_default_catalog_and_schema(CATALOG, SCHEMA)
             .with_create_default_catalog_and_schema(false)
@@ -68,7 +67,6 @@ impl SqlEngine {
             .build();
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            views,
             consistency,
             template,
             threads,
@@ -80,27 +78,28 @@ impl SqlEngine {
     /// # Errors
     /// `Sql` for anything but one SELECT over views, `UnknownView`, and whatever the query or its views meet.
     pub(crate) async fn query(&self, sql: &str, demand: &Demand) -> Result<Answer, Error> {
-        let checked = self.check(sql)?;
-        let views: Vec<View> = self
-            .views
-            .iter()
-            .filter(|view| checked.views.contains(view.name()))
-            .cloned()
-            .collect();
         for _ in 1..READS {
-            match self.attempt(&checked.statement, &views, demand).await {
+            match self.attempt(sql, demand).await {
                 Err(error) if error.is_lost_worker() => tracing::debug!(%error, "running the query again"),
                 settled => return settled,
             }
         }
-        self.attempt(&checked.statement, &views, demand).await
+        self.attempt(sql, demand).await
     }
 
-    async fn attempt(&self, statement: &Statement, views: &[View], demand: &Demand) -> Result<Answer, Error> {
+    async fn attempt(&self, sql: &str, demand: &Demand) -> Result<Answer, Error> {
+        let served = Arc::clone(&self.consistency.adoption.pin().served);
+        let Checked { statement, views } = check(sql, &served)?;
+        let views: Vec<View> = served
+            .iter()
+            .filter(|view| views.contains(view.name()))
+            .cloned()
+            .collect();
+        let views = views.as_slice();
         let frozen = Arc::new(self.consistency.freeze(views, demand).await?);
         let state = self.session(&frozen)?;
         let plan = state
-            .statement_to_plan(statement.clone())
+            .statement_to_plan(statement)
             .await
             .map_err(|error| self.explain(error, views))?;
         read_only().verify_plan(&plan).map_err(Error::from_query)?;
@@ -115,62 +114,6 @@ impl SqlEngine {
             schema: output_schema(&plan, &schema),
             batches,
             coverage: frozen.coverage(),
-        })
-    }
-
-    /// Parses, refuses everything that is not one query, and finds the views it reads.
-    fn check(&self, sql: &str) -> Result<Checked, Error> {
-        let parsed = DFParserBuilder::new(sql)
-            .build()
-            .and_then(|mut parser| parser.parse_statements());
-        let mut statements = parsed.map_err(Error::from_query)?;
-        let (Some(statement), None) = (statements.pop_front(), statements.pop_front()) else {
-            return Err(Error::Sql {
-                message: "send exactly one SELECT".into(),
-                hint: None,
-            });
-        };
-        if !is_query(&statement) {
-            return Err(Error::Sql {
-                message: format!(
-                    "only SELECT is answered here, not {}",
-                    first_words(&statement.to_string())
-                ),
-                hint: Some("views are declared in views.sql; events are sent to /v1/ingest".into()),
-            });
-        }
-        let mut functions = TableFunctions::default();
-        if let Statement::Statement(inner) = &statement {
-            let _: ControlFlow<()> = inner.visit(&mut functions);
-        }
-        if let Some(clause) = functions.refused {
-            return Err(Error::Sql {
-                message: format!("{clause} is not allowed in a query"),
-                hint: None,
-            });
-        }
-        let (references, _) = resolve_table_references(&statement, true).map_err(Error::from_query)?;
-        let mut views = BTreeSet::new();
-        for reference in references {
-            if functions.names.contains(&reference.table().to_lowercase()) {
-                continue;
-            }
-            views.insert(self.resolve(&reference)?);
-        }
-        Ok(Checked { statement, views })
-    }
-
-    fn resolve(&self, reference: &TableReference) -> Result<String, Error> {
-        let qualified = reference.catalog().is_none_or(|catalog| catalog == CATALOG)
-            && reference.schema().is_none_or(|schema| schema == SCHEMA);
-        if qualified && self.views.iter().any(|view| view.name() == reference.table()) {
-            return Ok(reference.table().to_owned());
-        }
-        let names = self.views.iter().map(View::name);
-        let hint = anabranch_catalog::did_you_mean(reference.table(), names);
-        Err(Error::UnknownView {
-            name: reference.to_string(),
-            hint,
         })
     }
 
@@ -223,6 +166,62 @@ impl SqlEngine {
         }
         Error::from_query(error)
     }
+}
+
+/// Parses, refuses everything that is not one query, and finds the views it reads.
+fn check(sql: &str, served: &[View]) -> Result<Checked, Error> {
+    let parsed = DFParserBuilder::new(sql)
+        .build()
+        .and_then(|mut parser| parser.parse_statements());
+    let mut statements = parsed.map_err(Error::from_query)?;
+    let (Some(statement), None) = (statements.pop_front(), statements.pop_front()) else {
+        return Err(Error::Sql {
+            message: "send exactly one SELECT".into(),
+            hint: None,
+        });
+    };
+    if !is_query(&statement) {
+        return Err(Error::Sql {
+            message: format!(
+                "only SELECT is answered here, not {}",
+                first_words(&statement.to_string())
+            ),
+            hint: Some("views are declared in views.sql; events are sent to /v1/ingest".into()),
+        });
+    }
+    let mut functions = TableFunctions::default();
+    if let Statement::Statement(inner) = &statement {
+        let _: ControlFlow<()> = inner.visit(&mut functions);
+    }
+    if let Some(clause) = functions.refused {
+        return Err(Error::Sql {
+            message: format!("{clause} is not allowed in a query"),
+            hint: None,
+        });
+    }
+    let (references, _) = resolve_table_references(&statement, true).map_err(Error::from_query)?;
+    let mut views = BTreeSet::new();
+    for reference in references {
+        if functions.names.contains(&reference.table().to_lowercase()) {
+            continue;
+        }
+        views.insert(resolve(&reference, served)?);
+    }
+    Ok(Checked { statement, views })
+}
+
+fn resolve(reference: &TableReference, served: &[View]) -> Result<String, Error> {
+    let qualified = reference.catalog().is_none_or(|catalog| catalog == CATALOG)
+        && reference.schema().is_none_or(|schema| schema == SCHEMA);
+    if qualified && served.iter().any(|view| view.name() == reference.table()) {
+        return Ok(reference.table().to_owned());
+    }
+    let names = served.iter().map(View::name);
+    let hint = anabranch_catalog::did_you_mean(reference.table(), names);
+    Err(Error::UnknownView {
+        name: reference.to_string(),
+        hint,
+    })
 }
 
 fn is_query(statement: &Statement) -> bool {

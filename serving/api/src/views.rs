@@ -1,4 +1,4 @@
-use anabranch_catalog::{Catalog, did_you_mean};
+use anabranch_catalog::did_you_mean;
 use anabranch_model::Coverage;
 use anabranch_view::View;
 use serde_json::{Value, json};
@@ -26,6 +26,8 @@ pub(crate) fn summary(view: &View, published: &Published) -> Value {
         "source": view.source().name,
         "topic": view.source().topic,
         "hash": view.hash(),
+        // A newer definition is being built; until it is there, this one answers.
+        "changing": published.definitions.view(view.name()).is_some_and(|newest| newest.hash() != view.hash()),
         "columns": column_list(view),
         "publication": batch.map(|_| published.number),
         "batch_groups": batch.map(|batch| batch.state.rows()),
@@ -34,9 +36,15 @@ pub(crate) fn summary(view: &View, published: &Published) -> Value {
 }
 
 /// What `GET /v1/views/{view}` adds: definition, plan, coverage.
-pub(crate) fn detail(view: &View, catalog: &Catalog, published: &Published, coverage: &Coverage) -> Value {
+pub(crate) fn detail(view: &View, published: &Published, coverage: &Coverage) -> Value {
     let mut detail = summary(view, published);
-    detail["definition"] = json!(catalog.views.get(view.name()).map(|definition| &definition.query));
+    detail["definition"] = json!(
+        published
+            .catalog()
+            .views
+            .get(view.name())
+            .map(|definition| &definition.query)
+    );
     detail["plan"] = view.describe();
     detail["nulled_values"] = json!(view.nulled_values());
     detail["coverage"] = json!(coverage);

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anabranch_catalog::Catalog;
 use anabranch_dataset::{MasterDataset, Store};
+use anabranch_definitions::Definitions;
 use anabranch_log::{IngestLog, Retention};
 use anabranch_model::RawRecord;
 use anabranch_runtime::{Settings, Shutdown};
@@ -100,8 +101,8 @@ async fn main() {
     let since = Instant::now();
     let handle = SpeedLayer::start(SpeedOptions {
         settings: Arc::new(settings),
-        catalog,
-        views: Arc::new(views),
+        definitions: Arc::new(Definitions::fixed(catalog, Arc::new(views))),
+        open_log: None,
         store: store.clone(),
         logs: [("clicks".to_owned(), log)].into(),
         listener,

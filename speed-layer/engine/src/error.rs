@@ -5,6 +5,10 @@ use anabranch_model::{ErrorKind, Offset, OffsetRange, PartitionId};
 pub enum Error {
     #[error("table {table}: there is no log for it; this is a defect of whoever started the speed layer")]
     NoLog { table: String },
+    #[error(transparent)]
+    Definitions(#[from] anabranch_definitions::Error),
+    #[error("table {table}: its log cannot be opened: {reason}")]
+    OpenLog { table: String, reason: String },
     #[error("table {table}: the log of topic {topic} has not answered for {waited:?}")]
     NoAnswer {
         table: String,
@@ -92,10 +96,14 @@ impl Error {
             Self::UnknownView(_) | Self::UnknownSnapshot(_) => ErrorKind::NotFound,
             Self::Log(error) => error.kind(),
             Self::View(error) => error.kind(),
+            Self::Definitions(error) => error.kind(),
             Self::Dataset(error) => error.kind(),
-            Self::Store { .. } | Self::Io(_) | Self::NoAnswer { .. } | Self::NoLeader | Self::Stopping => {
-                ErrorKind::Unavailable
-            }
+            Self::Store { .. }
+            | Self::Io(_)
+            | Self::NoAnswer { .. }
+            | Self::OpenLog { .. }
+            | Self::NoLeader
+            | Self::Stopping => ErrorKind::Unavailable,
             Self::Rows { .. } | Self::Parquet(_) | Self::Arrow(_) => ErrorKind::Data,
             Self::NoLog { .. }
             | Self::ServerEnded(_)

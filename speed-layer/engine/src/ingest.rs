@@ -132,15 +132,15 @@ pub(crate) async fn ingest(
             .with_hint("parameters are on_invalid=reject|dead_letter and key=<column>")
     })?;
     let layer = ingest.source(&table)?;
+    let source = Arc::clone(&layer.program().source);
     let key = parameters
         .key
         .as_deref()
-        .map(|name| json_key(&layer.source, name))
+        .map(|name| json_key(&source, name))
         .transpose()?;
     let encoding = Encoding::of(&headers)?;
     let _admitted = ingest.admit(&headers).await?;
     let bytes = read_all(body, encoding, ingest.max_body_bytes).await?;
-    let source = Arc::clone(&layer.source);
     let checked = parameters.on_invalid == OnInvalid::Reject;
     let batches = blocking(move || records(&source, &bytes, key.as_deref(), checked)).await?;
     let mut accepted = Accepted::default();

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anabranch_catalog::Catalog;
 use anabranch_dataset::{Leases, Store};
+use anabranch_definitions::Definitions;
 use anabranch_log::PartitionedLog;
 use anabranch_runtime::http::{self, base_router};
 use anabranch_runtime::{Settings, Shutdown};
 use anabranch_topology::{Grouping, TopologyBuilder};
-use anabranch_view::View;
 use axum::Json;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
@@ -22,12 +21,13 @@ use tokio::task::JoinHandle;
 
 use crate::Error;
 use crate::decode_bolt::DecodeBolt;
+use crate::definitions::Following;
 use crate::flight::Flight;
 use crate::ingest::{self, Ingest};
 use crate::landing::LandBolt;
 use crate::lease::Keeper;
 use crate::message::{LAND_STREAM, Message, split_by_key};
-use crate::opening::{Attempt, Opener};
+use crate::opening::{OpenLog, Opener};
 use crate::publications;
 use crate::snapshots::Snapshots;
 use crate::source::SourceLayer;
@@ -44,12 +44,13 @@ const LOOK_FOR_FAILURE_EVERY: Duration = Duration::from_millis(100);
 /// What the speed layer is built from.
 pub struct SpeedOptions {
     pub settings: Arc<Settings>,
-    pub catalog: Arc<Catalog>,
-    /// Compiled views; each names its source.
-    pub views: Arc<Vec<View>>,
+    /// What runs at first; those that are in the definitions log are followed from there on.
+    pub definitions: Arc<Definitions>,
     pub store: Store,
     /// Log of each source, by table name.
     pub logs: BTreeMap<String, Arc<dyn PartitionedLog>>,
+    /// For tables that are declared later; `None` refuses them.
+    pub open_log: Option<Arc<dyn OpenLog>>,
     /// Bound by the caller, so that port 0 works.
     pub listener: TcpListener,
     /// Unique among living workers.
@@ -109,10 +110,10 @@ impl SpeedLayer {
     {
         let SpeedOptions {
             settings,
-            catalog,
-            views,
+            definitions,
             store,
             logs,
+            open_log,
             listener,
             worker_id,
             shutdown,
@@ -122,8 +123,6 @@ impl SpeedLayer {
         let (stop, background) = (shutdown.child(), Shutdown::new());
         let opening = StopOnError([stop.clone(), background.clone()].into());
         let opener = Arc::new(Opener {
-            views,
-            logs,
             store: store.clone(),
             settings: Arc::clone(&settings),
             worker_id: worker_id.clone(),
@@ -132,10 +131,8 @@ impl SpeedLayer {
             paused: Arc::clone(&paused),
             sources: Arc::clone(&sources),
         });
-        let mut attempts = Vec::new();
-        for source in catalog.sources.values() {
-            attempts.push(opener.try_open(source).await?);
-        }
+        let mut following = Following::new(definitions, opener, (logs, open_log));
+        following.start().await?;
         let snapshots = Arc::new(Snapshots::new(
             Arc::clone(&sources),
             worker_id.clone(),
@@ -154,7 +151,6 @@ impl SpeedLayer {
         let kill = Shutdown::new();
         let service = Service {
             sources,
-            opener,
             settings,
             snapshots,
             store,
@@ -172,7 +168,7 @@ impl SpeedLayer {
             task: tokio::spawn(http),
             stop: http_stop,
         };
-        let running = tokio::spawn(service.run(attempts, keeper, http));
+        let running = tokio::spawn(service.run(following, keeper, http));
         Ok(SpeedHandle { address, running, kill })
     }
 }
@@ -234,7 +230,6 @@ struct Server {
 /// What runs until shutdown.
 struct Service {
     sources: Arc<Sources>,
-    opener: Arc<Opener>,
     settings: Arc<Settings>,
     snapshots: Arc<Snapshots>,
     store: Store,
@@ -248,7 +243,7 @@ struct Service {
 }
 
 impl Service {
-    async fn run(self, attempts: Vec<Attempt>, keeper: Keeper, mut http: Server) -> Result<(), Error> {
+    async fn run(self, following: Following, keeper: Keeper, mut http: Server) -> Result<(), Error> {
         let poll = *self.settings.speed.publication_poll;
         let watch = tokio::spawn(publications::watch(
             Arc::clone(&self.sources),
@@ -257,25 +252,22 @@ impl Service {
             self.background.clone(),
         ));
         let keep = tokio::spawn(keeper.run(self.background.clone()));
-        let ends = attempts.into_iter().map(|attempt| {
-            let (opener, stop) = (Arc::clone(&self.opener), self.stop.clone());
-            tokio::spawn(async move {
-                let ended = run_source(&opener, attempt).await;
-                // A source that ends by itself takes the others with it.
-                stop.cancel();
-                ended
-            })
-        });
-        let ends = futures::future::join_all(ends);
-        tokio::pin!(ends);
+        let follow = tokio::spawn(following.follow(poll, self.stop.clone()));
         let failures = tokio::spawn(stop_on_failure(
             Arc::clone(&self.sources),
             self.stop.clone(),
             self.background.clone(),
         ));
+        let ends = async {
+            self.stop.cancelled().await;
+            // From here on no source is added.
+            let _ = follow.await;
+            self.sources.ended().await
+        };
+        tokio::pin!(ends);
         let mut unserved = None;
-        let outcomes = tokio::select! {
-            outcomes = &mut ends => outcomes,
+        let outcome = tokio::select! {
+            outcome = &mut ends => outcome,
             // Nobody can ask this worker any more: it lands what it has and makes room for one that can be asked.
             ended = &mut http.task => {
                 let error = ended.map_or_else(|error| Some(std::io::Error::other(error)), Result::err);
@@ -292,7 +284,8 @@ impl Service {
                 watch.abort();
                 keep.abort();
                 self.stop.cancel();
-                ends.await;
+                // Its result is of no interest: it was killed.
+                let _ = ends.await;
                 return Ok(());
             }
         };
@@ -315,9 +308,7 @@ impl Service {
         if let Some(fault) = faults {
             return Err(fault);
         }
-        for outcome in outcomes {
-            outcome.map_err(|error| Error::Task(error.to_string()))??;
-        }
+        outcome?;
         served
     }
 
@@ -362,21 +353,6 @@ impl Service {
                 },
             ))
     }
-}
-
-/// One source from its opening to the end of its topology.
-async fn run_source(opener: &Opener, attempt: Attempt) -> Result<(), Error> {
-    let topology = match attempt {
-        Attempt::Open(topology) => topology,
-        Attempt::Waiting(source) => match opener.open_when_possible(&source).await {
-            Ok(topology) => topology,
-            Err(Error::Stopping) => return Ok(()),
-            Err(error) => return Err(error),
-        },
-    };
-    let ended = tokio::task::spawn_blocking(move || topology.wait()).await;
-    ended.map_err(|error| Error::Task(error.to_string()))??;
-    Ok(())
 }
 
 /// Gives the stop signal as soon as a topology fails, so that none of its tasks goes on waiting for a store.

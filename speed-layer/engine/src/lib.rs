@@ -23,6 +23,7 @@
 //! * What does not decode is landed too, as a dead letter.
 
 mod decode_bolt;
+mod definitions;
 mod error;
 mod exclusions;
 mod flight;
@@ -51,3 +52,4 @@ mod view_bolt;
 
 pub use error::Error;
 pub use layer::{SpeedHandle, SpeedLayer, SpeedOptions};
+pub use opening::OpenLog;

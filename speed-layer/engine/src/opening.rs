@@ -1,6 +1,5 @@
 //! Opens sources: at once those whose log answers, the others as soon as theirs does.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use anabranch_log::PartitionedLog;
 use anabranch_runtime::{Settings, Shutdown};
 use anabranch_topology::Topology;
 use anabranch_view::View;
+use async_trait::async_trait;
 
 use crate::Error;
 use crate::layer::wire;
@@ -23,11 +23,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// What every source is opened with.
+/// Opens the log of a table that is declared while the speed layer runs. Called again when a running table's options
+/// change, so that partitions that were added are created.
+#[async_trait]
+pub trait OpenLog: Send + Sync {
+    /// # Errors
+    /// When the log cannot be reached.
+    async fn open(&self, source: &Source) -> Result<Arc<dyn PartitionedLog>, Box<dyn std::error::Error + Send + Sync>>;
+}
+
+/// What every source of this process is opened with.
 pub(crate) struct Opener {
-    pub(crate) views: Arc<Vec<View>>,
-    /// By table name.
-    pub(crate) logs: BTreeMap<String, Arc<dyn PartitionedLog>>,
     pub(crate) store: Store,
     pub(crate) settings: Arc<Settings>,
     pub(crate) worker_id: String,
@@ -39,56 +45,92 @@ pub(crate) struct Opener {
     pub(crate) sources: Arc<Sources>,
 }
 
-/// A source after the first attempt.
-pub(crate) enum Attempt {
-    Open(Arc<Topology>),
-    /// Nobody answers: to be tried again.
-    Waiting(Arc<Source>),
+/// A source to be opened.
+pub(crate) struct Opening {
+    pub(crate) source: Arc<Source>,
+    /// Versions of views on it, and whether each is current.
+    pub(crate) views: Vec<(View, bool)>,
+    pub(crate) log: Arc<dyn PartitionedLog>,
 }
 
 impl Opener {
-    /// Opens a source unless that would take its time.
+    /// Opens a source; in the background if that would take its time.
     ///
     /// # Errors
     /// What waiting does not mend: another log than the recorded one, refused credentials, a topic that is not there.
-    pub(crate) async fn try_open(&self, source: &Arc<Source>) -> Result<Attempt, Error> {
-        match self.open(source, PATIENCE).await {
-            Ok(topology) => Ok(Attempt::Open(topology)),
+    pub(crate) async fn begin(self: &Arc<Self>, opening: Opening) -> Result<(), Error> {
+        let ending = self.stop.child();
+        let opened = match self.open(&opening, &ending, PATIENCE).await {
+            Ok(opened) => Some(opened),
             Err(error) if error.is_passing() => {
-                self.note_waiting(source, &error);
-                Ok(Attempt::Waiting(Arc::clone(source)))
+                self.note_waiting(&opening.source, &error);
+                None
             }
-            Err(error) => Err(error),
+            Err(error) => return Err(error),
+        };
+        let name = opening.source.name.clone();
+        let run = Arc::clone(self).run(opening, ending.clone(), opened);
+        self.sources.begin(name, ending, tokio::spawn(run));
+        Ok(())
+    }
+
+    /// A source from its opening to the end of its topology. One that ends by itself takes the others with it.
+    async fn run(
+        self: Arc<Self>,
+        opening: Opening,
+        ending: Shutdown,
+        opened: Option<(Arc<SourceLayer>, Arc<Topology>)>,
+    ) -> Result<(), Error> {
+        let ended = async {
+            let (layer, topology) = match opened {
+                Some(opened) => opened,
+                None => match self.open_when_possible(&opening, &ending).await {
+                    Err(Error::Stopping) => return Ok(()),
+                    opened => opened?,
+                },
+            };
+            let look = self.background.child();
+            layer.spawn(look::run(layer.clone(), look.clone()));
+            let ended = tokio::task::spawn_blocking(move || topology.wait()).await;
+            look.cancel();
+            Ok(ended.map_err(|error| Error::Task(error.to_string()))??)
+        };
+        let ended = ended.await;
+        if ended.is_err() || !ending.is_cancelled() {
+            self.stop.cancel();
         }
+        ended
     }
 
     /// Opens a source however long that takes.
-    ///
-    /// # Errors
-    /// As [`try_open`](Self::try_open); `Stopping` when the layer stops first.
-    pub(crate) async fn open_when_possible(&self, source: &Arc<Source>) -> Result<Arc<Topology>, Error> {
+    async fn open_when_possible(
+        &self,
+        opening: &Opening,
+        ending: &Shutdown,
+    ) -> Result<(Arc<SourceLayer>, Arc<Topology>), Error> {
         let mut wait = FIRST_WAIT;
         loop {
             tokio::select! {
-                () = self.stop.cancelled() => return Err(Error::Stopping),
+                () = ending.cancelled() => return Err(Error::Stopping),
                 () = self.store.environment().sleep(wait) => wait = (wait * 2).min(LONGEST_WAIT),
             }
             let opened = tokio::select! {
-                () = self.stop.cancelled() => return Err(Error::Stopping),
-                opened = self.open(source, Duration::MAX) => opened,
+                () = ending.cancelled() => return Err(Error::Stopping),
+                opened = self.open(opening, ending, Duration::MAX) => opened,
             };
             match opened {
-                Ok(topology) => {
-                    tracing::info!(table = source.name, "open at last");
-                    return Ok(topology);
+                Ok(opened) => {
+                    tracing::info!(table = opening.source.name, "open at last");
+                    return Ok(opened);
                 }
-                Err(error) if error.is_passing() => self.note_waiting(source, &error),
+                Err(error) if error.is_passing() => self.note_waiting(&opening.source, &error),
                 Err(error) => return Err(error),
             }
         }
     }
 
-    fn note_waiting(&self, source: &Source, error: &Error) {
+    /// Notes why a source cannot be opened yet.
+    pub(crate) fn note_waiting(&self, source: &Source, error: &Error) {
         let error = with_sources(error);
         tracing::warn!(
             table = source.name,
@@ -101,10 +143,13 @@ impl Opener {
     }
 
     /// Opens the source's master dataset, joins the readers of its log, and starts its topology.
-    async fn open(&self, source: &Arc<Source>, patience: Duration) -> Result<Arc<Topology>, Error> {
-        let log = self.logs.get(&source.name).ok_or_else(|| Error::NoLog {
-            table: source.name.clone(),
-        })?;
+    async fn open(
+        &self,
+        opening: &Opening,
+        ending: &Shutdown,
+        patience: Duration,
+    ) -> Result<(Arc<SourceLayer>, Arc<Topology>), Error> {
+        let Opening { source, views, log } = opening;
         let identity = tokio::time::timeout(patience, log.identity()).await;
         let identity = identity.map_err(|_| Error::NoAnswer {
             table: source.name.clone(),
@@ -113,23 +158,18 @@ impl Opener {
         })??;
         let parts = SourceParts {
             source: Arc::clone(source),
-            views: self
-                .views
-                .iter()
-                .filter(|view| view.source().name == source.name)
-                .map(|view| (view.clone(), true))
-                .collect(),
+            views: views.clone(),
             log: Arc::clone(log),
             store: self.store.clone(),
             settings: Arc::clone(&self.settings),
             worker_id: self.worker_id.clone(),
             shutdown: self.stop.clone(),
+            ending: ending.clone(),
             paused: Arc::clone(&self.paused),
         };
         let layer = SourceLayer::open(parts, &identity).await?;
         let topology = Arc::new(wire(&layer).await?.start()?);
-        layer.spawn(look::run(Arc::clone(&layer), self.background.clone()));
         self.sources.add(&layer, Some(Arc::clone(&topology)));
-        Ok(topology)
+        Ok((layer, topology))
     }
 }

@@ -76,6 +76,7 @@ impl Worker {
             settings,
             worker_id: worker_id.clone(),
             shutdown: shutdown.clone(),
+            ending: shutdown.child(),
             paused: Arc::clone(&paused),
         };
         let layer = SourceLayer::open(parts, &identity).await?;

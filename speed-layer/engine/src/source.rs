@@ -36,6 +36,8 @@ pub(crate) struct SourceLayer {
     pub(crate) runtime: tokio::runtime::Handle,
     /// Ends background work of this source.
     pub(crate) shutdown: Shutdown,
+    /// Ends reading: given with `shutdown`, or alone when the table was dropped.
+    pub(crate) ending: Shutdown,
     /// Set when spouts must wait because realtime state is at twice its budget; shared by all sources.
     pub(crate) paused: Arc<AtomicBool>,
     program: RwLock<Arc<Program>>,
@@ -145,6 +147,8 @@ pub(crate) struct SourceParts {
     pub(crate) settings: Arc<Settings>,
     pub(crate) worker_id: String,
     pub(crate) shutdown: Shutdown,
+    /// A child of `shutdown`; given alone when the table is dropped.
+    pub(crate) ending: Shutdown,
     pub(crate) paused: Arc<AtomicBool>,
 }
 
@@ -172,6 +176,7 @@ impl SourceLayer {
             dataset,
             settings: parts.settings,
             worker_id: parts.worker_id,
+            ending: parts.ending,
             shutdown: parts.shutdown,
             paused: parts.paused,
             partitions: RwLock::default(),
@@ -203,7 +208,6 @@ impl SourceLayer {
     ///
     /// # Errors
     /// When the dataset refuses the columns, or does not answer.
-    #[expect(dead_code, reason = "called by what follows definitions")]
     pub(crate) async fn adopt(&self, source: &Arc<Source>, versions: Vec<(View, bool)>) -> Result<bool, Error> {
         let former = self.program();
         if former.is(source, &versions) {

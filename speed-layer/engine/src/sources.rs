@@ -1,13 +1,17 @@
-//! The sources of a speed layer: those that are open, and those that still wait for their log or their store.
+//! The sources of a speed layer: those that are open, and those that still wait for their log or their store. A change of
+//! definitions adds some and drops others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use anabranch_runtime::Shutdown;
 use anabranch_topology::Topology;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
+use tokio::task::JoinHandle;
 
+use crate::Error;
 use crate::source::SourceLayer;
 
 /// What is open and what is not (yet). Sources open one by one: one whose broker is away holds up no other.
@@ -17,6 +21,10 @@ pub(crate) struct Sources {
     waiting: RwLock<BTreeMap<String, Waiting>>,
     /// The publication that state reaches back to for a rollback; 0 for none.
     holds: AtomicU64,
+    /// Those that were begun and not dropped, and what ends each.
+    begun: Mutex<BTreeMap<String, Shutdown>>,
+    /// One per source that was ever begun, from its opening to the end of its topology.
+    tasks: Mutex<Vec<JoinHandle<Result<(), Error>>>>,
 }
 
 struct Open {
@@ -35,11 +43,14 @@ pub(crate) struct Waiting {
 }
 
 impl Sources {
-    /// Notes that a source is open.
+    /// Notes that a source is open; not, if it was dropped meanwhile.
     pub(crate) fn add(&self, layer: &Arc<SourceLayer>, topology: Option<Arc<Topology>>) {
         let name = layer.source.name.clone();
-        let layer = Arc::clone(layer);
-        self.open.write().insert(name.clone(), Open { layer, topology });
+        let mut open = self.open.write();
+        if !layer.ending.is_cancelled() || layer.shutdown.is_cancelled() {
+            let layer = Arc::clone(layer);
+            open.insert(name.clone(), Open { layer, topology });
+        }
         self.waiting.write().remove(&name);
     }
 
@@ -51,6 +62,27 @@ impl Sources {
             error: String::new(),
         });
         known.error = error;
+    }
+
+    /// Notes the task that opens and runs a source, and what ends it.
+    pub(crate) fn begin(&self, table: String, ending: Shutdown, task: JoinHandle<Result<(), Error>>) {
+        self.begun.lock().insert(table, ending);
+        self.tasks.lock().push(task);
+    }
+
+    /// Whether a source is open, or waits in the background until it can be.
+    pub(crate) fn is_begun(&self, table: &str) -> bool {
+        self.begun.lock().contains_key(table)
+    }
+
+    /// Ends a source whose table was dropped: what was consumed is landed, and its partitions are let go.
+    pub(crate) fn drop_source(&self, table: &str) {
+        tracing::info!(table, "the table was dropped; its log is no longer read");
+        if let Some(ending) = self.begun.lock().remove(table) {
+            ending.cancel();
+        }
+        self.open.write().remove(table);
+        self.waiting.write().remove(table);
     }
 
     /// Those that are open, by name.
@@ -93,5 +125,19 @@ impl Sources {
         names.extend(self.waiting.read().keys().cloned());
         names.sort_unstable();
         names
+    }
+
+    /// Waits until every source that was ever begun has ended.
+    ///
+    /// # Errors
+    /// What the first of them failed of.
+    pub(crate) async fn ended(&self) -> Result<(), Error> {
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        let mut first = Ok(());
+        for task in tasks {
+            let ended = task.await.map_err(|error| Error::Task(error.to_string()));
+            first = first.and(ended.and_then(|ended| ended));
+        }
+        first
     }
 }

@@ -463,7 +463,7 @@ fn unless_revoked(result: Result<(), LogError>) -> Result<bool, LogError> {
 
 impl Spout<Message> for LogSpout {
     fn next_tuple(&mut self, out: &mut SpoutOutput<Message>) -> Result<Activity, BoxError> {
-        if self.layer.shutdown.is_cancelled() {
+        if self.layer.ending.is_cancelled() {
             return Ok(Activity::Done);
         }
         self.apply_commands()?;

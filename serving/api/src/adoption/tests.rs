@@ -51,7 +51,8 @@ async fn publish(store: &Store, views: &[View], next: i64, hash: Option<&str>, f
 }
 
 fn adoption(store: &Store, views: &Arc<Vec<View>>) -> Adoption {
-    Adoption::new(store, Arc::clone(views), Arc::new(Compute::start().unwrap()))
+    let definitions = Definitions::fixed(Arc::default(), Arc::clone(views));
+    Adoption::new(store, Arc::new(definitions), Arc::new(Compute::start().unwrap()))
 }
 
 #[tokio::test]

@@ -2,11 +2,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_catalog::Catalog;
 use anabranch_dataset::Store;
+use anabranch_definitions::Definitions;
 use anabranch_log::{IngestLog, Retention};
 use anabranch_runtime::{Settings, Shutdown};
-use anabranch_view::View;
 use tokio::net::TcpListener;
 
 use super::{SpeedLayer, SpeedOptions};
@@ -23,18 +22,12 @@ async fn options(folder: &std::path::Path) -> SpeedOptions {
     let log = log.topic("clicks", 1, Retention::default()).unwrap();
     std::fs::create_dir_all(folder.join("store")).unwrap();
     let url = format!("file://{}", folder.join("store").display());
-    let catalog = Catalog::parse(VIEWS).unwrap();
-    let views = catalog
-        .views
-        .values()
-        .map(|view| View::compile(view).unwrap())
-        .collect();
     SpeedOptions {
         settings: Arc::new(Settings::default()),
-        catalog: Arc::new(catalog),
-        views: Arc::new(views),
+        definitions: Arc::new(Definitions::compile(0, VIEWS).unwrap()),
         store: Store::open(&url, &BTreeMap::new()).unwrap(),
         logs: [("clicks".to_owned(), log)].into(),
+        open_log: None,
         listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
         worker_id: "worker".to_owned(),
         shutdown: Shutdown::new(),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anabranch_catalog::Catalog;
 use anabranch_dataset::{MasterDataset, Snapshot, Store};
+use anabranch_definitions::Definitions;
 use anabranch_log::{IngestLog, PartitionedLog};
 use anabranch_model::realtime::{
     Piece, SNAPSHOT_ACTION, SnapshotReply, SnapshotRequest, StateTicket, ViewCut, ViewPieces,
@@ -114,8 +115,8 @@ impl World {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let handle = SpeedLayer::start(SpeedOptions {
             settings: Arc::new(self.settings.clone()),
-            catalog: Arc::clone(&self.catalog),
-            views: Arc::clone(&self.views),
+            definitions: Arc::new(Definitions::fixed(Arc::clone(&self.catalog), Arc::clone(&self.views))),
+            open_log: None,
             store: self.store.clone(),
             logs: [("clicks".to_owned(), log)].into(),
             listener,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anabranch_catalog::Catalog;
 use anabranch_dataset::{BatchView, Lease, Leases, Manifest, Notes, Publication, Publications, StateFiles, Store};
+use anabranch_definitions::Definitions;
 use anabranch_model::{Cut, Offset, OffsetRange, OffsetVector, PartitionId};
 use anabranch_runtime::{Settings, Shutdown};
 use anabranch_serving::{ServingHandle, ServingLayer, ServingOptions};
@@ -141,8 +142,7 @@ impl World {
     async fn serve(&self, id: &str, settings: Settings) -> ServingHandle {
         ServingLayer::start(ServingOptions {
             settings: Arc::new(settings),
-            catalog: Arc::clone(&self.catalog),
-            views: Arc::clone(&self.views),
+            definitions: Arc::new(Definitions::fixed(Arc::clone(&self.catalog), Arc::clone(&self.views))),
             store: self.store.clone(),
             listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             worker_id: id.into(),

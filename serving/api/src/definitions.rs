@@ -1,0 +1,44 @@
+//! `POST /v1/views/apply`: a changed `views.sql` for everything that runs.
+
+use anabranch_definitions::{Applied, Options, apply};
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use serde::Deserialize;
+use std::sync::Arc;
+
+use crate::Error;
+use crate::server::Service;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Parameters {
+    /// Say what would happen, and do nothing.
+    #[serde(default)]
+    dry_run: bool,
+    /// Go back to a text that was applied, and replaced, before.
+    #[serde(default)]
+    force: bool,
+}
+
+pub(crate) async fn apply_views(
+    State(service): State<Arc<Service>>,
+    parameters: Result<Query<Parameters>, QueryRejection>,
+    sql: String,
+) -> Result<Json<Applied>, Error> {
+    let Query(Parameters { dry_run, force }) = parameters.map_err(|rejection| Error::Request {
+        message: rejection.body_text(),
+        hint: Some("parameters are dry_run=true|false and force=true|false".into()),
+    })?;
+    let by = format!("views apply through {}", service.id);
+    let store = service.adoption.store().clone();
+    let options = Options { dry_run, force };
+    // Detached from the request: a client that hangs up must not leave it open whether the change was applied.
+    let applied = tokio::spawn(async move { apply(&store, &sql, &by, options).await })
+        .await
+        .map_err(|error| Error::Internal(error.to_string()))??;
+    if applied.written {
+        service.adoption.refresh().await?;
+    }
+    Ok(Json(applied))
+}
