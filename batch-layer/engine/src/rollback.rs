@@ -98,7 +98,7 @@ async fn roll_back(shared: &Shared, run: &Arc<LiveRun>, target: &Target) -> Resu
 
 /// Refuses what would not give right answers, or none.
 async fn can_be_served(shared: &Shared, to: &Publication) -> Result<(), Error> {
-    for view in shared.views.iter() {
+    for view in shared.definitions.newest().await?.views.iter() {
         let published = to.manifest.views.get(view.name());
         if published.is_none_or(|published| published.hash != *view.hash()) {
             return Err(Error::Refused(format!(

@@ -121,17 +121,15 @@ impl Sink {
         let source = platform.source(&args.table)?;
         let opener = platform.opener();
         let key = args.key.as_deref().map(|name| json_key(source, name)).transpose()?;
-        let embedded = match source.connector {
-            Connector::Kafka => None,
-            Connector::Log => match opener.embedded() {
-                Ok(log) => Some(log),
-                Err(error) if error.kind() == ErrorKind::Conflict => {
-                    eprintln!("another process holds the embedded log; sending through its HTTP API");
-                    return over_http(&args.remote);
-                }
-                Err(error) => return Err(error.into()),
-            },
-        };
+        if source.connector == Connector::Log
+            && let Err(error) = opener.embedded()
+        {
+            if error.kind() == ErrorKind::Conflict {
+                eprintln!("another process holds the embedded log; sending through its HTTP API");
+                return over_http(&args.remote);
+            }
+            return Err(error.into());
+        }
         Ok(Self::Log {
             log: opener.log(source).await?,
             key,

@@ -84,7 +84,7 @@ pub(crate) async fn list(
     let source = source(&service, &table)?;
     let which = which(request.partition, request.offsets.as_deref(), request.reason.as_deref())?;
     let limit = request.limit.unwrap_or(SHOWN).min(MOST_SHOWN);
-    let Some(dataset) = service.masters.dataset(source).await? else {
+    let Some(dataset) = service.masters.dataset(&source).await? else {
         return Ok(Json(Found::default().document(&table, &[])));
     };
     let redrives = RedriveLog::new(dataset.store(), &table).all().await?;
@@ -266,7 +266,8 @@ fn bytes(value: &[u8]) -> Value {
 }
 
 fn decodes(service: &Service, table: &str, letter: &DeadLetter) -> Result<Result<(), String>, Error> {
-    let mut decoder = Decoder::new(source(service, table)?);
+    let source = source(service, table)?;
+    let mut decoder = Decoder::new(&source);
     Ok(check(&mut decoder, letter))
 }
 
@@ -296,7 +297,7 @@ pub(crate) async fn redrive(
     let log = RedriveLog::new(dataset.store(), &table);
     for attempt in 1.. {
         let redrives = log.all().await?;
-        let (source, which) = (Arc::clone(source(&service, &table)?), which.clone());
+        let (source, which) = (source(&service, &table)?, which.clone());
         let mut before = Letters::default();
         redrives.iter().for_each(|(redrive, _)| before.add(&redrive.letters));
         let (again, undecodable, reader) = (request.again, request.undecodable, dataset.clone());

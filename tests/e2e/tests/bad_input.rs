@@ -187,12 +187,8 @@ fn empty_values_and_tombstones_are_dead_letters() {
     ];
     let through: TopicOffsets = block_on(async {
         let platform = Platform::load(site.path()).expect("the folder is in order");
-        let embedded = platform.open_ingest_log().expect("nobody else holds the log");
         let source = platform.source("readings").expect("it is declared");
-        let log = platform
-            .open_log(source, Some(&embedded))
-            .await
-            .expect("the topic can be opened");
+        let log = platform.opener().log(source).await.expect("nobody else holds the log");
         let records = payloads.iter().map(|payload| RawRecord {
             payload: payload.clone(),
             ..RawRecord::default()

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anabranch::platform::compile;
+use anabranch_definitions::compile;
 use anabranch_e2e::data::workspace;
 use anabranch_e2e::yaml;
 use anabranch_runtime::Settings;

@@ -163,7 +163,8 @@ pub async fn fill(log: &Arc<dyn PartitionedLog>, events: &mut Events, count: u64
 async fn speed_path(sql: &str, what: &str, count: u64) -> Result<()> {
     let bench = Bench::new(sql)?;
     let store = bench.platform.store().await?;
-    let logs = bench.platform.logs().await?;
+    let opener = bench.platform.opener();
+    let logs = bench.platform.logs(&opener).await?;
     let log = Arc::clone(&logs["clicks"]);
     let began = Instant::now();
     let bytes = fill(&log, &mut Events::new(1), count).await?;
@@ -174,7 +175,12 @@ async fn speed_path(sql: &str, what: &str, count: u64) -> Result<()> {
     let began = Instant::now();
     let layer = bench
         .platform
-        .speed(&store, logs, bind("127.0.0.1:0", "speed.listen").await?, &shutdown)
+        .speed(
+            &store,
+            (logs, opener),
+            bind("127.0.0.1:0", "speed.listen").await?,
+            &shutdown,
+        )
         .await?;
     landed(&bench.platform, &store, count).await?;
     let elapsed = began.elapsed();
