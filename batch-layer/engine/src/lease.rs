@@ -36,10 +36,6 @@ impl LeaseKeeper {
         &self.id
     }
 
-    pub(crate) fn address(&self) -> &str {
-        &self.address
-    }
-
     /// Whether a lease is that of this service, or of a former process of it: nobody else listens where we do.
     pub(crate) fn is_own(&self, lease: &Lease) -> bool {
         lease.id == self.id || lease.address == self.address

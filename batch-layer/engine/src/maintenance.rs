@@ -1,16 +1,15 @@
 //! What keeps the store small and quick to read: small files are merged, expired events let go, and what nobody can read any
 //! more is removed.
 //!
-//! One batch service does it for all, by a lease; should two do it for a moment, the commits of the master dataset settle who
-//! was first. Every step may be cut off at any await: what it leaves behind is found by the next one.
+//! The batch service that runs the batch runs does it; should two do it for a moment, the commits of the master dataset settle
+//! who was first. Every step may be cut off at any await: what it leaves behind is found by the next one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anabranch_catalog::Source;
-use anabranch_dataset::{Lease, MasterDataset, Notes, Publication};
+use anabranch_dataset::{MasterDataset, Notes, Publication};
 use anabranch_runtime::HumanDuration;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -26,11 +25,6 @@ mod work;
 use runs::RunsReport;
 use work::{CompactionReport, RetentionReport, TableVacuum};
 
-/// Kind of the lease that one batch service at a time holds.
-const KIND: &str = "maintenance";
-/// How long it is believed.
-const TTL: Duration = Duration::from_secs(10);
-const RENEW_EVERY: Duration = Duration::from_secs(2);
 /// How soon a run for the same expiry is asked for again when the one before was not published.
 const RETENTION_PAUSE: Duration = Duration::from_secs(60);
 
@@ -113,22 +107,12 @@ pub(crate) async fn look_after(shared: Arc<Shared>) -> Result<(), Error> {
     if !settings.enabled {
         return Ok(());
     }
-    let holding = AtomicBool::new(false);
-    let keep = async {
-        loop {
-            match hold(&shared).await {
-                Ok(held) => holding.store(held, Ordering::Relaxed),
-                Err(error) => tracing::warn!(%error, "cannot renew the maintenance lease"),
-            }
-            shared.store.environment().sleep(RENEW_EVERY).await;
-        }
-    };
     let work = async {
         // The first vacuum comes soon, so that a process that is often restarted gets there too.
         let (mut vacuum, mut expiry) = (Due::default(), Due::default());
         loop {
             shared.store.environment().sleep(*settings.every).await;
-            if !holding.load(Ordering::Relaxed) {
+            if !shared.leadership.is_leader() {
                 continue;
             }
             let now = shared.store.environment().instant();
@@ -154,10 +138,8 @@ pub(crate) async fn look_after(shared: Arc<Shared>) -> Result<(), Error> {
     };
     tokio::select! {
         () = shared.shutdown.cancelled() => {}
-        () = keep => {}
         () = work => {}
     }
-    shared.leases.release(KIND, shared.lease.id()).await?;
     Ok(())
 }
 
@@ -174,28 +156,6 @@ impl Due {
         }
         due
     }
-}
-
-/// Takes or keeps the lease; `false` while another service has it. Of two that take it at once, one gives way.
-async fn hold(shared: &Shared) -> Result<bool, Error> {
-    let id = shared.lease.id();
-    let others = shared.leases.list(KIND).await?;
-    if others.iter().any(|lease| lease.id.as_str() < id) {
-        return Ok(false);
-    }
-    let mine = others.iter().any(|lease| lease.id == id);
-    if !mine && !others.is_empty() {
-        return Ok(false);
-    }
-    let lease = Lease {
-        kind: KIND.to_owned(),
-        id: id.to_owned(),
-        address: shared.lease.address().to_owned(),
-        facts: json!({}),
-        ttl: TTL,
-    };
-    shared.leases.renew(&lease).await?;
-    Ok(true)
 }
 
 /// Merges small files of the tables until none are worth it.
@@ -290,10 +250,10 @@ pub(crate) async fn status(shared: &Shared) -> Result<Value, Error> {
             }),
         );
     }
-    let holder = shared.leases.list(KIND).await?.into_iter().map(|lease| lease.id).next();
+    let done_by = shared.leadership.is_leader().then(|| shared.lease.id());
     Ok(json!({
         "enabled": settings.enabled,
-        "holder": holder,
+        "done_by": done_by,
         "tables": tables,
         "last": shared.maintenance.last(),
     }))
@@ -308,7 +268,10 @@ pub(crate) async fn watch_retention(shared: Arc<Shared>) -> Result<(), Error> {
             () = shared.shutdown.cancelled() => return Ok(()),
             () = environment.sleep(*shared.settings.batch.poll) => {}
         }
-        if shared.is_busy().await || asked.is_some_and(|at| environment.elapsed(at) < RETENTION_PAUSE) {
+        if !shared.leadership.is_leader()
+            || shared.is_busy().await
+            || asked.is_some_and(|at| environment.elapsed(at) < RETENTION_PAUSE)
+        {
             continue;
         }
         match counts_expired(&shared).await {
@@ -361,6 +324,8 @@ struct Reading {
     versions: BTreeMap<String, BTreeSet<u64>>,
     /// Runs: their own, and those whose state they build on.
     runs: BTreeSet<String>,
+    /// Publications that are about to be published again.
+    publications: BTreeSet<u64>,
 }
 
 impl Reading {
@@ -382,6 +347,7 @@ impl Reading {
                     }
                 }
             }
+            reading.publications.extend(facts["rollback"].as_u64());
             let queued = list("queued");
             reading
                 .runs

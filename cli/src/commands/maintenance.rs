@@ -89,9 +89,9 @@ async fn status(args: MaintenanceStatus) -> Result<ExitCode> {
     println!("{table}");
     println!(
         "in the background: {}",
-        match (&status["enabled"], status["holder"].as_str()) {
-            (_, Some(holder)) => format!("done by {holder}"),
-            (Value::Bool(true), None) => "on; nobody has begun yet".to_owned(),
+        match (&status["enabled"], status["done_by"].as_str()) {
+            (Value::Bool(true), Some(service)) => format!("done by {service}"),
+            (Value::Bool(true), None) => "on; no batch service leads at the moment".to_owned(),
             _ => "off (`[maintenance] enabled`)".to_owned(),
         }
     );

@@ -61,7 +61,7 @@ fn small_files_are_merged_while_everything_goes_on() {
         (state["tables"][TABLE]["files"].as_u64() < Some(30)).then_some(state)
     });
     assert_eq!(state["last"]["error"], Value::Null, "{state}");
-    assert!(state["holder"].is_string(), "{state}");
+    assert!(state["done_by"].is_string(), "{state}");
     assert!(state["tables"][TABLE]["version"].as_u64() > Some(80), "{state}");
     assert!(shown(&dev, &["maintenance"]).contains(TABLE));
     dev.run_batch();

@@ -99,19 +99,20 @@ async fn remove(shared: &Shared, path: Path) -> Result<(), Error> {
 async fn kept(shared: &Shared, objects: &[ObjectMeta], before: DateTime<Utc>) -> Result<Kept, Error> {
     let settings = &shared.settings.maintenance;
     let mut kept = Kept::default();
-    let pinned: BTreeSet<u64> = shared
-        .leases
-        .list("serve")
-        .await?
-        .iter()
-        .filter_map(|lease| lease.facts.get("publication")?.as_u64())
-        .collect();
+    let reading = Reading::now(shared).await?;
+    let serving = shared.leases.list("serve").await?;
+    let mut pinned = reading.publications;
+    pinned.extend(
+        serving
+            .iter()
+            .filter_map(|lease| lease.facts.get("publication")?.as_u64()),
+    );
     for publication in may_be_served(&shared.publications, &pinned, settings.keep_publications, before).await? {
         let files = publication.manifest.views.into_values().flat_map(|view| view.files);
         kept.files.extend(files.map(|file| file.path));
         kept.records.insert(publication.manifest.run_id);
     }
-    kept.runs = Reading::now(shared).await?.runs;
+    kept.runs = reading.runs;
     let runs: BTreeSet<String> = objects
         .iter()
         .filter_map(|object| run_of(&object.location).map(str::to_owned))
