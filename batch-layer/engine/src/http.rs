@@ -45,9 +45,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/batch/verify", post(verify))
         .route("/v1/batch/publications", get(list_publications))
         .route("/v1/batch/status", get(status))
-        .route_layer(from_fn_with_state(shared.clone(), to_leader))
-        // Any service can do that.
         .merge(crate::maintenance::http::router())
+        .route_layer(from_fn_with_state(shared.clone(), to_leader))
         .with_state(shared);
     base_router("batch", ready).merge(api)
 }

@@ -152,9 +152,11 @@ pub struct Maintenance {
     /// How often unneeded files, commits, state files and run records are looked for. Default `1h`.
     pub vacuum_every: HumanDuration,
     /// Files that are merged away or expired, and state files that are superseded, stay this long for readers that pin
-    /// nothing; longer while a batch run reads them. From `1m` to `7d`. Default `1d`.
+    /// nothing, and for time travel: any version can be read for this long after the next one. Longer while a batch run reads
+    /// them. From `1m` to `7d`. Default `1d`.
     pub vacuum_after: HumanDuration,
-    /// Versions of the master dataset stay readable this long. At least `1h`. Default `7d`.
+    /// Commits and checkpoints of the master dataset's log stay this long, and longer while a batch run reads their version. At
+    /// least `1h`, and at least `vacuum_after`. Default `7d`.
     pub log_retention: HumanDuration,
     /// How often events beyond the `retention` of their table expire; each time a full batch run follows. Default `1d`.
     pub expire_every: HumanDuration,
@@ -470,6 +472,17 @@ impl Settings {
                     HumanDuration(most)
                 ));
             }
+        }
+        let Maintenance {
+            vacuum_after,
+            log_retention,
+            ..
+        } = &self.maintenance;
+        if log_retention < vacuum_after {
+            return refuse(format!(
+                "`maintenance.log_retention` is {log_retention}, but must be at least `vacuum_after`, which is {vacuum_after}: \
+                 files are of no use without the log that names them"
+            ));
         }
         let known_scheme = ["file:", "s3://", "memory:"]
             .iter()

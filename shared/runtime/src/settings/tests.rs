@@ -188,6 +188,10 @@ fn maintenance_keeps_what_readers_may_need() {
             "`maintenance.log_retention` is 59m, but must be at least 1h",
         ),
         (
+            "vacuum_after = '5d'\nlog_retention = '4d'",
+            "`maintenance.log_retention` is 4days, but must be at least `vacuum_after`, which is 5days",
+        ),
+        (
             "compact_min_files = 1",
             "`maintenance.compact_min_files` is 1, but must be at least 2",
         ),
