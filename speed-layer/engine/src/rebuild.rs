@@ -6,19 +6,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anabranch_dataset::{DataFile, Leases, Notes, Publications, RowFilter};
+use anabranch_dataset::{DataFile, DataReader, Leases, Notes, Publications, RowFilter};
 use anabranch_model::{Offset, OffsetRange, PartitionId};
+use arrow::datatypes::SchemaRef;
 use futures::future::try_join_all;
-use object_store::ObjectStoreExt;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt, try_join};
 
 use crate::Error;
 use crate::ownership::retry;
 use crate::program::Program;
 use crate::publications::{cut_of, running_cuts};
-use crate::source::SourceLayer;
+use crate::source::{LastRebuild, SourceLayer};
 use crate::state::{Base, Install, PartitionState, Run};
 
 mod fold;
@@ -27,6 +29,8 @@ use fold::{Folded, Folder};
 
 /// How soon to look again whether a view bolt has caught up with a rebuilt base.
 const INSTALL_WAIT: Duration = Duration::from_millis(5);
+/// Files that are opened ahead of those that are folded.
+const OPEN_AHEAD: usize = 4;
 /// How soon to look again whether the rows before a new view's beginning are landed.
 const LANDING_WAIT: Duration = Duration::from_millis(50);
 
@@ -112,9 +116,10 @@ async fn attempt(layer: &Arc<SourceLayer>, states: &[Arc<PartitionState>]) -> Re
         return Ok(());
     }
     layer.facts.rebuilds.fetch_add(1, Ordering::Relaxed);
-    let files = files_for(&plans, snapshot.files);
-    let count = files.len();
+    let mut files = files_for(&plans, snapshot.files);
     let filter = Arc::new(RowFilter::new(&snapshot.notes, None, None));
+    files.retain(|file| !filter.is_none(file));
+    let (count, rows) = (files.len(), files.iter().map(|file| file.rows).sum::<u64>());
     let mut folded = fold_files(layer, &program, plans.clone(), files, filter).await?;
     for (state, plan) in states.iter().zip(&plans) {
         for (view, ranges) in &plan.views {
@@ -125,11 +130,18 @@ async fn attempt(layer: &Arc<SourceLayer>, states: &[Arc<PartitionState>]) -> Re
             install(layer, state, *view, ranges, base(&snapshot.notes, plan.partition, runs)).await;
         }
     }
+    let elapsed = layer.environment().elapsed(since);
+    *layer.facts.last_rebuild.lock() = Some(LastRebuild {
+        files: count,
+        rows,
+        elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+    });
     tracing::info!(
         table = layer.name(),
         partitions = ?states.iter().map(|state| state.partition.0).collect::<Vec<_>>(),
         files = count,
-        elapsed = ?layer.environment().elapsed(since),
+        rows,
+        elapsed = ?elapsed,
         "realtime state rebuilt from landed rows"
     );
     Ok(())
@@ -170,7 +182,8 @@ fn files_for(plans: &[Plan], files: Vec<DataFile>) -> Vec<DataFile> {
     files.into_iter().filter(wanted).collect()
 }
 
-/// Reads the files with as many workers as there are decoders; folding runs on blocking threads.
+/// Reads the wanted columns of the files and folds them, one row group at a time and as many at once as there are cores.
+/// Each worker fetches its next row group while it folds one.
 async fn fold_files(
     layer: &Arc<SourceLayer>,
     program: &Arc<Program>,
@@ -178,36 +191,64 @@ async fn fold_files(
     files: Vec<DataFile>,
     filter: Arc<RowFilter>,
 ) -> Result<Folded, Error> {
-    let (plans, files, next) = (Arc::new(plans), Arc::new(files), Arc::new(AtomicUsize::new(0)));
-    let worker = || {
-        let (layer, filter, program, plans, files, next) = (
-            Arc::clone(layer),
-            Arc::clone(&filter),
-            Arc::clone(program),
-            Arc::clone(&plans),
-            Arc::clone(&files),
-            Arc::clone(&next),
-        );
-        async move {
-            let mut folder = Folder::new(program, plans);
-            while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if layer.shutdown.is_cancelled() {
-                    return Err(Error::Stopping);
-                }
-                let read = async { layer.store.objects().get(&file.path).await?.bytes().await }.await;
-                let bytes = read.map_err(|source| Error::Store {
-                    path: file.path.to_string(),
-                    source,
-                })?;
-                let filter = (!filter.is_all(file)).then(|| Arc::clone(&filter));
-                folder = blocking(&layer, move || folder.fold(bytes, filter.as_deref())).await?;
-            }
-            blocking(&layer, move || folder.emit()).await
+    let plans = Arc::new(plans);
+    let columns = SchemaRef::clone(Folder::new(Arc::clone(program), Arc::clone(&plans)).columns());
+    let pieces = tokio::sync::Mutex::new(pieces(layer, files, columns, Arc::clone(&filter)));
+    let next = async || {
+        if layer.shutdown.is_cancelled() {
+            return Err(Error::Stopping);
         }
+        let Some(piece) = pieces.lock().await.try_next().await? else {
+            return Ok(None);
+        };
+        let rows = piece.reader.fetch(piece.group..piece.group + 1).await?;
+        Ok(Some((rows, piece.filtered.then(|| Arc::clone(&filter)))))
     };
-    let parts = try_join_all((0..layer.decoders.max(1)).map(|_| worker())).await?;
+    let worker = async || {
+        let mut folder = Folder::new(Arc::clone(program), Arc::clone(&plans));
+        let mut fetched = next().await?;
+        while let Some((rows, filter)) = fetched {
+            let fold = blocking(layer, move || folder.fold(rows, filter.as_deref()));
+            (folder, fetched) = try_join!(fold, next())?;
+        }
+        blocking(layer, move || folder.emit()).await
+    };
+    let parts = try_join_all((0..layer.folders).map(|_| worker())).await?;
     let program = Arc::clone(program);
     blocking(layer, move || Folded::merge(&program, parts)).await
+}
+
+/// One row group to be folded.
+struct Piece {
+    reader: DataReader,
+    group: usize,
+    /// Whether some of its rows may not count.
+    filtered: bool,
+}
+
+/// The row groups of all files; a few files are opened ahead.
+fn pieces(
+    layer: &SourceLayer,
+    files: Vec<DataFile>,
+    columns: SchemaRef,
+    filter: Arc<RowFilter>,
+) -> BoxStream<'static, Result<Piece, Error>> {
+    let store = layer.store.clone();
+    let open = move |file: DataFile| {
+        let (store, columns, filtered) = (store.clone(), SchemaRef::clone(&columns), !filter.is_all(&file));
+        async move {
+            let reader = DataReader::open(&store, &file.path, file.bytes, &columns).await?;
+            let groups = (0..reader.row_groups()).map(move |group| {
+                Ok(Piece {
+                    reader: reader.clone(),
+                    group,
+                    filtered,
+                })
+            });
+            Ok::<_, Error>(stream::iter(groups))
+        }
+    };
+    stream::iter(files).map(open).buffered(OPEN_AHEAD).try_flatten().boxed()
 }
 
 async fn blocking<T: Send + 'static>(

@@ -33,6 +33,8 @@ pub(crate) struct SourceLayer {
     pub(crate) worker_id: String,
     pub(crate) view_bolts: usize,
     pub(crate) decoders: usize,
+    /// Workers that fold landed rows.
+    pub(crate) folders: usize,
     pub(crate) runtime: tokio::runtime::Handle,
     /// Ends background work of this source.
     pub(crate) shutdown: Shutdown,
@@ -64,6 +66,7 @@ pub(crate) struct Facts {
     pub(crate) refused: Mutex<VecDeque<Refused>>,
     pub(crate) refusals: AtomicU64,
     pub(crate) rebuilds: AtomicU64,
+    pub(crate) last_rebuild: Mutex<Option<LastRebuild>>,
     /// Partitions of ours that cannot be read on.
     pub(crate) stopped: Mutex<BTreeMap<PartitionId, Stopped>>,
     /// Whether the log answers; `None` before it was first asked.
@@ -130,6 +133,15 @@ pub(crate) struct LastLanding {
     pub(crate) elapsed_ms: u64,
 }
 
+/// What was folded from landed rows when that was last needed.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct LastRebuild {
+    pub(crate) files: usize,
+    /// In those files, of all partitions.
+    pub(crate) rows: u64,
+    pub(crate) elapsed_ms: u64,
+}
+
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Refused {
     pub(crate) partition: i32,
@@ -166,6 +178,8 @@ impl SourceLayer {
         *facts.unseen_columns.lock() = parts.source.columns.iter().map(|column| column.name.clone()).collect();
         Ok(Arc::new(Self {
             decoders: auto(speed.decoders),
+            // Recovery is waited for, and may take every core.
+            folders: if speed.decoders == 0 { cores } else { speed.decoders },
             view_bolts: auto(speed.view_bolts),
             runtime: tokio::runtime::Handle::current(),
             free_view: AtomicUsize::new(parts.views.len()),

@@ -8,7 +8,7 @@ use anabranch_topology::ComponentStats;
 use serde::Serialize;
 
 use crate::program::LiveView;
-use crate::source::{Connection, DeadSample, LastLanding, Refused, SourceLayer, Stopped, Trouble};
+use crate::source::{Connection, DeadSample, LastLanding, LastRebuild, Refused, SourceLayer, Stopped, Trouble};
 use crate::sources::Waiting;
 use crate::state::{SegmentCounts, ViewPhase};
 
@@ -54,6 +54,7 @@ pub(crate) struct SourceStatus {
     refused_total: u64,
     refused: Vec<Refused>,
     rebuilds: u64,
+    last_rebuild: Option<LastRebuild>,
     topology: Vec<ComponentStats>,
 }
 
@@ -165,6 +166,7 @@ pub(crate) fn source_status(layer: &SourceLayer, topology: Vec<ComponentStats>) 
         refused_total: facts.refusals.load(Ordering::Relaxed),
         refused: facts.refused.lock().iter().cloned().collect(),
         rebuilds: facts.rebuilds.load(Ordering::Relaxed),
+        last_rebuild: *facts.last_rebuild.lock(),
         topology,
     }
 }

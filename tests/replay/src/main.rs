@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 mod compaction;
 mod events;
 mod recompute;
+mod recovery;
 
 use events::{Events, TABLE_SQL, VIEWS_SQL};
 
@@ -71,6 +72,15 @@ enum Measure {
         #[arg(long, default_value_t = 15)]
         seconds: u64,
     },
+    /// A worker is killed: how long until answers are exact again, against the number of events since the last publication.
+    Recovery {
+        /// Numbers of events to measure with.
+        #[arg(long, value_delimiter = ',', default_values_t = [100_000, 500_000, 1_000_000, 2_000_000, 4_000_000])]
+        events: Vec<u64>,
+    },
+    /// Plays the process that is killed.
+    #[command(hide = true)]
+    RecoveryChild { folder: std::path::PathBuf, fill: u64 },
     /// All of the above, each in a process of its own.
     All,
 }
@@ -88,6 +98,8 @@ fn main() -> Result<()> {
             Measure::Compaction { files, events } => compaction::run(files, events).await,
             Measure::PointQuery { events, queries } => point_query(events, queries).await,
             Measure::Latency { rate, seconds } => latency(rate, seconds).await,
+            Measure::Recovery { events } => recovery::run(&events).await,
+            Measure::RecoveryChild { folder, fill } => recovery::child(&folder, fill).await,
             Measure::All => all(),
         }
     })
@@ -101,6 +113,7 @@ fn all() -> Result<()> {
         "compaction",
         "point-query",
         "latency",
+        "recovery",
     ] {
         let status = std::process::Command::new(std::env::current_exe()?)
             .arg(name)

@@ -3,17 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use anabranch_dataset::RowFilter;
+use anabranch_dataset::{RowFilter, RowGroups};
 use anabranch_model::{OffsetRange, PartitionId, columns};
 use anabranch_view::Aggregator;
-use arrow::array::{
-    ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, new_null_array,
-};
+use arrow::array::{AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int32Type, Int64Type, Schema, SchemaRef};
-use bytes::Bytes;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::Plan;
 use crate::Error;
@@ -60,38 +55,21 @@ impl Folder {
         }
     }
 
-    /// Folds one Parquet file, all of it or the rows that a filter lets through.
-    pub(super) fn fold(mut self, file: Bytes, filter: Option<&RowFilter>) -> Result<Self, Error> {
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file)?;
-        let in_file = reader.schema().fields().iter().enumerate();
-        let roots: Vec<_> = in_file
-            .filter(|(_, f)| self.schema.field_with_name(f.name()).is_ok())
-            .map(|(i, _)| i)
-            .collect();
-        let mask = ProjectionMask::roots(reader.parquet_schema(), roots);
-        for batch in reader.with_projection(mask).with_batch_size(BATCH_ROWS).build()? {
-            let mut batch = self.fit(&batch?)?;
+    /// What is read of files: the columns of the views, and those that place a row.
+    pub(super) fn columns(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Folds some row groups of a file, all rows or those that a filter lets through.
+    pub(super) fn fold(mut self, rows: RowGroups, filter: Option<&RowFilter>) -> Result<Self, Error> {
+        for batch in rows.decode(BATCH_ROWS)? {
+            let mut batch = batch?;
             if let Some(filter) = filter {
                 batch = filter.apply(&batch)?;
             }
             self.fold_batch(&batch)?;
         }
         Ok(self)
-    }
-
-    /// Columns in the order of the schema; those declared after the file was landed are null.
-    fn fit(&self, batch: &RecordBatch) -> Result<RecordBatch, Error> {
-        let column = |field: &arrow::datatypes::FieldRef| -> ArrayRef {
-            let found = batch.column_by_name(field.name()).cloned();
-            found.unwrap_or_else(|| new_null_array(field.data_type(), batch.num_rows()))
-        };
-        let columns = self.schema.fields().iter().map(column).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        Ok(RecordBatch::try_new_with_options(
-            SchemaRef::clone(&self.schema),
-            columns,
-            &options,
-        )?)
     }
 
     fn fold_batch(&mut self, batch: &RecordBatch) -> Result<(), Error> {
@@ -153,18 +131,19 @@ fn select(
     partition: PartitionId,
     range: OffsetRange,
 ) -> Result<Option<RecordBatch>, Error> {
-    let inside = |(p, o): (&i32, &i64)| *p == partition.0 && (range.start.0..range.end.0).contains(o);
-    let mask: BooleanArray = partitions
-        .values()
-        .iter()
-        .zip(offsets.values().iter())
-        .map(|row| Some(inside(row)))
-        .collect();
-    match mask.true_count() {
-        0 => Ok(None),
-        all if all == batch.num_rows() => Ok(Some(batch.clone())),
-        _ => Ok(Some(filter_record_batch(batch, &mask)?)),
+    let inside =
+        |row: usize| partitions.value(row) == partition.0 && (range.start.0..range.end.0).contains(&offsets.value(row));
+    let rows = batch.num_rows();
+    let Some(first) = (0..rows).find(|row| inside(*row)) else {
+        return Ok(None);
+    };
+    let end = (first..rows).find(|row| !inside(*row)).unwrap_or(rows);
+    // Rows of one partition lie together and in order in what was landed at once: a part of the batch, not a copy.
+    if !(end..rows).any(inside) {
+        return Ok(Some(batch.slice(first, end - first)));
     }
+    let mask: BooleanArray = (0..rows).map(|row| Some(inside(row))).collect();
+    Ok(Some(filter_record_batch(batch, &mask)?))
 }
 
 impl Folded {
