@@ -10,6 +10,7 @@ mod evolution;
 mod examples;
 mod exclusive;
 mod flights;
+mod guarantees;
 mod human_faults;
 mod kafka;
 mod layers;
