@@ -30,8 +30,6 @@ pub const POINTS: &[&str] = &[
     "seal.before",
     "seal.after",
     // A landing's Parquet files.
-    "definitions.append.before",
-    "definitions.append.after",
     "land.upload.before",
     "land.upload.after",
     // The landing commit: files and next offsets.
@@ -41,6 +39,9 @@ pub const POINTS: &[&str] = &[
     "checkpoint.before",
     "checkpoint.written",
     "checkpoint.after",
+    // The next generation of definitions.
+    "definitions.append.before",
+    "definitions.append.after",
     // Who is there.
     "lease.renew.before",
     "lease.renew.after",
@@ -62,7 +63,7 @@ pub const POINTS: &[&str] = &[
     // A term of leadership among several batch services.
     "leader.claim.before",
     "leader.claim.after",
-    // What an interrupted run left behind, removed at the next start.
+    // What an interrupted run left behind, removed once nobody can publish it any more.
     "run.remove_results.before",
     "run.remove_results.after",
     // A file that holds the rows of several, then the commit that puts it in their place.

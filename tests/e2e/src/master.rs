@@ -21,7 +21,7 @@ pub struct Row {
     pub dead: Option<(Vec<u8>, String)>,
 }
 
-/// Everything that was landed of a source.
+/// Everything that was landed of a source and has not expired.
 #[derive(Clone, Debug)]
 pub struct Landed {
     pub snapshot: Snapshot,
@@ -103,7 +103,11 @@ pub fn read(site: &Site, table: &str) -> Landed {
                     column(columns::RAW).as_binary::<i32>(),
                     column(columns::REASON).as_string::<i32>(),
                 );
-                rows.extend((0..batch.num_rows()).map(|row| {
+                let expired = |row: &usize| {
+                    let since = snapshot.notes.since.get(PartitionId(partitions.value(*row)));
+                    since.is_some_and(|since| offsets.value(*row) < since.0)
+                };
+                rows.extend((0..batch.num_rows()).filter(|row| !expired(row)).map(|row| {
                     Row {
                         partition: partitions.value(row),
                         offset: offsets.value(row),
@@ -126,7 +130,19 @@ impl Landed {
         (self.rows.len() - dead, dead)
     }
 
-    /// Every partition's rows are its offsets from 0 to the recorded next one, each exactly once.
+    /// Offset of each partition before which everything has expired.
+    fn since(&self, partition: PartitionId) -> i64 {
+        self.snapshot.notes.since.get(partition).map_or(0, |since| since.0)
+    }
+
+    /// How many offsets lie between what has expired and the recorded next offsets.
+    pub fn positions(&self) -> i64 {
+        let next = self.snapshot.next.iter();
+        next.map(|(partition, next)| next.0 - self.since(partition)).sum()
+    }
+
+    /// Every partition's rows are its offsets from 0, or from where they have not expired, to the recorded next one, each
+    /// exactly once.
     ///
     /// # Panics
     /// When an offset is missing or there twice.
@@ -138,7 +154,7 @@ impl Landed {
         }
         for (partition, next) in self.snapshot.next.iter() {
             let offsets = found.remove(&partition.0).unwrap_or_default();
-            let expected: Vec<i64> = (0..next.0).collect();
+            let expected: Vec<i64> = (self.since(partition)..next.0).collect();
             let wrong = offsets
                 .iter()
                 .zip(&expected)

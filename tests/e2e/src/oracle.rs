@@ -52,6 +52,7 @@ pub struct Oracle {
     questions: Vec<Question>,
     /// By question: by key, as JSON text.
     groups: Vec<BTreeMap<String, Group>>,
+    since: TopicOffsets,
     next: TopicOffsets,
 }
 
@@ -74,10 +75,16 @@ struct Series {
 
 impl Oracle {
     pub fn new(questions: Vec<Question>) -> Self {
+        Self::since(questions, TopicOffsets::new())
+    }
+
+    /// As [`new`](Self::new), for answers whose coverage states `since`: what lies before it counts nowhere.
+    pub fn since(questions: Vec<Question>, since: TopicOffsets) -> Self {
         let groups = questions.iter().map(|_| BTreeMap::new()).collect();
         Self {
             questions,
             groups,
+            since,
             next: TopicOffsets::new(),
         }
     }
@@ -103,6 +110,9 @@ impl Oracle {
     pub fn add(&mut self, topic: &str, partition: &str, offset: i64, payload: &[u8]) {
         assert!(offset >= self.next(partition), "the log goes back in {partition}");
         self.reach(partition, offset + 1);
+        if self.since.get(partition).is_some_and(|since| offset < *since) {
+            return;
+        }
         let Ok(event) = serde_json::from_slice::<Value>(payload) else {
             return;
         };
@@ -155,6 +165,12 @@ impl Oracle {
         let Some(coverage) = answer.coverage.get(&asked.view) else {
             return Some(format!("no coverage of `{}`", asked.view));
         };
+        if coverage.since != self.since {
+            return Some(format!(
+                "`{}` is since {:?}, not {:?}",
+                asked.sql, coverage.since, self.since
+            ));
+        }
         let said = coverage_contradiction(coverage).or_else(|| {
             let beyond = coverage.served_through.iter().find(|(p, next)| **next > self.next(p));
             beyond.map(|(p, next)| {

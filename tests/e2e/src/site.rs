@@ -1,5 +1,5 @@
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 use toml::{Table, Value};
@@ -70,7 +70,7 @@ impl Site {
         self.path().to_str().expect("temporary folders have plain names")
     }
 
-    /// A copy of the whole folder, with ports of its own.
+    /// A copy of the whole folder, with ports of its own. Files are as old as they were.
     ///
     /// # Panics
     /// When a file cannot be copied.
@@ -79,6 +79,20 @@ impl Site {
         let copy = Self::new(&views, extra_toml);
         copy_folder(&self.file(DATA), &copy.file(DATA));
         copy
+    }
+
+    /// Lets time pass, as the local store sees it: its objects look as if they had been written that much earlier, and
+    /// nobody believes the leases of processes that are gone.
+    ///
+    /// # Panics
+    /// When there is no local store in the folder.
+    pub fn let_pass(&self, time: Duration) {
+        let store = self.file(DATA).join("store");
+        let leases = store.join("services");
+        if leases.exists() {
+            std::fs::remove_dir_all(leases).expect("the folder can be written to");
+        }
+        age(&store, time);
     }
 
     /// The HTTP API, if a serving layer runs here.
@@ -145,6 +159,30 @@ fn copy_folder(from: &Path, to: &Path) {
             copy_folder(&entry.path(), &target);
         } else {
             std::fs::copy(entry.path(), &target).expect("a file can be copied");
+            set_modified(&target, modified(&entry));
+        }
+    }
+}
+
+fn modified(entry: &std::fs::DirEntry) -> SystemTime {
+    let metadata = entry.metadata().expect("an entry can be looked at");
+    metadata.modified().expect("files have a time of modification")
+}
+
+fn set_modified(file: &Path, time: SystemTime) {
+    let file = std::fs::File::options().append(true).open(file);
+    file.and_then(|file| file.set_modified(time))
+        .expect("a file's time of modification can be set");
+}
+
+/// Makes every file look as if it had been written `by` earlier.
+fn age(folder: &Path, by: Duration) {
+    for entry in std::fs::read_dir(folder).expect("the folder can be listed") {
+        let entry = entry.expect("the folder can be listed");
+        if entry.file_type().expect("an entry has a type").is_dir() {
+            age(&entry.path(), by);
+        } else {
+            set_modified(&entry.path(), modified(&entry) - by);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod api;
 mod bad_input;
+mod crash;
 mod delta;
 mod demo;
 mod deploy;
