@@ -154,6 +154,36 @@ async fn what_a_run_reads_stays_until_it_has_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_batch_view_holds_yet_does_not_expire() {
+    let store = memory();
+    let service = Service::start(&store, &keeping_30_days(), by_hand()).await;
+    let old_us = Utc::now().timestamp_micros() - 60 * DAY_US;
+    land_at(&store, &service.catalog, 0, 0..50, Some(old_us)).await;
+    let nothing = done(&service, "retention?dry_run=true").await;
+    assert_eq!(nothing["tables"]["clicks"]["partitions"], json!({}), "{nothing}");
+
+    run(&service).await;
+    land_at(&store, &service.catalog, 0, 50..80, Some(old_us)).await;
+    land_at(&store, &service.catalog, 1, 0..7, Some(old_us)).await;
+    let report = done(&service, "retention").await;
+    let partitions = report["tables"]["clicks"]["partitions"].as_object().unwrap();
+    assert_eq!(partitions.len(), 1, "{report}");
+    assert_eq!(partitions["clicks/0"]["since"], 50);
+    let published = publication(&store, 2).await;
+    assert_eq!(service.answer(&published, "overall").await, ["37"]);
+
+    // The run before it ends where there is a hole now.
+    let report = done(&service, "retention").await;
+    assert_eq!(report["tables"]["clicks"]["partitions"]["clicks/0"]["since"], 80);
+    let (status, accepted) = service.post("/v1/batch/rollback").await;
+    assert_eq!(status, 202, "{accepted}");
+    let run_id = accepted["run_id"].as_str().unwrap();
+    let record = service.wait_for(run_id, "failed").await;
+    assert!(record["error"].as_str().unwrap().contains("have expired"), "{record}");
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn views_lose_what_expires() {
     let store = memory();
     let service = Service::start(&store, &keeping_30_days(), by_hand()).await;

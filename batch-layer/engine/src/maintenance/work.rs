@@ -215,7 +215,8 @@ pub(super) async fn vacuum(shared: &Shared, dataset: &MasterDataset, dry_run: bo
     })
 }
 
-/// Lets events expire that the log received longer than `keep_for` ago.
+/// Lets events expire that the log received longer than `keep_for` ago and that batch views hold: those beyond the cut may
+/// still have to be folded into realtime state, which would begin behind a hole without them.
 pub(super) async fn expire(
     shared: &Shared,
     dataset: &MasterDataset,
@@ -223,7 +224,15 @@ pub(super) async fn expire(
     dry_run: bool,
 ) -> Result<RetentionReport, Error> {
     let cutoff_us = cutoff_us(shared.leases.now().await?, keep_for);
-    let expirable = dataset.expirable(cutoff_us).await?;
+    let source = dataset.source();
+    let published = if shared.views.iter().any(|view| view.source().name == source.name) {
+        let latest = shared.publications.latest().await?;
+        let cut = latest.and_then(|latest| latest.manifest.cuts.get(&source.name).cloned());
+        Some(cut.unwrap_or_default().next)
+    } else {
+        None
+    };
+    let expirable = dataset.expirable(cutoff_us, published.as_ref()).await?;
     let report = retention_report(dataset, &expirable, cutoff_us);
     if dry_run || expirable.is_empty() {
         return Ok(report);

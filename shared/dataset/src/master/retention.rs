@@ -66,12 +66,12 @@ impl Expirable {
 
 impl MasterDataset {
     /// What would expire if events were kept from `cutoff_us` on (microseconds since the epoch, by `_timestamp`). Rows
-    /// without a time do not expire, nor do those after them. Reads the places and times of rows only of files whose rows
+    /// without a time do not expire, nor do those after them, nor what lies at or beyond `published`, if that is given. Reads the places and times of rows only of files whose rows
     /// expire in part.
     ///
     /// # Errors
     /// `Unavailable` when the store does not answer, `Data` when a file cannot be read.
-    pub async fn expirable(&self, cutoff_us: i64) -> Result<Expirable> {
+    pub async fn expirable(&self, cutoff_us: i64, published: Option<&OffsetVector>) -> Result<Expirable> {
         let snapshot = self.snapshot(None).await?;
         let mut ends: BTreeMap<PartitionId, Ends> = BTreeMap::new();
         for file in &snapshot.files {
@@ -96,7 +96,10 @@ impl MasterDataset {
             .filter_map(|(partition, ends)| {
                 let landed = snapshot.next.get(partition)?;
                 let from = begin(&snapshot, partition);
-                let to = ends.end()?.min(landed);
+                let mut to = ends.end()?.min(landed);
+                if let Some(published) = published {
+                    to = to.min(published.get(partition)?);
+                }
                 (from < to).then_some((partition, to))
             })
             .collect();

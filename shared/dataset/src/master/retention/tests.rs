@@ -75,7 +75,7 @@ async fn a_prefix_of_each_partition_expires() {
     land(&dataset, &[(0, 20..30), (1, 5..50)], seconds).await;
     let cutoff = 15_000_000;
 
-    let expirable = dataset.expirable(cutoff).await.unwrap();
+    let expirable = dataset.expirable(cutoff, None).await.unwrap();
     let of = |partition: i32| expirable.partitions[&p(partition)];
     assert_eq!((of(0).range, of(0).rows), (range(0, 15), 15));
     assert_eq!((of(1).range, of(1).rows), (range(0, 15), 15));
@@ -99,8 +99,8 @@ async fn a_prefix_of_each_partition_expires() {
     assert_eq!(configuration[log::APPEND_ONLY], "false");
 
     // Later, when the rest of the second file has expired too.
-    assert!(dataset.expirable(cutoff).await.unwrap().is_empty());
-    let later = dataset.expirable(22_000_000).await.unwrap();
+    assert!(dataset.expirable(cutoff, None).await.unwrap().is_empty());
+    let later = dataset.expirable(22_000_000, None).await.unwrap();
     assert_eq!(later.partitions[&p(0)].range, range(15, 22));
     assert_eq!((later.files, later.straddling_files, later.rows()), (1, 1, 14));
     dataset.expire(&later.since()).await.unwrap().unwrap();
@@ -122,7 +122,7 @@ async fn a_row_waits_for_those_before_it() {
     })
     .await;
     land(&dataset, &[(0, 10..12)], |_| Some(0)).await;
-    let expirable = dataset.expirable(50).await.unwrap();
+    let expirable = dataset.expirable(50, None).await.unwrap();
     assert_eq!(expirable.partitions[&p(0)].range, range(0, 3));
     assert_eq!((expirable.files, expirable.straddling_files), (0, 1));
 }
@@ -133,7 +133,7 @@ async fn rows_without_a_time_do_not_expire() {
     let dataset = table(&store).await;
     land(&dataset, &[(0, 0..4)], |offset| (offset != 2).then_some(0)).await;
     land(&dataset, &[(1, 0..4)], |_| None).await;
-    let expirable = dataset.expirable(i64::MAX).await.unwrap();
+    let expirable = dataset.expirable(i64::MAX, None).await.unwrap();
     assert_eq!(expirable.since(), [(p(0), Offset(2))].into_iter().collect());
 }
 
@@ -142,7 +142,7 @@ async fn everything_may_expire_but_nothing_beyond() {
     let store = memory();
     let dataset = table(&store).await;
     land(&dataset, &[(0, 0..4)], |_| Some(0)).await;
-    let expirable = dataset.expirable(1).await.unwrap();
+    let expirable = dataset.expirable(1, None).await.unwrap();
     assert_eq!(expirable.since(), [(p(0), Offset(4))].into_iter().collect());
     // Asked for more than is landed, and for a partition that has not begun.
     let beyond = [(p(0), Offset(99)), (p(7), Offset(3))].into_iter().collect();
@@ -202,7 +202,7 @@ async fn files_of_unknown_ranges_are_read() {
     dataset.commit(id, strip).await.unwrap();
     assert!(dataset.snapshot(None).await.unwrap().files[0].ranges.is_empty());
 
-    let expirable = dataset.expirable(4).await.unwrap();
+    let expirable = dataset.expirable(4, None).await.unwrap();
     assert_eq!(
         expirable.since(),
         [(p(0), Offset(4)), (p(1), Offset(3))].into_iter().collect()
