@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anabranch_log::{IngestLog, KafkaLog, PartitionedLog, ReadLimits, Retention};
 use anabranch_model::{Offset, PartitionId, TopicOffsets, topic_partition};
+use arrow::array::AsArray;
 
 use crate::oracle::Oracle;
 use crate::runtime::block_on;
@@ -84,6 +85,35 @@ impl Feed {
             }
         }
         Ok(())
+    }
+
+    /// The values of a header in all records before `through`, in the order of the log.
+    ///
+    /// # Panics
+    /// When the log cannot be read that far.
+    pub fn header(&self, header: &str, through: &TopicOffsets) -> Vec<String> {
+        let mut values = Vec::new();
+        for (topic, log) in &self.logs {
+            let partitions = block_on(log.ends()).expect("the log says where it ends");
+            for partition in partitions.partitions() {
+                let end = through.get(&topic_partition(topic, partition)).copied().unwrap_or(0);
+                let mut from = Offset(0);
+                while from.0 < end {
+                    let read = block_on(log.read(partition, from, LIMITS)).expect("the log can be read");
+                    let batch = read.expect("the log holds what was covered");
+                    from = batch.range.end;
+                    let Some(headers) = &batch.headers else { continue };
+                    let headers = headers.as_map();
+                    let (names, contents) = (headers.keys().as_string::<i32>(), headers.values().as_binary::<i32>());
+                    values.extend(
+                        (0..names.len())
+                            .filter(|entry| names.value(*entry) == header)
+                            .map(|entry| String::from_utf8_lossy(contents.value(entry)).into_owned()),
+                    );
+                }
+            }
+        }
+        values
     }
 
     /// Where all partitions end now.

@@ -5,18 +5,19 @@
 //! holds that text.
 
 use std::any::Any;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use anabranch_dataset::REDRIVE_HEADER;
 use anabranch_e2e::oracle::{Oracle, Question};
 use anabranch_e2e::orders::{self, Orders, TABLE};
 use anabranch_e2e::{Answer, Dev, Feed, Process, Site, gate, master, until};
 use anabranch_model::TopicOffsets;
 use anabranch_model::crash::{POINTS, VARIABLE};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const PARTITIONS: u32 = 2;
 const TOPIC: &str = "orders";
@@ -24,8 +25,6 @@ const TOPIC: &str = "orders";
 const SETTINGS: &str = "[landing]\nmax_age = '40ms'\n[speed]\npublication_poll = '50ms'\n[batch]\npoll = '50ms'";
 /// Points tried side by side. Most of the time each waits for the dead process's leases to expire.
 const AT_ONCE: usize = 4;
-/// Steps that no service takes yet. The change that has one take them removes it here, and teaches [`work`].
-const NOT_TAKEN: [&str; 1] = ["definitions."];
 /// Nothing is left for long.
 const TIDY: &str = "[maintenance]
 every = '200ms'
@@ -117,6 +116,10 @@ fn work(point: &str, site: &Site, process: &mut Process, orders: &mut Orders) {
         let _ = http.try_post_bytes("/v1/ingest/orders?on_invalid=dead_letter", orders.lines(10));
         if round % 5 == 4 {
             let _ = http.try_post("/v1/batch/runs", &json!({}));
+            if point.starts_with("redrive.") {
+                let path = "/v1/tables/orders/dead-letters/redrive";
+                let _ = http.try_post(path, &json!({"undecodable": true}));
+            }
         }
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -152,6 +155,16 @@ fn dies_and_comes_back(point: &str, prepared: &Site, seed: u64) {
 
     site.write_views(&orders::grown_views(&with()));
     let mut dev = Dev::at(site);
+    let redriven = until("every redrive is done", WORK, || {
+        let redrives = dev
+            .http()
+            .get("/v1/tables/orders/dead-letters/redrives")
+            .expect(200)
+            .json();
+        let redrives = redrives["redrives"].as_array().expect("redrives are listed").clone();
+        let letters = |redrive: &Value| redrive["letters"].as_u64().filter(|_| redrive["state"] == "done");
+        redrives.iter().map(letters).sum::<Option<u64>>()
+    });
     let through = dev.ingest(TABLE, orders.lines(40));
     let after_restart = ask(&dev, &through);
     let through = after_restart[0].covered().served_through.clone();
@@ -169,6 +182,14 @@ fn dies_and_comes_back(point: &str, prepared: &Site, seed: u64) {
 
     let feed = Feed::embedded(&site.file(".anabranch/log"), TOPIC, PARTITIONS);
     let ends = feed.ends();
+    let origins = feed.header(REDRIVE_HEADER, &ends);
+    let different: BTreeSet<&String> = origins.iter().collect();
+    assert_eq!(
+        (origins.len() as u64, different.len() as u64),
+        (redriven, redriven),
+        "{point}: each dead letter was redriven once"
+    );
+    assert_eq!(redriven > 0, point.starts_with("redrive."), "{point}");
     let mut oracles: BTreeMap<TopicOffsets, Oracle> = BTreeMap::new();
     for (moment, answers) in [("after the restart", after_restart), ("recomputed", recomputed)] {
         for (question, answer) in answers.iter().enumerate() {
@@ -215,8 +236,7 @@ fn reason(panic: &(dyn Any + Send)) -> String {
 fn every_crash_point_is_survived() {
     let _gate = gate::heavy();
     let only = std::env::var("ANABRANCH_CRASH_POINTS").ok();
-    let taken = |point: &&str| !NOT_TAKEN.iter().any(|step| point.starts_with(step));
-    let wanted = |point: &&&str| taken(point) && only.as_ref().is_none_or(|only| point.contains(only.as_str()));
+    let wanted = |point: &&&str| only.as_ref().is_none_or(|only| point.contains(only.as_str()));
     let prepared = prepared();
     // The slowest first.
     let mut queue: VecDeque<(u64, &str)> = (100..).zip(POINTS.iter().filter(wanted).copied()).collect();
