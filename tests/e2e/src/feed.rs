@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anabranch_log::{IngestLog, KafkaLog, PartitionedLog, ReadLimits, Retention};
 use anabranch_model::{Offset, PartitionId, TopicOffsets, topic_partition};
-use arrow::array::AsArray;
+use arrow::array::{Array, AsArray};
 
 use crate::oracle::Oracle;
 use crate::runtime::block_on;

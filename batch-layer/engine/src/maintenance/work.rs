@@ -225,7 +225,8 @@ pub(super) async fn expire(
 ) -> Result<RetentionReport, Error> {
     let cutoff_us = cutoff_us(shared.leases.now().await?, keep_for);
     let source = dataset.source();
-    let published = if shared.views.iter().any(|view| view.source().name == source.name) {
+    let views = shared.definitions.newest().await?.views.clone();
+    let published = if views.iter().any(|view| view.source().name == source.name) {
         let latest = shared.publications.latest().await?;
         let cut = latest.and_then(|latest| latest.manifest.cuts.get(&source.name).cloned());
         Some(cut.unwrap_or_default().next)
