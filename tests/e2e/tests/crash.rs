@@ -189,7 +189,8 @@ fn dies_and_comes_back(point: &str, prepared: &Site, seed: u64) {
         (redriven, redriven),
         "{point}: each dead letter was redriven once"
     );
-    assert_eq!(redriven > 0, point.starts_with("redrive."), "{point}");
+    let asked = point.starts_with("redrive.") && point != "redrive.ask.before";
+    assert_eq!(redriven > 0, asked, "{point}: what was asked for is done");
     let mut oracles: BTreeMap<TopicOffsets, Oracle> = BTreeMap::new();
     for (moment, answers) in [("after the restart", after_restart), ("recomputed", recomputed)] {
         for (question, answer) in answers.iter().enumerate() {

@@ -66,8 +66,8 @@ impl Expirable {
 
 impl MasterDataset {
     /// What would expire if events were kept from `cutoff_us` on (microseconds since the epoch, by `_timestamp`). Rows
-    /// without a time do not expire, nor do those after them, nor what lies at or beyond `published`, if that is given. Reads the places and times of rows only of files whose rows
-    /// expire in part.
+    /// without a time do not expire, nor do those after them, nor what lies at or beyond `published`, if that is given.
+    /// Reads the places and times of rows only of files whose rows expire in part.
     ///
     /// # Errors
     /// `Unavailable` when the store does not answer, `Data` when a file cannot be read.
