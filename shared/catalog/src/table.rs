@@ -18,7 +18,8 @@ pub(crate) fn table(name: &Name, mut cursor: Cursor<'_>, problems: &mut Vec<Diag
             return None;
         }
     };
-    if columns.is_empty() && problems.len() == before {
+    let columns_complete = problems.len() == before;
+    if columns.is_empty() && columns_complete {
         problems.push(Diagnostic::new(
             name.place,
             format!("table `{}` has no columns", name.sql()),
@@ -35,7 +36,6 @@ pub(crate) fn table(name: &Name, mut cursor: Cursor<'_>, problems: &mut Vec<Diag
         }
     }
     problems.extend(cursor.finish("`WITH (…)` or `;`").err());
-    let columns_complete = problems.len() == before;
     let event_time = event_time(&given, &columns, columns_complete, problems);
     if problems.len() > before {
         return None;

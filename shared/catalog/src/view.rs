@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{
-    Distinct, Expr, Function, GroupByExpr, Ident, ObjectName, Query, Select, SelectFlavor, SelectItem, SetExpr,
-    Spanned, TableFactor, TableWithJoins, Visit, Visitor,
+    AccessExpr, Distinct, Expr, Function, GroupByExpr, Ident, ObjectName, Query, Select, SelectFlavor, SelectItem,
+    SetExpr, Spanned, Subscript, TableFactor, TableWithJoins, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -95,9 +95,10 @@ fn select_tokens<'a>(name: &Name, cursor: &mut Cursor<'a>) -> Result<&'a [TokenW
 
 fn parse_query(tokens: &[TokenWithSpan], end: Place) -> Result<Box<Query>, Diagnostic> {
     let mut parser = Parser::new(&GenericDialect {}).with_tokens_with_locations(tokens.to_vec());
-    let query = parser
+    let mut query = parser
         .parse_query()
         .map_err(|error| parser_problem(&error, tokens, end))?;
+    let _ = VisitMut::visit(&mut query, &mut FieldsBehindSubscripts);
     let next = parser.peek_token();
     if next.token != Token::EOF {
         return Err(Diagnostic::new(
@@ -107,6 +108,27 @@ fn parse_query(tokens: &[TokenWithSpan], end: Place) -> Result<Box<Query>, Diagn
         .with_hint("statements are separated by `;`"));
     }
     Ok(query)
+}
+
+/// `items[1].name` as the planner takes it: `items[1]['name']`.
+struct FieldsBehindSubscripts;
+
+impl VisitorMut for FieldsBehindSubscripts {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::CompoundFieldAccess { access_chain, .. } = expr {
+            for access in access_chain {
+                if let AccessExpr::Dot(Expr::Identifier(name)) = access {
+                    let field = Value::SingleQuotedString(fold_identifier(name)).with_span(name.span);
+                    *access = AccessExpr::Subscript(Subscript::Index {
+                        index: Expr::Value(field),
+                    });
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 /// sqlparser puts the place at the end of its message.

@@ -36,7 +36,7 @@ CREATE TABLE github (
 CREATE MATERIALIZED VIEW by_type AS
 SELECT "type", count(*) AS events, sum(payload.size) AS size, sum(array_length(payload.commits)) AS commits,
        count(DISTINCT actor.login) AS actors, count(org.login) AS by_orgs, count(DISTINCT repo.id) AS repos,
-       count(*) FILTER (WHERE payload.action = 'opened') AS opened, max(payload.commits[1]['author']['name']) AS last_author
+       count(*) FILTER (WHERE payload.action = 'opened') AS opened, max(payload.commits[1].author.name) AS last_author
 FROM github GROUP BY "type";
 "#;
 

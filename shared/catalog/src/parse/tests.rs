@@ -246,3 +246,19 @@ fn query_text_is_cut_by_characters() {
     );
     assert_eq!(catalog.views["v"].query, "SELECT 'ü→' AS x, count(*) AS n\n  FROM t");
 }
+
+#[test]
+fn fields_behind_subscripts_may_be_written_with_dots() {
+    let view = |commits: &str| {
+        let catalog = good(&format!(
+            "CREATE TABLE t (commits STRUCT<author STRUCT<name TEXT, \"fullName\" TEXT>>[]);
+             CREATE MATERIALIZED VIEW v AS SELECT max({commits}) AS last FROM t"
+        ));
+        catalog.views["v"].ast.to_string()
+    };
+    assert_eq!(view("commits[1].author.name"), view("commits[1]['author']['name']"));
+    assert_eq!(
+        view("commits[1].Author.\"fullName\""),
+        view("commits[1]['author']['fullName']")
+    );
+}

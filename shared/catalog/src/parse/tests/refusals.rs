@@ -480,6 +480,16 @@ fn views_may_stand_before_their_table_and_of_a_broken_table_nothing_more_is_said
 }
 
 #[test]
+fn a_wrong_option_does_not_hide_a_wrong_event_time() {
+    let found = bad("CREATE TABLE t (\na TEXT, ts TIMESTAMP\n) WITH (topik = 'x', event_time = 'tz');");
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert!(found[1].contains("event_time names no column: 'tz'"), "{found:#?}");
+    // A column that was refused may be the one that is meant.
+    let found = bad("CREATE TABLE t (\na TEXT, ts TIMESTAM\n) WITH (event_time = 'ts');");
+    assert_eq!(found.len(), 1, "{found:#?}");
+}
+
+#[test]
 fn everything_wrong_is_said_in_file_order() {
     let sql = "CREATE MATERIALIZED VIEW v AS SELECT a FROM nowhere ORDER BY a;
 CREATE TABLE t (a TEX, b TEXT, b INT, _c INT)
