@@ -20,6 +20,7 @@ mod many_workers;
 mod matrix;
 mod nested;
 mod runs;
+mod soak;
 mod tls;
 mod transactions;
 mod wikipedia;
