@@ -137,6 +137,7 @@ pub(crate) async fn look_after(shared: Arc<Shared>) -> Result<(), Error> {
         }
     };
     tokio::select! {
+        biased;
         () = shared.shutdown.cancelled() => {}
         () = work => {}
     }
@@ -265,6 +266,7 @@ pub(crate) async fn watch_retention(shared: Arc<Shared>) -> Result<(), Error> {
     let mut asked: Option<Instant> = None;
     loop {
         tokio::select! {
+            biased;
             () = shared.shutdown.cancelled() => return Ok(()),
             () = environment.sleep(*shared.settings.batch.poll) => {}
         }

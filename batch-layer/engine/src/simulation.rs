@@ -16,7 +16,7 @@ use crate::leader::Leadership;
 use crate::lease::LeaseKeeper;
 use crate::maintenance::Maintenance;
 use crate::service::{Board, Shared, run_loop};
-use crate::{Error, Trigger, forward, lease, recovery, watch};
+use crate::{Error, Trigger, forward, lease, maintenance, recovery, watch};
 
 /// What a simulated batch service is made of.
 pub struct BatchParts {
@@ -81,11 +81,13 @@ impl Batch {
             definitions,
             store,
         });
-        recovery::settle_interrupted(&shared).await?;
+        let interrupted = recovery::settle_interrupted(&shared).await?;
         shared.lease.renew(&shared).await?;
         environment.spawn(run_loop(Arc::clone(&shared)));
         environment.spawn(lease::keep(Arc::clone(&shared)));
+        environment.spawn(interrupted.keep_settling(Arc::clone(&shared)));
         environment.spawn(watch::state_budget(Arc::clone(&shared)));
+        environment.spawn(maintenance::look_after(Arc::clone(&shared)));
         Ok(Self { shared })
     }
 

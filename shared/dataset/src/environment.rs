@@ -23,6 +23,18 @@ pub struct Environment {
     simulated: Option<Arc<dyn Simulated>>,
 }
 
+/// A rule that a simulation can have left out, to show that it notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rule {
+    /// A landing under a former ownership epoch is refused (ARCHITECTURE.md, rule 7).
+    OwnershipEpoch,
+    /// A landing that does not begin at the recorded next offset is refused (rule 7).
+    NextOffset,
+    /// A run publishes as exactly the number after the one it was based on (rule 12).
+    PublicationNumber,
+}
+
 /// Stands in for the system in a simulation.
 pub trait Simulated: fmt::Debug + Send + Sync {
     /// The wall clock, as this process sees it.
@@ -42,6 +54,11 @@ pub trait Simulated: fmt::Debug + Send + Sync {
 
     /// Runs, on this thread, what would otherwise leave it. Requests it makes to the store are answered at once.
     fn offload(&self, work: &mut dyn FnMut());
+
+    /// Whether product code is to break a rule.
+    fn leaves_out(&self, _rule: Rule) -> bool {
+        false
+    }
 }
 
 impl Environment {
@@ -50,6 +67,13 @@ impl Environment {
         Self {
             simulated: Some(simulated),
         }
+    }
+
+    /// Whether a rule is to be broken, for a simulation that shows that it notices. Never outside of one.
+    pub fn leaves_out(&self, rule: Rule) -> bool {
+        self.simulated
+            .as_ref()
+            .is_some_and(|simulated| simulated.leaves_out(rule))
     }
 
     /// The wall clock.

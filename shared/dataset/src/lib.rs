@@ -52,7 +52,7 @@ mod testing;
 pub use data_files::data_file_properties;
 pub use dead_letters::{DeadLetter, REDRIVE_HEADER, WhichLetters, dead_letters, redriven_since};
 pub use definitions::{DefinitionEntry, DefinitionLog, text_hash};
-pub use environment::{Environment, Simulated, Spawned};
+pub use environment::{Environment, Rule, Simulated, Spawned};
 pub use error::Error;
 pub use leases::{Lease, Leases};
 pub use letters::Letters;

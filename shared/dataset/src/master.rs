@@ -16,7 +16,7 @@ use object_store::path::Path;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::environment::Environment;
+use crate::environment::{Environment, Rule};
 use crate::error::{Error, Result};
 use crate::store::Store;
 use commit::{CHECKPOINT_INTERVAL, Decision, Outcome, now_ms};
@@ -440,7 +440,7 @@ impl MasterDataset {
             let refused: BTreeMap<_, _> = landing
                 .partitions
                 .iter()
-                .filter_map(|(p, advance)| Some((*p, refusal(state, *p, advance)?)))
+                .filter_map(|(p, advance)| Some((*p, refusal(self.environment(), state, *p, advance)?)))
                 .collect();
             if !refused.is_empty() {
                 return Ok(Decision::Stop(refused));
@@ -536,16 +536,21 @@ impl MasterDataset {
 }
 
 /// Why `advance` may not be landed on `state`, if it may not.
-fn refusal(state: &TableState, partition: PartitionId, advance: &Advance) -> Option<Refusal> {
+fn refusal(
+    environment: &Environment,
+    state: &TableState,
+    partition: PartitionId,
+    advance: &Advance,
+) -> Option<Refusal> {
     let recorded = state.epochs.get(&partition).copied().unwrap_or(0);
-    if recorded != advance.epoch {
+    if recorded != advance.epoch && !environment.leaves_out(Rule::OwnershipEpoch) {
         return Some(Refusal::Epoch {
             ours: advance.epoch,
             recorded,
         });
     }
     let recorded = state.next.get(partition).unwrap_or_default();
-    (recorded != advance.range.start).then_some(Refusal::Next {
+    (recorded != advance.range.start && !environment.leaves_out(Rule::NextOffset)).then_some(Refusal::Next {
         ours: advance.range.start,
         recorded,
     })

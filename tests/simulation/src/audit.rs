@@ -14,6 +14,8 @@ pub struct Audit {
     owners: BTreeMap<i32, (ProcessId, i64)>,
     /// Partition → recorded next offset.
     next: BTreeMap<i32, i64>,
+    /// Partition → the furthest cut that was published. Nobody rolls back here.
+    cuts: BTreeMap<String, i64>,
     /// Data files and state files that something committed refers to.
     referenced: BTreeSet<String>,
     pub claims: u64,
@@ -114,6 +116,18 @@ impl Audit {
         let Ok(publication) = serde_json::from_slice::<Value>(bytes) else {
             return self.violation(format!("{path} is not JSON"));
         };
+        let cuts = publication
+            .pointer("/manifest/cuts/clicks/next")
+            .and_then(Value::as_object);
+        for (partition, cut) in cuts.into_iter().flatten() {
+            let cut = cut.as_i64().unwrap_or_default();
+            let before = self.cuts.insert(partition.clone(), cut).unwrap_or_default();
+            if cut < before {
+                self.violation(format!(
+                    "{path}: the cut of partition {partition} went from {before} to {cut}"
+                ));
+            }
+        }
         let views = publication.pointer("/manifest/views").and_then(Value::as_object);
         for file in views
             .into_iter()

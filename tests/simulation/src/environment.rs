@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use anabranch_dataset::Simulated;
+use anabranch_dataset::{Rule, Simulated};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use crate::mutation::Mutation;
 use crate::scheduler::{ProcessId, Scheduler};
 
 /// Time, chance and tasks of one incarnation of a process.
@@ -17,6 +18,7 @@ pub struct Surroundings {
     pub process: ProcessId,
     /// How far its wall clock is ahead of the world's.
     pub skew: TimeDelta,
+    pub mutation: Option<Mutation>,
 }
 
 /// What virtual time counts from, by the wall clock.
@@ -61,5 +63,9 @@ impl Simulated for Surroundings {
 
     fn offload(&self, work: &mut dyn FnMut()) {
         self.scheduler.offload(work);
+    }
+
+    fn leaves_out(&self, rule: Rule) -> bool {
+        self.mutation.is_some_and(|mutation| mutation.leaves_out(rule))
     }
 }

@@ -24,6 +24,7 @@ mod audit;
 mod environment;
 mod faults;
 mod log;
+mod mutation;
 mod network;
 mod oracle;
 mod processes;
@@ -36,4 +37,5 @@ mod verdict;
 mod world;
 
 pub use faults::Counts;
-pub use run::{Outcome, run};
+pub use mutation::Mutation;
+pub use run::{Outcome, run, run_mutated};

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use anabranch_simulation::{Counts, Outcome, run};
+use anabranch_simulation::{Counts, Mutation, Outcome, run_mutated};
 use clap::Parser;
 use comfy_table::Table;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,6 +17,9 @@ struct Args {
     /// Replay one seed; RUST_LOG=trace shows every request.
     #[arg(long, conflicts_with = "seeds")]
     seed: Option<u64>,
+    /// Break something on purpose, to see it found.
+    #[arg(long)]
+    mutation: Option<Mutation>,
     /// Run these seeds, `A..B`.
     #[arg(long, default_value = "0..200", value_parser = parse_range)]
     seeds: Range<u64>,
@@ -39,7 +42,7 @@ fn main() -> ExitCode {
             .with_writer(std::io::stderr)
             .without_time()
             .init();
-        let outcome = run(seed);
+        let outcome = run_mutated(seed, args.mutation);
         println!("{}", table(&outcome.counts));
         println!(
             "seed {seed}: {:.1} s of virtual time, hash {:016x}",
@@ -48,10 +51,10 @@ fn main() -> ExitCode {
         );
         return report(&[outcome]);
     }
-    many(args.seeds, args.jobs)
+    many(args.seeds, args.jobs, args.mutation)
 }
 
-fn many(seeds: Range<u64>, jobs: usize) -> ExitCode {
+fn many(seeds: Range<u64>, jobs: usize, mutation: Option<Mutation>) -> ExitCode {
     let jobs = match jobs {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         jobs => jobs,
@@ -76,7 +79,7 @@ fn many(seeds: Range<u64>, jobs: usize) -> ExitCode {
                     if seed >= seeds.end {
                         return;
                     }
-                    let outcome = run(seed);
+                    let outcome = run_mutated(seed, mutation);
                     virtual_micros.fetch_add(outcome.virtual_micros, Ordering::Relaxed);
                     // Each hash depends on its seed already, and seeds end in no order.
                     hash.fetch_xor(outcome.hash, Ordering::Relaxed);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use anabranch_model::realtime::{SnapshotReply, SnapshotRequest, StateTicket};
+use anabranch_model::Offset;
+use anabranch_model::realtime::{Piece, SnapshotReply, SnapshotRequest, StateTicket};
 use anabranch_realtime::{Peer, Peers};
 use anabranch_speed::simulation::Flight;
 use arrow::array::RecordBatch;
@@ -12,6 +13,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
+use crate::mutation::Mutation;
 use crate::scheduler::{Micros, ProcessId, Scheduler};
 use crate::store::Server;
 
@@ -82,12 +84,27 @@ impl Network {
     }
 }
 
+fn claim_more(reply: &mut SnapshotReply) {
+    for piece in reply
+        .views
+        .values_mut()
+        .flat_map(|pieces| pieces.partitions.values_mut())
+    {
+        if let Piece::Ready { range, .. } = piece {
+            range.end = Offset(range.end.0 + 1);
+        }
+    }
+}
+
 impl Peer for Line {
     fn snapshot(&self, request: &SnapshotRequest) -> BoxFuture<'static, Result<SnapshotReply, String>> {
         let (network, address, request) = (Arc::clone(&self.network), self.address.clone(), request.clone());
         async move {
             let flight = network.reach(&address).await?;
-            let reply = flight.freeze(&request);
+            let mut reply = flight.freeze(&request);
+            if network.server.mutation == Some(Mutation::ServesTooFar) {
+                claim_more(&mut reply);
+            }
             network.way_back().await;
             Ok(reply)
         }
@@ -95,7 +112,10 @@ impl Peer for Line {
     }
 
     fn state(&self, ticket: &StateTicket) -> BoxFuture<'static, Result<Vec<RecordBatch>, String>> {
-        let (network, address, ticket) = (Arc::clone(&self.network), self.address.clone(), ticket.clone());
+        let (network, address, mut ticket) = (Arc::clone(&self.network), self.address.clone(), ticket.clone());
+        if network.server.mutation == Some(Mutation::ServesOtherSnapshot) {
+            ticket.snapshot -= 1;
+        }
         async move {
             let flight = network.reach(&address).await?;
             let state = flight.read(&ticket).map_err(|error| error.to_string());

@@ -9,6 +9,7 @@ use anabranch_view::View;
 use tokio::runtime::Runtime;
 
 use crate::faults::Counts;
+use crate::mutation::Mutation;
 use crate::oracle::VIEWS;
 use crate::scheduler::{Micros, WORLD};
 use crate::world::{Fixture, Kind, Shape, World};
@@ -33,9 +34,14 @@ pub struct Outcome {
 
 /// Runs one seed from beginning to end, on this thread.
 pub fn run(seed: u64) -> Outcome {
+    run_mutated(seed, None)
+}
+
+/// As [`run`], with a defect.
+pub fn run_mutated(seed: u64, mutation: Option<Mutation>) -> Outcome {
     // The Delta kernel reads through an async engine; what it reads is answered at once, so its threads decide nothing.
     let _entered = runtime().enter();
-    let (world, shape) = World::new(seed, fixture());
+    let (world, shape) = World::new(seed, mutation, fixture());
     let ended = catch_unwind(AssertUnwindSafe(|| play(&world, &shape)));
     let mut violations = world.violations();
     match ended {

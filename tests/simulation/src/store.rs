@@ -17,10 +17,12 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use parking_lot::Mutex;
+use serde_json::Value;
 
 use crate::audit::Audit;
 use crate::environment::epoch;
 use crate::faults::{Counts, Faults};
+use crate::mutation::Mutation;
 use crate::scheduler::{Micros, ProcessId, Scheduler, WORLD};
 
 /// How old a listing may be, at most.
@@ -39,6 +41,7 @@ pub struct Server {
     pub counts: Mutex<Counts>,
     /// All zero once the run is to come to rest.
     pub faults: Mutex<Faults>,
+    pub mutation: Option<Mutation>,
 }
 
 /// When an object came and went; what listings show.
@@ -51,7 +54,7 @@ struct Entry {
 }
 
 impl Server {
-    pub fn new(scheduler: &Arc<Scheduler>, faults: Faults, audit: Audit) -> Arc<Self> {
+    pub fn new(scheduler: &Arc<Scheduler>, faults: Faults, mutation: Option<Mutation>, audit: Audit) -> Arc<Self> {
         Arc::new(Self {
             scheduler: Arc::clone(scheduler),
             objects: InMemory::new(),
@@ -59,6 +62,7 @@ impl Server {
             audit: Mutex::new(audit),
             counts: Mutex::default(),
             faults: Mutex::new(faults),
+            mutation,
         })
     }
 
@@ -66,11 +70,22 @@ impl Server {
         self.counts.lock().add(what, 1);
     }
 
-    fn put(&self, process: ProcessId, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+    fn put(
+        &self,
+        process: ProcessId,
+        path: &Path,
+        mut payload: PutPayload,
+        mut options: PutOptions,
+    ) -> Result<PutResult> {
+        let lost = self.mutate(path, &mut payload, &mut options);
         let create = matches!(options.mode, PutMode::Create);
         let bytes = Bytes::from(payload.clone());
         let result = self.objects.put_opts(path, payload, options).now_or_never();
         let result = result.expect("a store in memory answers at once");
+        if lost {
+            let gone = self.objects.delete(path).now_or_never();
+            gone.expect("a store in memory answers at once")?;
+        }
         let now = self.scheduler.now();
         self.trace(
             process,
@@ -98,6 +113,23 @@ impl Server {
             self.audit.lock().written(process, path, &bytes);
         }
         result
+    }
+
+    /// Does to a write what a defect would; says whether it is to be lost.
+    fn mutate(&self, path: &Path, payload: &mut PutPayload, options: &mut PutOptions) -> bool {
+        match self.mutation {
+            Some(Mutation::CreatesOverOthers) => options.mode = PutMode::Overwrite,
+            Some(Mutation::PublishesTooFar) if path.as_ref().starts_with("publications/") => {
+                if let Some(further) = one_further(&Bytes::from(payload.clone())) {
+                    *payload = further.into();
+                }
+            }
+            Some(Mutation::LosesWrites) if path.extension() == Some("parquet") => {
+                return self.scheduler.draw(|random| random.chance(50));
+            }
+            _ => {}
+        }
+        false
     }
 
     fn get(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
@@ -162,6 +194,18 @@ impl Server {
         self.scheduler.trace(&[u8::from(done)]);
         self.scheduler.trace(bytes);
     }
+}
+
+/// A publication whose cuts are one offset further than what it holds.
+fn one_further(publication: &[u8]) -> Option<Vec<u8>> {
+    let mut publication: Value = serde_json::from_slice(publication).ok()?;
+    let cuts = publication.pointer_mut("/manifest/cuts")?.as_object_mut()?;
+    for next in cuts.values_mut().filter_map(|cut| cut.get_mut("next")?.as_object_mut()) {
+        for offset in next.values_mut() {
+            *offset = Value::from(offset.as_i64()? + 1);
+        }
+    }
+    serde_json::to_vec(&publication).ok()
 }
 
 /// One process's way to the server.

@@ -19,6 +19,7 @@ use crate::audit::Audit;
 use crate::environment::Surroundings;
 use crate::faults::{Counts, Faults};
 use crate::log::Log;
+use crate::mutation::Mutation;
 use crate::network::Network;
 use crate::oracle::{self, Record};
 use crate::processes;
@@ -93,6 +94,13 @@ impl Shape {
         settings.landing.max_bytes = ByteSize(u64::MAX / 2);
         settings.speed.publication_poll = millis(200, 1_000).into();
         settings.serving.poll = millis(200, 1_000).into();
+        settings.maintenance.every = millis(1_000, 6_000).into();
+        settings.maintenance.vacuum_every = millis(3_000, 9_000).into();
+        // Longer than anything is paused or slow here.
+        settings.maintenance.vacuum_after = Duration::from_secs(20).into();
+        // All are looked at in the end.
+        settings.maintenance.keep_publications = 1_000;
+        settings.maintenance.compact_min_files = 2 + random.index(4);
         settings.speed.decoders = 1 + random.index(2);
         settings.speed.view_bolts = 1 + random.index(2);
         settings.speed.channel_capacity = 64;
@@ -109,10 +117,10 @@ impl Shape {
 }
 
 impl World {
-    pub fn new(seed: u64, fixture: &Arc<Fixture>) -> (Arc<Self>, Shape) {
+    pub fn new(seed: u64, mutation: Option<Mutation>, fixture: &Arc<Fixture>) -> (Arc<Self>, Shape) {
         let scheduler = Scheduler::new(seed);
         let (shape, faults) = scheduler.draw(|random| (Shape::draw(random), Faults::draw(random)));
-        let server = Server::new(&scheduler, faults, Audit::default());
+        let server = Server::new(&scheduler, faults, mutation, Audit::default());
         let log = Log::new(&scheduler, shape.partitions);
         let network = Arc::new(Network {
             scheduler: Arc::clone(&scheduler),
@@ -178,6 +186,7 @@ impl World {
             scheduler: Arc::clone(&self.scheduler),
             process,
             skew,
+            mutation: self.server.mutation,
         };
         Store::simulated(
             "simulated://",

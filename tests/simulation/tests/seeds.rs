@@ -4,9 +4,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use anabranch_simulation::{Counts, run};
+use anabranch_simulation::{Counts, Mutation, run, run_mutated};
+use clap::ValueEnum;
 
 const SEEDS: u64 = 60;
+/// Every defect made on purpose is found within so many seeds; most of them in the first.
+const FOUND_WITHIN: u64 = 100;
 
 #[test]
 fn answers_keep_to_their_coverage_under_every_fault() {
@@ -67,4 +70,16 @@ fn a_seed_runs_the_same_way_twice() {
         hashes.insert(first.hash);
     }
     assert_eq!(hashes.len(), 8, "other seeds run another way");
+}
+
+#[test]
+fn every_defect_is_found() {
+    for mutation in Mutation::value_variants() {
+        let found = (2_000..2_000 + FOUND_WITHIN).find_map(|seed| {
+            let violations = run_mutated(seed, Some(*mutation)).violations;
+            Some((seed, violations.first()?.clone()))
+        });
+        let (seed, violation) = found.unwrap_or_else(|| panic!("{mutation:?} is not found"));
+        println!("{mutation:?}: seed {seed}: {violation}");
+    }
 }

@@ -227,7 +227,7 @@ impl MasterDataset {
         let id = self.environment().ordered_id();
         let advance = Advance { range, epoch };
         let record = |state: &TableState| {
-            if let Some(refusal) = refusal(state, partition, &advance) {
+            if let Some(refusal) = refusal(self.environment(), state, partition, &advance) {
                 return Ok(Decision::Stop(Some(refusal)));
             }
             let mut notes = Notes::clone(&state.notes);
