@@ -18,8 +18,12 @@ pub struct Audit {
     cuts: BTreeMap<String, i64>,
     /// Data files and state files that something committed refers to.
     referenced: BTreeSet<String>,
+    /// Data files that were taken out of the table.
+    merged: BTreeSet<String>,
     pub claims: u64,
     pub landings: u64,
+    pub compactions: u64,
+    pub vacuumed: u64,
     pub publications: u64,
     pub violations: Vec<String>,
 }
@@ -39,6 +43,9 @@ impl Audit {
     }
 
     pub fn deleted(&mut self, process: ProcessId, path: &Path) {
+        if self.merged.contains(path.as_ref()) {
+            self.vacuumed += 1;
+        }
         if self.referenced.contains(path.as_ref()) {
             self.violation(format!(
                 "process {} deleted {path}, which a commit or publication refers to",
@@ -81,8 +88,10 @@ impl Audit {
             }
             self.owners.insert(partition, (process, epoch));
         }
-        if operation == "STREAMING UPDATE" {
-            self.landings += 1;
+        match operation.as_str() {
+            "STREAMING UPDATE" => self.landings += 1,
+            "OPTIMIZE" => self.compactions += 1,
+            _ => {}
         }
         for (partition, next) in marks("next") {
             let before = self.next.insert(partition, next);
@@ -106,7 +115,9 @@ impl Audit {
                 self.referenced.insert(format!("{table}/{file}"));
             }
             if let Some(file) = line.pointer("/remove/path").and_then(Value::as_str) {
-                self.referenced.remove(&format!("{table}/{file}"));
+                let path = format!("{table}/{file}");
+                self.referenced.remove(&path);
+                self.merged.insert(path);
             }
         }
     }

@@ -59,6 +59,8 @@ pub fn run_mutated(seed: u64, mutation: Option<Mutation>) -> Outcome {
         let audit = world.server.audit.lock();
         counts.add("claims", audit.claims);
         counts.add("landings", audit.landings);
+        counts.add("compactions", audit.compactions);
+        counts.add("merged files removed", audit.vacuumed);
         counts.add("publications", audit.publications);
     }
     let outcome = Outcome {

@@ -119,7 +119,11 @@ impl Shape {
 impl World {
     pub fn new(seed: u64, mutation: Option<Mutation>, fixture: &Arc<Fixture>) -> (Arc<Self>, Shape) {
         let scheduler = Scheduler::new(seed);
-        let (shape, faults) = scheduler.draw(|random| (Shape::draw(random), Faults::draw(random)));
+        let (mut shape, faults) = scheduler.draw(|random| (Shape::draw(random), Faults::draw(random)));
+        if mutation == Some(Mutation::PublishesOverNewer) {
+            // One service has one run at a time.
+            shape.batch = 3;
+        }
         let server = Server::new(&scheduler, faults, mutation, Audit::default());
         let log = Log::new(&scheduler, shape.partitions);
         let network = Arc::new(Network {
@@ -278,9 +282,9 @@ impl World {
     pub fn settle(&self) {
         self.state.lock().settling = true;
         *self.server.faults.lock() = Faults::default();
-        let processes: Vec<ProcessId> = self.slots.lock().iter().map(|slot| slot.process).collect();
-        for process in processes {
-            self.scheduler.resume(process);
+        for slot in self.slots.lock().iter() {
+            slot.client.spare();
+            self.scheduler.resume(slot.process);
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use anabranch_simulation::{Counts, Mutation, run, run_mutated};
 use clap::ValueEnum;
 
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 200;
 /// Every defect made on purpose is found within so many seeds; most of them in the first.
 const FOUND_WITHIN: u64 = 100;
 
@@ -45,6 +45,7 @@ fn answers_keep_to_their_coverage_under_every_fault() {
         "landed records checked",
         "publications checked",
         "landings refused",
+        "compactions",
         "crashes",
         "crashes at a request",
         "workers that were paused past their session",
