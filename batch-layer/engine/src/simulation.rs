@@ -81,11 +81,11 @@ impl Batch {
             definitions,
             store,
         });
-        let interrupted = recovery::settle_interrupted(&shared).await?;
+        recovery::settle_interrupted(&shared).await?;
         shared.lease.renew(&shared).await?;
         environment.spawn(run_loop(Arc::clone(&shared)));
         environment.spawn(lease::keep(Arc::clone(&shared)));
-        environment.spawn(interrupted.keep_settling(Arc::clone(&shared)));
+        environment.spawn(recovery::keep_settling(Arc::clone(&shared)));
         environment.spawn(watch::state_budget(Arc::clone(&shared)));
         environment.spawn(maintenance::look_after(Arc::clone(&shared)));
         Ok(Self { shared })

@@ -9,7 +9,7 @@ use anabranch_catalog::Catalog;
 use anabranch_compute::Kernel;
 use anabranch_dataset::{Environment, Store};
 use anabranch_model::CoverageMap;
-use anabranch_runtime::{ByteSize, Settings};
+use anabranch_runtime::{BatchMode, ByteSize, Settings};
 use anabranch_serving::simulation::{Answer, Serving};
 use anabranch_view::View;
 use chrono::TimeDelta;
@@ -101,6 +101,10 @@ impl Shape {
         // All are looked at in the end.
         settings.maintenance.keep_publications = 1_000;
         settings.maintenance.compact_min_files = 2 + random.index(4);
+        if random.chance(600) {
+            settings.batch.mode = BatchMode::Incremental;
+        }
+        settings.batch.full_every = random.within(0..6);
         settings.speed.decoders = 1 + random.index(2);
         settings.speed.view_bolts = 1 + random.index(2);
         settings.speed.channel_capacity = 64;
