@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anabranch_dataset::{Publication, Publications, RunKind, RunRecord, RunState, Runs};
 use anabranch_model::crash_point;
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 
@@ -190,12 +190,16 @@ pub(crate) async fn publication_of(publications: &Publications, run_id: &str) ->
     Ok(None)
 }
 
-/// Whether the publication was made before the run was created (to the second, which is what a run id tells).
+/// How far the clocks of machines that publish may be apart.
+const CLOCKS_APART: TimeDelta = TimeDelta::hours(1);
+
+/// Whether the publication was made before the run was created, by whatever clock either was timed.
 fn is_older(publication: &Publication, run_id: &str) -> bool {
     let Ok(published_at) = publication.published_at.parse::<chrono::DateTime<Utc>>() else {
         return false;
     };
-    published_at.format("%Y%m%dT%H%M%SZ").to_string().as_str() < run_id.split('-').next().unwrap_or(run_id)
+    let latest = (published_at + CLOCKS_APART).format("%Y%m%dT%H%M%SZ").to_string();
+    latest.as_str() < run_id.split('-').next().unwrap_or(run_id)
 }
 
 /// Removes a failed run's state files; its record stays. Only for runs that have not tried to publish, or were told that

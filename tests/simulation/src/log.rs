@@ -304,6 +304,13 @@ fn batch(records: &[Record], partition: PartitionId, from: Offset, count: usize)
     builder.finish(partition, OffsetRange::new(from, Offset(end as i64)))
 }
 
+fn concerns(event: &LogEvent, partition: PartitionId) -> bool {
+    match event {
+        LogEvent::Assigned(partitions) | LogEvent::Revoked { partitions, .. } => partitions.contains(&partition),
+        LogEvent::Batch(_) | LogEvent::OutOfRange { .. } => false,
+    }
+}
+
 /// One process's way to the log.
 pub struct LogClient {
     pub log: Arc<Log>,
@@ -427,6 +434,10 @@ impl Subscription for Reader {
         let mut state = self.log.state.lock();
         for partition in partitions {
             if let Some(member) = state.members.get_mut(&self.process) {
+                // What it lets go of is what it knows of. It has lost that, or got it anew, and has still to be told.
+                if member.events.iter().any(|event| concerns(event, *partition)) {
+                    continue;
+                }
                 member.held.remove(partition);
                 member.positions.remove(partition);
                 member.paused.remove(partition);
