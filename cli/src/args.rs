@@ -33,8 +33,10 @@ pub enum Command {
     Query(Query),
     /// List the views being served, or change them while everything runs.
     Views(Views),
-    /// Start, list and inspect batch runs.
+    /// Start, list and inspect batch runs; publish or discard a held one; go back to an earlier one.
     Runs(Runs),
+    /// Compute views from all of history and compare them with what is served, group by group; the exit code says whether they agree.
+    Verify(Verify),
     /// Show the state of the tables' files, and merge, expire and remove at once what the batch service would in time.
     Maintenance(Maintenance),
     /// Let events expire that are older than the `retention` of their table, or say what would go.
@@ -182,6 +184,9 @@ pub enum RunsCommand {
         /// Print the run's id and return at once.
         #[arg(long)]
         detach: bool,
+        /// Fold all of history, whatever `[batch] mode` says.
+        #[arg(long)]
+        full: bool,
         #[command(flatten)]
         remote: Remote,
     },
@@ -193,13 +198,43 @@ pub enum RunsCommand {
         #[command(flatten)]
         remote: Remote,
     },
-    /// Show one run.
+    /// Show one run, and how it compares with what was served before it.
     Show {
         /// Run id.
         id: String,
         #[command(flatten)]
         remote: Remote,
     },
+    /// Publish a run that is held because it differs from what was served.
+    Publish {
+        /// Run id.
+        id: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Discard a run that is held.
+    Discard {
+        /// Run id.
+        id: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Serve an earlier run again, merged with everything that came after it.
+    Rollback {
+        /// Run id, or number of a publication. Default: the run that was served before the present one.
+        id: Option<String>,
+        #[command(flatten)]
+        remote: Remote,
+    },
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Verify {
+    /// Views to verify. Default: all.
+    #[arg(value_name = "VIEW")]
+    pub views: Vec<String>,
+    #[command(flatten)]
+    pub remote: Remote,
 }
 
 #[derive(Clone, Debug, clap::Args)]

@@ -41,6 +41,7 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Query(args) => on_runtime(query::run(args)),
         Command::Views(args) => on_runtime(views::run(args)),
         Command::Runs(args) => on_runtime(runs::run(args)),
+        Command::Verify(args) => on_runtime(runs::verify(args)),
         Command::Maintenance(args) => on_runtime(maintenance::run(args)),
         Command::Retention(args) => on_runtime(maintenance::retention(args)),
         Command::DeadLetters(args) => on_runtime(dead_letters::run(args)),

@@ -159,7 +159,7 @@ pub(crate) async fn check_files(shared: &Shared, view: &BatchView) -> Result<(),
             Ok(found) if found.size == file.bytes => {}
             Ok(found) => {
                 return Err(Error::Gone(format!(
-                    "{path} has {} bytes and not {}; what the manifest names",
+                    "{path} has {} bytes and not the {} that the manifest names",
                     found.size, file.bytes
                 )));
             }
@@ -174,3 +174,6 @@ pub(crate) async fn check_files(shared: &Shared, view: &BatchView) -> Result<(),
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch_dataset::{Manifest, Notes, RunMode};
-use anabranch_model::{Cut, Offset, OffsetRange};
+use anabranch_model::{Cut, Offset, OffsetRange, PartitionId, RangeSet};
 use anabranch_runtime::BatchMode;
 
 /// What is known when a run begins.
@@ -15,6 +15,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) full_requested: bool,
     /// What is served.
     pub(crate) base: Option<&'a Manifest>,
+    /// A state file that it names and that is not there as it was written.
+    pub(crate) base_lacks: Option<String>,
     /// The snapshot of each source, by name.
     pub(crate) sources: BTreeMap<&'a str, (&'a Cut, &'a Notes)>,
     pub(crate) views: Vec<ViewFact<'a>>,
@@ -62,6 +64,9 @@ pub(crate) fn plan(facts: &Facts<'_>) -> RunPlan {
     let Some(base) = facts.base else {
         return full("nothing is published yet");
     };
+    if let Some(file) = &facts.base_lacks {
+        return RunPlan::full(Some(format!("state files of run {} are gone: {file}", base.run_id)));
+    }
     if facts.full_every > 0 && base.chain + 1 >= facts.full_every {
         return full("full_every");
     }
@@ -103,12 +108,16 @@ fn changed_notes(base: &Manifest, facts: &Facts<'_>) -> Option<String> {
 
 /// In a word, what of the events before `cut` counts by one of the notes only.
 fn changed_since(applied: &Notes, notes: &Notes, cut: &Cut) -> Option<&'static str> {
-    let excluded = cut.next.iter().any(|(partition, next)| {
-        let before_cut = OffsetRange::new(Offset(i64::MIN), next);
-        applied.excluded_of(partition).within(before_cut) != notes.excluded_of(partition).within(before_cut)
-    });
-    if excluded {
+    let before_cut = |(partition, next)| (partition, OffsetRange::new(Offset(i64::MIN), next));
+    let differs = |of: &dyn Fn(&Notes, PartitionId) -> RangeSet| {
+        let mut parts = cut.next.iter().map(before_cut);
+        parts.any(|(partition, range)| of(applied, partition).within(range) != of(notes, partition).within(range))
+    };
+    if differs(&|notes, partition| notes.excluded_of(partition)) {
         return Some("exclusions");
+    }
+    if differs(&|notes, partition| notes.gaps.get(&partition).cloned().unwrap_or_default()) {
+        return Some("gaps");
     }
     (applied.since != notes.since).then_some("retention")
 }

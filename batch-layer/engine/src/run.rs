@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anabranch_compute::ViewState;
 use anabranch_dataset::{BatchView, Diff, Manifest, Notes, Publication, RunKind, RunManifest, RunState};
 use anabranch_model::{CutMap, ErrorKind};
-use anabranch_runtime::OnDiff;
+use anabranch_runtime::{BatchMode, OnDiff};
 use anabranch_view::View;
 
 use crate::diff::{Computed, compare_view, expected, is_alarming};
@@ -144,6 +144,7 @@ async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(RunManifest, bo
         full_every: shared.settings.batch.full_every,
         full_requested: run.is_full_requested(),
         base,
+        base_lacks: base_lacks(shared, base).await?,
         sources: sources
             .iter()
             .map(|(name, source)| (name.as_str(), (&source.cut, &*source.notes)))
@@ -212,6 +213,21 @@ async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(RunManifest, bo
     let computed = RunManifest { based_on, manifest };
     shared.runs.put_manifest(&computed).await?;
     Ok((computed, hold))
+}
+
+/// A state file that an incremental run would miss.
+async fn base_lacks(shared: &Shared, base: Option<&Manifest>) -> Result<Option<String>, Error> {
+    let Some(base) = base.filter(|_| shared.settings.batch.mode == BatchMode::Incremental) else {
+        return Ok(None);
+    };
+    for view in base.views.values() {
+        match held::check_files(shared, view).await {
+            Ok(()) => {}
+            Err(Error::Gone(file)) => return Ok(Some(file)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 /// The newest state of the sources that `views` read, by name.
@@ -338,3 +354,6 @@ fn with_sources(error: &Error) -> String {
     }
     message
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,10 @@
 //! What the tests of this crate share: a catalog, landed rows, a store whose reads can be held up, and an HTTP client.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anabranch_catalog::Catalog;
@@ -192,6 +192,12 @@ impl Service {
     }
 
     /// Posts nothing.
+    pub(crate) async fn post_json(&self, path: &str, body: &Value) -> (u16, Value) {
+        let request = reqwest::Client::new().post(format!("{}{path}", self.url));
+        let answer = request.body(body.to_string()).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
     pub(crate) async fn post(&self, path: &str) -> (u16, Value) {
         let answer = reqwest::Client::new()
             .post(format!("{}{path}", self.url))
@@ -222,6 +228,24 @@ impl Service {
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         self.handle.stopped().await.unwrap();
+    }
+
+    /// Asks for a rollback or a verification, which must be accepted; returns the run's id.
+    pub(crate) async fn task(&self, path: &str, body: &Value) -> String {
+        let (status, answer) = self.post_json(path, body).await;
+        assert_eq!(status, 202, "{answer}");
+        answer["run_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Runs a run to its publication.
+    pub(crate) async fn published(&self) -> (Value, anabranch_dataset::Publication) {
+        let run_id = self.run().await;
+        let record = self.wait_for(&run_id, "published").await;
+        let latest = anabranch_dataset::Publications::new(&self.store)
+            .latest()
+            .await
+            .unwrap();
+        (record, latest.unwrap())
     }
 
     /// The answer of a published view, its rows as text.
@@ -271,6 +295,8 @@ pub(crate) struct Gate {
     inner: InMemory,
     open: watch::Sender<bool>,
     stale: AtomicBool,
+    /// Files of events that were read.
+    reads: Mutex<BTreeSet<String>>,
 }
 
 impl Gate {
@@ -279,6 +305,7 @@ impl Gate {
             inner: InMemory::new(),
             open: watch::Sender::new(true),
             stale: AtomicBool::new(false),
+            reads: Mutex::default(),
         });
         (gate.clone(), Store::with_objects("memory://gate", gate))
     }
@@ -296,8 +323,14 @@ impl Gate {
         self.stale.store(true, Ordering::SeqCst);
     }
 
+    /// Files of events that were read since somebody asked.
+    pub(crate) fn take_reads(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *self.reads.lock().unwrap())
+    }
+
     async fn pass(&self, path: &Path) {
         if path.extension() == Some("parquet") && path.as_ref().starts_with("sources/") {
+            self.reads.lock().unwrap().insert(path.to_string());
             let mut open = self.open.subscribe();
             let _ = open.wait_for(|open| *open).await;
         }
