@@ -23,6 +23,7 @@ mod runs;
 mod soak;
 mod tls;
 mod transactions;
+mod verified;
 mod wikipedia;
 
 /// Plays the `anabranch` command in a child process; by itself it tests nothing.

@@ -6,7 +6,7 @@ use object_store::path::Path;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::testing::{Gate, SQL, Service, land};
+use crate::testing::{Gate, SQL, Service, eventually, land};
 
 fn incremental(full_every: u64) -> Settings {
     let mut settings = Settings::default();
@@ -142,9 +142,18 @@ async fn a_run_is_full_when_it_cannot_build_on_the_one_before() {
     // One view is defined anew; the others build on their state.
     let changed = SQL.replace("sum(n) AS total", "max(n) AS total");
     let service = Service::start(&store, &changed, incremental(0)).await;
-    let (record, publication) = service.published().await;
+    // It starts by itself.
+    let record = eventually(async || {
+        let (_, list) = service.get("/v1/batch/runs?limit=1").await;
+        let record = &list["runs"][0];
+        (record["trigger"] == "views" && record["state"] == "published")
+            .then_some(record.clone())
+            .ok_or_else(|| record.to_string())
+    })
+    .await;
     assert_eq!(record["mode"], "incremental");
     assert_eq!(record["reason"], "in full: per_page");
+    let publication = shared_latest(&store).await;
     assert_eq!(
         service.answer(&publication, "per_page").await,
         ["/0 10 57", "/1 10 58", "/2 10 59"]
