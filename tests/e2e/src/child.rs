@@ -34,7 +34,8 @@ pub fn run_if_asked() {
     println!("{MARK}");
     let command = move || {
         let code = commands::run(Args::parse_from(std::iter::once("anabranch".to_owned()).chain(args)));
-        std::process::exit(i32::from(code != ExitCode::SUCCESS));
+        let number = (0..=u8::MAX).find(|number| ExitCode::from(*number) == code);
+        std::process::exit(number.map_or(1, i32::from));
     };
     let main = std::thread::Builder::new()
         .name("main".into())
