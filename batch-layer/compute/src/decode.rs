@@ -4,8 +4,9 @@ use std::any::Any;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StructArray, new_null_array};
-use arrow::compute::{CastOptions, cast_with_options};
+use anabranch_catalog::Source;
+use anabranch_decode::{LandedReader, Misfit};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
@@ -27,6 +28,9 @@ pub(crate) struct OpenFile {
     bytes: FileBytes,
     metadata: ArrowReaderMetadata,
     mask: ProjectionMask,
+    source: Arc<Source>,
+    /// The columns that the file has.
+    in_file: SchemaRef,
     /// The plan's schema, text that is a dictionary in the file as one; with a selection, the columns it looks at come behind.
     schema: SchemaRef,
     plan_columns: usize,
@@ -65,7 +69,8 @@ impl OpenFile {
             None => plan.schema().clone(),
             Some(selection) => with_columns(plan.schema(), &**selection),
         };
-        let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+        let in_file = metadata.schema().clone();
+        let names = LandedReader::columns(plan.source(), &schema, &in_file);
         let mask = wanted_roots(metadata.parquet_schema(), &names);
         let (metadata, schema) = with_dictionaries(metadata, schema, plan).map_err(|source| Error::Parquet {
             path: path.clone(),
@@ -76,6 +81,8 @@ impl OpenFile {
             bytes,
             metadata,
             mask,
+            source: plan.source().clone(),
+            in_file,
             schema,
             plan_columns: plan.columns().len(),
             selection,
@@ -106,15 +113,12 @@ impl OpenFile {
             })
     }
 
-    /// A decoded batch in the plan's schema, without the rows that do not count.
-    fn events(&self, batch: &RecordBatch) -> Result<RecordBatch, (String, ArrowError)> {
-        let batch = conform_batch(batch, &self.schema)?;
+    /// A batch in the plan's schema, without the rows that do not count.
+    fn events(&self, batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
         let Some(selection) = &self.selection else {
             return Ok(batch);
         };
-        let selected = selection.select(&batch);
-        let projected = selected.and_then(|batch| batch.project(&Vec::from_iter(0..self.plan_columns)));
-        projected.map_err(|error| (String::new(), error))
+        selection.select(&batch)?.project(&Vec::from_iter(0..self.plan_columns))
     }
 
     fn parquet_error(&self, source: ParquetError) -> Error {
@@ -187,13 +191,15 @@ impl RowGroup {
             .with_batch_size(BATCH_ROWS)
             .build()
             .map_err(|source| file.parquet_error(source))?;
-        Ok(RowGroupReader { file, reader })
+        let landed = LandedReader::new(&file.source, &file.schema, &file.in_file);
+        Ok(RowGroupReader { file, reader, landed })
     }
 }
 
 pub(crate) struct RowGroupReader<'a> {
     file: &'a OpenFile,
     reader: ParquetRecordBatchReader,
+    landed: LandedReader,
 }
 
 impl Iterator for RowGroupReader<'_> {
@@ -204,10 +210,16 @@ impl Iterator for RowGroupReader<'_> {
             Ok(batch) => batch,
             Err(source) => return Some(Err(self.file.parquet_error(source.into()))),
         };
-        Some(self.file.events(&batch).map_err(|(column, source)| Error::Column {
+        let misfit = |Misfit { column, source }| Error::Column {
             path: self.file.path.clone(),
             column,
             source,
+        };
+        let events = self.landed.read(&batch).map_err(misfit);
+        Some(events.and_then(|batch| {
+            let column = String::new();
+            let selected = self.file.events(batch);
+            selected.map_err(|source| misfit(Misfit { column, source }))
         }))
     }
 }
@@ -219,61 +231,3 @@ fn with_columns(plan: &SchemaRef, selection: &dyn RowSelection) -> SchemaRef {
     fields.extend(selection.columns().iter().filter(|field| !known(field.name())).cloned());
     Arc::new(Schema::new(fields))
 }
-
-/// The batch in `schema`: columns by name, absent ones null (a file older than their declaration), others cast if need be.
-fn conform_batch(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, (String, ArrowError)> {
-    let mut columns = Vec::with_capacity(schema.fields().len());
-    for field in schema.fields() {
-        let column = match batch.column_by_name(field.name()) {
-            Some(column) => conform(column, field.data_type()).map_err(|error| (field.name().clone(), error))?,
-            None => new_null_array(field.data_type(), batch.num_rows()),
-        };
-        columns.push(column);
-    }
-    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(|error| (String::new(), error))
-}
-
-/// One column in the type wanted. Structs are matched field by field, so that a field declared later reads as null.
-fn conform(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, ArrowError> {
-    if column.data_type() == wanted {
-        return Ok(column.clone());
-    }
-    match (column.data_type(), wanted) {
-        (DataType::Struct(_), DataType::Struct(fields)) => {
-            let from = column.as_struct();
-            let children = fields
-                .iter()
-                .map(|field| match from.column_by_name(field.name()) {
-                    Some(child) => conform(child, field.data_type()),
-                    None => Ok(new_null_array(field.data_type(), from.len())),
-                })
-                .collect::<Result<Vec<_>, _>>()?;
-            Ok(Arc::new(StructArray::try_new_with_length(
-                fields.clone(),
-                children,
-                from.nulls().cloned(),
-                from.len(),
-            )?))
-        }
-        (DataType::List(_), DataType::List(field)) => {
-            let from = column.as_list::<i32>();
-            let values = conform(from.values(), field.data_type())?;
-            let list =
-                arrow::array::ListArray::try_new(field.clone(), from.offsets().clone(), values, from.nulls().cloned())?;
-            Ok(Arc::new(list))
-        }
-        // A value that does not fit is an error: a null here would be a silently wrong answer.
-        (_, wanted) => cast_with_options(
-            column,
-            wanted,
-            &CastOptions {
-                safe: false,
-                ..CastOptions::default()
-            },
-        ),
-    }
-}
-
-#[cfg(test)]
-mod tests;

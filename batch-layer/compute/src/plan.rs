@@ -1,9 +1,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use anabranch_catalog::Source;
+use anabranch_decode::LandedReader;
 use anabranch_view::View;
 use arrow::datatypes::{Schema, SchemaRef};
-use parquet::arrow::ProjectionMask;
+use parquet::arrow::{ProjectionMask, parquet_to_arrow_schema};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
 use parquet::schema::types::SchemaDescriptor;
 
 use crate::Error;
@@ -86,6 +90,22 @@ impl Plan {
     /// Top-level columns to read, in the order of the event schema.
     pub fn columns(&self) -> &[String] {
         &self.columns
+    }
+
+    /// The source of all views.
+    pub(crate) fn source(&self) -> &Arc<Source> {
+        self.views[0].source()
+    }
+
+    /// Top-level columns to read of a file with this footer: [`columns`](Self::columns), and the raw bytes of its events if
+    /// some of those were declared later than the file was landed.
+    ///
+    /// # Errors
+    /// When the footer has no schema that can be read.
+    pub fn columns_in(&self, footer: &ParquetMetaData) -> Result<Vec<String>, ParquetError> {
+        let file = footer.file_metadata();
+        let in_file = parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata())?;
+        Ok(LandedReader::columns(self.source(), &self.schema, &in_file))
     }
 
     /// Schema of the batches that views fold: [`columns`](Self::columns) with their declared types.

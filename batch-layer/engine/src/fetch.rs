@@ -13,6 +13,7 @@ use arrow::datatypes::Fields;
 use arrow::error::ArrowError;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -79,12 +80,15 @@ impl Drop for InFlight {
     }
 }
 
+/// Which top-level columns to read of a file with this footer.
+pub(crate) type ColumnsOf = Arc<dyn Fn(&ParquetMetaData) -> Result<Vec<String>, ParquetError> + Send + Sync>;
+
 /// What to fetch, and how much of it may be in memory.
 pub(crate) struct Fetch {
     pub(crate) objects: Arc<dyn ObjectStore>,
     /// In path order.
     pub(crate) files: Vec<DataFile>,
-    pub(crate) columns: Arc<[String]>,
+    pub(crate) columns: ColumnsOf,
     /// Which rows count.
     pub(crate) filter: Arc<RowFilter>,
     pub(crate) read_ahead_bytes: u64,
@@ -126,7 +130,7 @@ impl Fetch {
         let budget = Arc::new(Semaphore::new(permits as usize));
         let plan = |file: DataFile| {
             let (objects, columns, filter) = (objects.clone(), columns.clone(), filter.clone());
-            async move { plan_file(&*objects, file, &columns, filter).await }
+            async move { plan_file(&*objects, file, &*columns, filter).await }
         };
         let read = |planned: Planned, in_flight: InFlight| {
             let objects = objects.clone();
@@ -174,7 +178,7 @@ impl Fetch {
 async fn plan_file(
     objects: &dyn ObjectStore,
     file: DataFile,
-    columns: &[String],
+    columns: &(dyn Fn(&ParquetMetaData) -> Result<Vec<String>, ParquetError> + Send + Sync),
     filter: Arc<RowFilter>,
 ) -> Result<Planned, Error> {
     let selection: Option<Arc<dyn RowSelection>> = if filter.is_all(&file) {
@@ -192,14 +196,15 @@ async fn plan_file(
     }
     let metadata = Arc::new(read_footer(objects, &file).await?);
     // Possibly none: `count(*)` alone reads no column, and the footer has the row counts.
-    let mut wanted = columns.to_vec();
+    let footer = |source| Error::Footer {
+        path: file.path.to_string(),
+        source,
+    };
+    let mut wanted = columns(&metadata).map_err(footer)?;
     if let Some(selection) = &selection {
         wanted.extend(selection.columns().iter().map(|field| field.name().clone()));
     }
-    let ranges = projected_ranges(&metadata, &wanted).map_err(|source| Error::Footer {
-        path: file.path.to_string(),
-        source,
-    })?;
+    let ranges = projected_ranges(&metadata, &wanted).map_err(footer)?;
     let whole = total_bytes(&ranges) * 100 >= file.bytes * WHOLE_FILE_PERCENT;
     Ok(Planned {
         file,
@@ -226,7 +231,7 @@ async fn read_footer(objects: &dyn ObjectStore, file: &DataFile) -> Result<Parqu
             .map_err(fetch)?;
         match ParquetMetaDataReader::new().parse_and_finish(&tail) {
             Ok(metadata) => return Ok(metadata),
-            Err(parquet::errors::ParquetError::NeedMoreData(needed))
+            Err(ParquetError::NeedMoreData(needed))
                 if (tail_bytes..file.bytes).contains(&(needed as u64 - 1)) && needed as u64 > tail_bytes =>
             {
                 tail_bytes = needed as u64;

@@ -97,7 +97,10 @@ pub(crate) async fn fold(
     let files = Fetch {
         objects: shared.store.objects().clone(),
         files: rows.files,
-        columns: plan.columns().into(),
+        columns: {
+            let plan = plan.clone();
+            Arc::new(move |footer| plan.columns_in(footer))
+        },
         filter: rows.filter,
         read_ahead_bytes: (budget_bytes / 8).clamp(*READ_AHEAD_BYTES.start(), *READ_AHEAD_BYTES.end()),
         folded_bytes: run.folded_bytes.clone(),

@@ -79,7 +79,11 @@ impl DataReader {
         Self::open_with(store, path, bytes, all).await
     }
 
-    async fn open_with(
+    /// As [`open`](Self::open), for columns that are chosen by what the file has.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_with(
         store: &Store,
         path: &Path,
         bytes: u64,

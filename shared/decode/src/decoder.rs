@@ -178,7 +178,7 @@ impl Decoder {
 
 /// The declared columns under construction, and what was learned on the way.
 #[derive(Debug)]
-struct Row {
+pub(crate) struct Row {
     object: Object,
     not_null: Vec<bool>,
     /// Rows that are complete.
@@ -188,7 +188,38 @@ struct Row {
 }
 
 impl Row {
-    /// Reads the record at `start..end` of `bytes`.
+    /// Of columns none of which must have a value.
+    pub(crate) fn lenient(columns: impl IntoIterator<Item = (String, ColumnReader)>) -> Self {
+        let object = Object::new(columns);
+        Self {
+            not_null: vec![false; object.columns().len()],
+            object,
+            rows: 0,
+            seen: Vec::new(),
+            all_seen: true,
+        }
+    }
+
+    /// Makes room for `rows` more rows out of `bytes` bytes of JSON.
+    pub(crate) fn reserve(&mut self, rows: usize, bytes: usize) {
+        self.object.reserve(rows, bytes);
+    }
+
+    /// Reads the record at `start..end` of `bytes`, as a row of nulls when it does not fit; says whether it did.
+    pub(crate) fn read_or_null(&mut self, bytes: &[u8], start: usize, end: usize, utf8: bool) -> bool {
+        let fits = self.read_within(bytes, start, end, utf8).is_ok();
+        if !fits {
+            self.push_nulls();
+        }
+        fits
+    }
+
+    pub(crate) fn push_nulls(&mut self) {
+        self.object.columns_mut().iter_mut().for_each(ColumnReader::push_null);
+        self.rows += 1;
+    }
+
+    /// Reads the record at `start..end` of `bytes`. After a fault, the row is taken back.
     #[inline(always)]
     fn read_within(&mut self, bytes: &[u8], start: usize, end: usize, utf8: bool) -> Result<(), Fault> {
         if utf8 && start < end {
@@ -275,7 +306,7 @@ impl Row {
         self.all_seen = self.seen.iter().all(|seen| *seen);
     }
 
-    fn finish(&mut self) -> Vec<ArrayRef> {
+    pub(crate) fn finish(&mut self) -> Vec<ArrayRef> {
         self.rows = 0;
         self.object.finish()
     }

@@ -1,7 +1,8 @@
 //! JSON records to Arrow, record by record: the DecodeBolt's kernel, and the check that ingest makes.
 //!
-//! Owns what a payload means for a declared schema. Refuses to own where payloads come from and where rows go. No
-//! I/O, no async, no threads: one [`Decoder`] per thread, used again for every micro-batch.
+//! Owns what a payload means for a declared schema, and for columns that are declared after it was landed
+//! ([`LandedReader`]). Refuses to own where payloads come from and where rows go. No I/O, no async, no threads: one
+//! [`Decoder`] per thread, used again for every micro-batch.
 //!
 //! ```text
 //! RawBatch.payloads ──► Input (SWAR scan over the payload buffer itself)
@@ -28,6 +29,7 @@ mod column;
 mod decoder;
 mod fault;
 mod input;
+mod landed;
 mod nested;
 mod number;
 mod object;
@@ -35,6 +37,7 @@ mod text;
 mod time;
 
 pub use decoder::{Decoded, Decoder};
+pub use landed::{LandedReader, Misfit};
 
 #[cfg(test)]
 mod tests;

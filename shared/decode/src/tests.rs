@@ -17,14 +17,14 @@ use serde_json::{Value, json};
 use crate::{Decoded, Decoder};
 
 /// A source `t` of these columns.
-fn source(columns: &str, with: &str) -> Arc<Source> {
+pub(crate) fn source(columns: &str, with: &str) -> Arc<Source> {
     let sql = format!("CREATE TABLE t ({columns}) {with}");
     let catalog = Catalog::parse(&sql).unwrap_or_else(|problems| panic!("{problems:#?}"));
     Arc::clone(&catalog.sources["t"])
 }
 
 /// Payloads as one micro-batch of partition 3 that begins at offset 100.
-fn raw<'p>(payloads: impl IntoIterator<Item = Option<&'p [u8]>>) -> RawBatch {
+pub(crate) fn raw<'p>(payloads: impl IntoIterator<Item = Option<&'p [u8]>>) -> RawBatch {
     let mut builder = RawBatchBuilder::new();
     for payload in payloads {
         let offset = 100 + i64::try_from(builder.len()).expect("small");
@@ -34,7 +34,7 @@ fn raw<'p>(payloads: impl IntoIterator<Item = Option<&'p [u8]>>) -> RawBatch {
     builder.finish(PartitionId(3), OffsetRange::new(Offset(100), Offset(end)))
 }
 
-fn raw_text(payloads: &[impl AsRef<[u8]>]) -> RawBatch {
+pub(crate) fn raw_text(payloads: &[impl AsRef<[u8]>]) -> RawBatch {
     raw(payloads.iter().map(|payload| Some(payload.as_ref())))
 }
 
@@ -47,7 +47,7 @@ fn events(source: &Source, decoded: &Decoded) -> Vec<Value> {
     rows(source, &decoded.events)
 }
 
-fn rows(source: &Source, batch: &RecordBatch) -> Vec<Value> {
+pub(crate) fn rows(source: &Source, batch: &RecordBatch) -> Vec<Value> {
     (0..batch.num_rows())
         .map(|row| {
             let cells = source

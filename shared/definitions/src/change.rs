@@ -209,7 +209,7 @@ fn table(former: &Source, source: &Source, landed: Option<&Landed>, sql: &str) -
         .map(|column| column.name.as_str())
         .collect();
     if !added.is_empty() {
-        let filled = if former.keep_raw && source.keep_raw {
+        let filled = if former.keep_raw {
             "filled from the raw bytes of earlier events"
         } else {
             "NULL in earlier events: keep_raw = 'false' has not kept their bytes"

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anabranch_dataset::{DataFile, DataReader, Leases, Notes, Publications, RowFilter};
 use anabranch_model::{Offset, OffsetRange, PartitionId};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use futures::future::try_join_all;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt, try_join};
@@ -192,7 +192,7 @@ async fn fold_files(
     filter: Arc<RowFilter>,
 ) -> Result<Folded, Error> {
     let plans = Arc::new(plans);
-    let columns = SchemaRef::clone(Folder::new(Arc::clone(program), Arc::clone(&plans)).columns());
+    let columns = Folder::new(Arc::clone(program), Arc::clone(&plans)).columns();
     let pieces = tokio::sync::Mutex::new(pieces(layer, files, columns, Arc::clone(&filter)));
     let next = async || {
         if layer.shutdown.is_cancelled() {
@@ -202,13 +202,14 @@ async fn fold_files(
             return Ok(None);
         };
         let rows = piece.reader.fetch(piece.group..piece.group + 1).await?;
-        Ok(Some((rows, piece.filtered.then(|| Arc::clone(&filter)))))
+        let in_file = SchemaRef::clone(piece.reader.schema());
+        Ok(Some((rows, in_file, piece.filtered.then(|| Arc::clone(&filter)))))
     };
     let worker = async || {
         let mut folder = Folder::new(Arc::clone(program), Arc::clone(&plans));
         let mut fetched = next().await?;
-        while let Some((rows, filter)) = fetched {
-            let fold = blocking(layer, move || folder.fold(rows, filter.as_deref()));
+        while let Some((rows, in_file, filter)) = fetched {
+            let fold = blocking(layer, move || folder.fold(rows, &in_file, filter.as_deref()));
             (folder, fetched) = try_join!(fold, next())?;
         }
         blocking(layer, move || folder.emit()).await
@@ -230,14 +231,14 @@ struct Piece {
 fn pieces(
     layer: &SourceLayer,
     files: Vec<DataFile>,
-    columns: SchemaRef,
+    columns: impl Fn(&Schema) -> SchemaRef + Clone + Send + 'static,
     filter: Arc<RowFilter>,
 ) -> BoxStream<'static, Result<Piece, Error>> {
     let store = layer.store.clone();
     let open = move |file: DataFile| {
-        let (store, columns, filtered) = (store.clone(), SchemaRef::clone(&columns), !filter.is_all(&file));
+        let (store, columns, filtered) = (store.clone(), columns.clone(), !filter.is_all(&file));
         async move {
-            let reader = DataReader::open(&store, &file.path, file.bytes, &columns).await?;
+            let reader = DataReader::open_with(&store, &file.path, file.bytes, columns).await?;
             let groups = (0..reader.row_groups()).map(move |group| {
                 Ok(Piece {
                     reader: reader.clone(),

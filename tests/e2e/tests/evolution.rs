@@ -25,30 +25,23 @@ fn totals(dev: &Dev, through: &TopicOffsets) -> Vec<i64> {
     dev.query_at_least("SELECT ticks, n FROM totals", through).integers()
 }
 
-#[test]
-fn a_column_declared_later_is_null_in_what_was_landed_before() {
-    let _gate = gate::heavy();
-    let mut dev = Dev::start(&ticks("n BIGINT", 1), SOON);
+/// Colours of 300 events from before the column was declared, and of 300 from after.
+fn colors_declared_later(options: &str, expected: &[Vec<Value>]) {
+    let with = |sql: String| sql.replace("partitions = 1", &format!("partitions = 1{options}"));
+    let mut dev = Dev::start(&with(ticks("n BIGINT", 1)), SOON);
     let first = dev.ingest("ticks", lines(0..300));
     dev.wait_landed("ticks", &first);
     dev.terminate();
     let colors =
         "CREATE MATERIALIZED VIEW colors AS SELECT color, count(*) AS ticks, sum(n) AS n FROM ticks GROUP BY color;";
-    dev.site()
-        .write_views(&format!("{}{colors}", ticks("n BIGINT, color TEXT", 1)));
+    let views = format!("{}{colors}", ticks("n BIGINT, color TEXT", 1));
+    dev.site().write_views(&with(views));
     dev.restart();
     let through = dev.ingest("ticks", lines(300..600));
-    let sum = |color: i64| -> i64 { (300..600).filter(|n| n % 3 == color).sum() };
-    let expected: Vec<Vec<Value>> = vec![
-        vec![json!(null), json!(300), json!((0..300).sum::<i64>())],
-        vec![json!("red"), json!(100), json!(sum(0))],
-        vec![json!("green"), json!(100), json!(sum(1))],
-        vec![json!("blue"), json!(100), json!(sum(2))],
-    ];
     let check = |dev: &Dev, moment: &str| {
         assert_same_rows(
             moment,
-            &expected,
+            expected,
             &dev.query_at_least("SELECT color, ticks, n FROM colors", &through).rows,
         );
         assert_eq!(totals(dev, &through), [600, (0..600).sum::<i64>()], "{moment}");
@@ -56,6 +49,28 @@ fn a_column_declared_later_is_null_in_what_was_landed_before() {
     check(&dev, "realtime");
     dev.land_and_run("ticks", &through);
     check(&dev, "after a batch run");
+}
+
+fn color(name: &str, index: i64, events: std::ops::Range<i64>) -> Vec<Value> {
+    let events = events.filter(|n| n % 3 == index);
+    vec![json!(name), json!(events.clone().count()), json!(events.sum::<i64>())]
+}
+
+#[test]
+fn a_column_declared_later_is_filled_from_raw_bytes() {
+    let _gate = gate::heavy();
+    let expected = [("red", 0), ("green", 1), ("blue", 2)].map(|(name, index)| color(name, index, 0..600));
+    colors_declared_later("", &expected);
+}
+
+#[test]
+fn without_raw_bytes_it_is_null_in_what_was_landed_before() {
+    let _gate = gate::heavy();
+    let mut expected = [("red", 0), ("green", 1), ("blue", 2)]
+        .map(|(name, index)| color(name, index, 300..600))
+        .to_vec();
+    expected.push(vec![json!(null), json!(300), json!((0..300).sum::<i64>())]);
+    colors_declared_later(", keep_raw = 'false'", &expected);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod api;
 mod bad_input;
 mod crash;
+mod definitions;
 mod delta;
 mod demo;
 mod deploy;

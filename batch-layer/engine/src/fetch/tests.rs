@@ -34,7 +34,10 @@ fn fetch(objects: &Arc<InMemory>, files: Vec<DataFile>, columns: &[&str], read_a
     Fetch {
         objects: objects.clone(),
         files,
-        columns: columns.iter().map(|name| (*name).to_owned()).collect(),
+        columns: {
+            let names: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
+            Arc::new(move |_| Ok(names.clone()))
+        },
         filter: Arc::default(),
         read_ahead_bytes,
         folded_bytes: Arc::default(),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anabranch_dataset::{RowFilter, RowGroups};
+use anabranch_decode::LandedReader;
 use anabranch_model::{OffsetRange, PartitionId, columns};
 use anabranch_view::Aggregator;
 use arrow::array::{AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch};
@@ -55,15 +56,23 @@ impl Folder {
         }
     }
 
-    /// What is read of files: the columns of the views, and those that place a row.
-    pub(super) fn columns(&self) -> &SchemaRef {
-        &self.schema
+    /// What is to be read of a file with the columns `in_file`: those of the views, those that place a row, and the raw bytes
+    /// if some of them were declared later.
+    pub(super) fn columns(&self) -> impl Fn(&Schema) -> SchemaRef + Clone + Send + 'static + use<> {
+        let (source, schema) = (Arc::clone(&self.program.source), SchemaRef::clone(&self.schema));
+        move |in_file| {
+            let names = LandedReader::columns(&source, &schema, in_file);
+            let fields = in_file.fields().iter().filter(|field| names.contains(field.name()));
+            Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))
+        }
     }
 
-    /// Folds some row groups of a file, all rows or those that a filter lets through.
-    pub(super) fn fold(mut self, rows: RowGroups, filter: Option<&RowFilter>) -> Result<Self, Error> {
+    /// Folds some row groups of a file, all rows or those that a filter lets through. `in_file` is what was read of it.
+    pub(super) fn fold(mut self, rows: RowGroups, in_file: &Schema, filter: Option<&RowFilter>) -> Result<Self, Error> {
+        let mut landed = LandedReader::new(&self.program.source, &self.schema, in_file);
         for batch in rows.decode(BATCH_ROWS)? {
-            let mut batch = batch?;
+            let batch = landed.read(&batch?);
+            let mut batch = batch.map_err(|misfit| self.error(misfit.to_string()))?;
             if let Some(filter) = filter {
                 batch = filter.apply(&batch)?;
             }
