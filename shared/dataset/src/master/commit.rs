@@ -56,6 +56,8 @@ impl MasterDataset {
         // The result that belongs to the version last tried.
         let mut tried: Option<T> = None;
         loop {
+            // Before the state is read: what another task learns meanwhile says nothing about what is decided here.
+            let stale = self.may_be_cleaned_away();
             let (found, version, decision) =
                 self.with_state(|state| (state.find_commit(id), state.version, decide(state)));
             let decision = decision?;
@@ -87,7 +89,7 @@ impl MasterDataset {
                 .put_if_absent(&commit_path(&self.inner.root, next), lines.clone())
                 .await
             {
-                Ok(true) if self.is_void(next).await? => fresh = true,
+                Ok(true) if stale && self.is_void(next).await? => fresh = true,
                 Ok(true) => {
                     self.apply(next, &lines)?;
                     self.after_commit(next);
@@ -201,13 +203,16 @@ impl MasterDataset {
         Ok(())
     }
 
-    /// Settles a commit that was created long after its base was seen to be the newest version. If the base has been cleaned
-    /// away meanwhile, so had been the commit that took its place: ours lies before a checkpoint, where nobody reads it.
+    /// Settles a commit that was created long after its base was seen to be the newest version. If a checkpoint reaches as
+    /// far, or the base has been cleaned away, then so had been the commit that took its place: ours lies before a
+    /// checkpoint, where nobody reads it. The base alone does not tell, since it may be such a commit of another writer.
     async fn is_void(&self, version: u64) -> Result<bool> {
-        if !self.may_be_cleaned_away() || kernel::has_commit(&self.inner.store, &self.inner.root, version - 1).await? {
+        let (store, root) = (&self.inner.store, &self.inner.root);
+        let reached = kernel::last_checkpoint(store, root).await?;
+        if reached.is_none_or(|reached| reached < version) && kernel::has_commit(store, root, version - 1).await? {
             return Ok(false);
         }
-        self.inner.store.remove(commit_path(&self.inner.root, version)).await?;
+        store.remove(commit_path(root, version)).await?;
         self.reload().await?;
         Ok(true)
     }
