@@ -47,6 +47,20 @@ pub enum Command {
     Exclude(Exclude),
     /// Undo an exclusion.
     Include(Include),
+    /// Look at settings, views, broker, object store, clocks, running services and disks, and say what to do about what is wrong.
+    Doctor(Doctor),
+    /// Pack what helps to find a fault into one archive, without secrets.
+    SupportBundle(SupportBundle),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write manual pages, one per command.
+    Man {
+        /// Folder to write them to.
+        dir: PathBuf,
+    },
     /// Ask a service whether it is ready; the exit code says so.
     Health {
         /// Address of the service.
@@ -100,6 +114,35 @@ pub struct Check {
     /// Print each view's plan as JSON: prepare, keys, partial state schema, finalise.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    pub config: Config,
+    /// Print the findings as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct SupportBundle {
+    #[command(flatten)]
+    pub config: Config,
+    /// The archive to write. Default: `anabranch-support-<time>.tar.gz` here.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Log file whose end is packed too; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    pub log: Vec<PathBuf>,
+}
+
+/// A shell that completions can be made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 #[derive(Clone, Debug, clap::Args)]

@@ -9,12 +9,15 @@ use crate::args::{Args, Command};
 
 mod check;
 mod dead_letters;
+mod doctor;
 mod exclude;
 mod ingest;
 mod maintenance;
+mod manual;
 mod query;
 mod runs;
 mod services;
+mod support;
 mod tables;
 mod views;
 
@@ -47,6 +50,10 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::DeadLetters(args) => on_runtime(dead_letters::run(args)),
         Command::Exclude(args) => on_runtime(exclude::exclude(args)),
         Command::Include(args) => on_runtime(exclude::include(args)),
+        Command::Doctor(args) => on_runtime(doctor::run(args)),
+        Command::SupportBundle(args) => on_runtime(support::run(args)),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { dir } => manual::pages(&dir),
         Command::Health { url } => on_runtime(health(url)),
     }
 }
@@ -69,8 +76,8 @@ async fn health(url: String) -> Result<ExitCode> {
 }
 
 /// Logs, metrics and signals of a long-running command.
-fn start_service(settings: &anabranch_runtime::Settings) -> Result<Shutdown> {
-    telemetry::init(&settings.telemetry);
+fn start_service(settings: &anabranch_runtime::Settings, service: &str) -> Result<Shutdown> {
+    telemetry::init(&settings.telemetry, service)?;
     let shutdown = Shutdown::new();
     shutdown.on_signals().context("cannot listen for signals")?;
     Ok(shutdown)

@@ -41,7 +41,7 @@ pub async fn run(args: Demo) -> Result<ExitCode> {
     settings.batch.schedule = Some(SCHEDULE.into());
     settings.telemetry.log = "warn".into();
     settings.resolve(&dir);
-    telemetry::init(&settings.telemetry);
+    telemetry::init(&settings.telemetry, "demo")?;
 
     let shutdown = Shutdown::new();
     shutdown.on_signals().context("cannot listen for signals")?;

@@ -53,6 +53,9 @@ pub(crate) async fn to_leader(State(shared): State<Arc<Shared>>, request: Reques
         .request(parts.method.clone(), format!("{}{path}", leader.trim_end_matches('/')))
         .header(FORWARDED, HeaderValue::from_static("1"))
         .body(body.clone());
+    if let Some(context) = anabranch_trace::outgoing() {
+        outgoing = outgoing.header(anabranch_trace::HEADER, context.to_string());
+    }
     if let Some(kind) = parts.headers.get(header::CONTENT_TYPE) {
         outgoing = outgoing.header(header::CONTENT_TYPE, kind);
     }

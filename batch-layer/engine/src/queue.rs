@@ -20,6 +20,15 @@ pub enum Trigger {
 }
 
 impl Trigger {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Request,
+        Self::Schedule,
+        Self::Definition,
+        Self::StateBudget,
+        Self::Exclusions,
+        Self::Retention,
+    ];
+
     /// The word in run records and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -45,6 +45,15 @@ pub struct BatchHandle {
     tasks: Tasks,
 }
 
+/// Exposes counters of failures before the first of them: a rate over one that appears with its first event misses it.
+fn begin_counters() {
+    metrics::counter!("anabranch_maintenance_errors_total").increment(0);
+    for trigger in Trigger::ALL {
+        metrics::counter!("anabranch_batch_runs_total", "state" => "failed", "trigger" => trigger.as_str())
+            .increment(0);
+    }
+}
+
 impl BatchLayer {
     /// Proves the store, settles what a former process left behind, and starts serving.
     ///
@@ -102,6 +111,7 @@ impl BatchLayer {
         shared.lease.renew(&shared).await?;
         leader::settle(&shared, true).await?;
 
+        begin_counters();
         let tasks = Tasks::new(shutdown.clone());
         tasks.spawn("batch runs", OnError::Shutdown, run_loop(shared.clone()));
         tasks.spawn("batch leadership", OnError::Log, leader::watch(shared.clone()));

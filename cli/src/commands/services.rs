@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anabranch_catalog::Connector;
+use anabranch_runtime::telemetry;
 use anyhow::{Context, Result};
 use tracing::info;
 
@@ -13,7 +14,7 @@ use crate::platform::{AllLayers, Platform, bind};
 
 pub async fn dev(args: Config) -> Result<ExitCode> {
     let platform = Platform::load(&args.config)?;
-    let shutdown = start_service(&platform.settings)?;
+    let shutdown = start_service(&platform.settings, "dev")?;
     let layers = AllLayers::start(&platform, &shutdown).await?;
     let url = format!("http://{}", reachable(&layers.address().to_string()));
     println!("anabranch dev is running; its API is at {url}");
@@ -33,12 +34,13 @@ pub async fn dev(args: Config) -> Result<ExitCode> {
     }
     println!("Ctrl-C stops it; what was acknowledged stays.");
     layers.stopped().await?;
+    telemetry::flush().await;
     Ok(ExitCode::SUCCESS)
 }
 
 pub async fn speed(args: Config) -> Result<ExitCode> {
     let platform = Platform::load(&args.config)?;
-    let shutdown = start_service(&platform.settings)?;
+    let shutdown = start_service(&platform.settings, "speed")?;
     let listener = bind(&platform.settings.speed.listen, "speed.listen").await?;
     let store = platform.store().await?;
     let platform = platform.settled(&store).await?;
@@ -47,29 +49,32 @@ pub async fn speed(args: Config) -> Result<ExitCode> {
     let layer = platform.speed(&store, (logs, opener), listener, &shutdown).await?;
     info!(address = %layer.address(), "speed layer is running");
     layer.stopped().await.context("speed layer")?;
+    telemetry::flush().await;
     Ok(ExitCode::SUCCESS)
 }
 
 pub async fn batch(args: Config) -> Result<ExitCode> {
     let platform = Platform::load(&args.config)?;
-    let shutdown = start_service(&platform.settings)?;
+    let shutdown = start_service(&platform.settings, "batch")?;
     let listener = bind(&platform.settings.batch.listen, "batch.listen").await?;
     let store = platform.store().await?;
     let platform = platform.settled(&store).await?;
     let layer = platform.batch(&store, listener, &shutdown).await?;
     info!(address = %layer.address(), "batch layer is running");
     layer.stopped().await.context("batch layer")?;
+    telemetry::flush().await;
     Ok(ExitCode::SUCCESS)
 }
 
 pub async fn serve(args: Config) -> Result<ExitCode> {
     let platform = Platform::load(&args.config)?;
-    let shutdown = start_service(&platform.settings)?;
+    let shutdown = start_service(&platform.settings, "serve")?;
     let listener = bind(&platform.settings.serving.listen, "serving.listen").await?;
     let store = platform.store().await?;
     let platform = platform.settled(&store).await?;
     let layer = platform.serving(&store, listener, &shutdown).await?;
     info!(address = %layer.address(), "serving layer is running");
     layer.stopped().await.context("serving layer")?;
+    telemetry::flush().await;
     Ok(ExitCode::SUCCESS)
 }

@@ -48,7 +48,10 @@ impl Compute {
         if self.runtime.is_none() {
             return work.await;
         }
-        let mut task = AbortOnDrop(self.handle.spawn(work));
+        let mut task = AbortOnDrop(
+            self.handle
+                .spawn(anabranch_trace::in_scope(anabranch_trace::outgoing(), work)),
+        );
         (&mut task.0)
             .await
             .unwrap_or_else(|join| Err(Error::Internal(format!("query task failed: {join}"))))

@@ -6,6 +6,7 @@ use anabranch_merge::{Decision, Patience, Plan, RetryReason, Selection, ViewFact
 use anabranch_model::realtime::{SnapshotReply, SnapshotRequest, StateTicket, ViewCut};
 use anabranch_model::{CoverageMap, TopicOffsets};
 use anabranch_realtime::{Directory, Services, SpeedWorker, Worker};
+use anabranch_trace::{Kind, Span};
 use anabranch_view::View;
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
@@ -345,6 +346,11 @@ impl Frozen {
     /// `WorkerFailed` when a worker's state could not be read: freeze again.
     pub(crate) async fn read(&self, view: &str, pushdown: &Pushdown) -> Result<Vec<RecordBatch>, Error> {
         let frozen = self.views.get(view).expect("only views of the request are read");
+        let mut span = Span::child(Kind::Internal, "merge view");
+        if let Some(span) = &mut span {
+            span.text("anabranch.view", view);
+        }
+        let context = span.as_ref().map(Span::context);
         let wanted = if self.arm == Arm::Batch {
             &[]
         } else {
@@ -360,7 +366,11 @@ impl Frozen {
             let worker = frozen.workers.get(&read.worker).cloned();
             fetch(read.worker.clone(), worker, ticket)
         });
-        let realtime: Vec<RecordBatch> = try_join_all(reads).await?.into_iter().flatten().collect();
+        let realtime: Vec<RecordBatch> = anabranch_trace::in_scope(context, try_join_all(reads))
+            .await?
+            .into_iter()
+            .flatten()
+            .collect();
         let batch = self.published.views.get(view).map(|batch| Arc::clone(&batch.state));
         let batch = batch.filter(|_| self.arm != Arm::Realtime);
         let started = Instant::now();

@@ -14,7 +14,8 @@ use crate::Error;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Headers that belong to one connection (RFC 9110, section 7.6.1) or are set anew for the next one.
-const NOT_FORWARDED: [HeaderName; 9] = [
+const NOT_FORWARDED: [HeaderName; 10] = [
+    HeaderName::from_static(anabranch_trace::HEADER),
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     header::PROXY_AUTHENTICATE,
@@ -66,6 +67,9 @@ impl Forwarder {
             .client
             .request(head.method, format!("{}{path}", address.trim_end_matches('/')))
             .headers(kept(&head.headers));
+        if let Some(context) = anabranch_trace::outgoing() {
+            outgoing = outgoing.header(anabranch_trace::HEADER, context.to_string());
+        }
         // A request without a body must not become a chunked one.
         if declared.is_some_and(|length| length > 0) || head.headers.contains_key(header::TRANSFER_ENCODING) {
             outgoing = outgoing.body(reqwest::Body::wrap_stream(limited));

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anabranch_model::ErrorKind;
+use anabranch_runtime::Shutdown;
 use anabranch_runtime::http::{ApiError, base_router};
 use arrow::array::RecordBatch;
 use axum::body::Bytes;
@@ -22,6 +23,7 @@ use crate::dead_letters;
 use crate::definitions::apply_views;
 use crate::exclusions;
 use crate::format::{Answer, Encoded, Format};
+use crate::openapi;
 use crate::params::{self, SqlRequest};
 use crate::rows::{RowsRequest, rows};
 use crate::server::Service;
@@ -37,10 +39,13 @@ const ATTEMPTS: u32 = 5;
 type Pairs = Query<Vec<(String, String)>>;
 
 /// Every route of the serving port.
-pub(crate) fn router(service: Arc<Service>) -> Router {
+pub(crate) fn router(service: Arc<Service>, shutdown: Shutdown) -> Router {
     let ready = {
         let service = Arc::clone(&service);
         move || {
+            if shutdown.is_cancelled() {
+                return Err("it is stopping".to_owned());
+            }
             if !service.adoption.is_ready() {
                 return Err("the publication log has not been read yet".to_owned());
             }
@@ -73,6 +78,7 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
             get(dead_letters::show),
         )
         .route("/v1/status", get(show_status))
+        .route("/openapi.json", get(openapi::serve))
         .route("/v1/batch/{*rest}", any(forward_batch))
         .route("/v1/ingest/{*rest}", any(forward_ingest))
         .method_not_allowed_fallback(async |uri: Uri| {

@@ -32,6 +32,7 @@ mod format;
 mod forward;
 mod http;
 mod masters;
+mod openapi;
 mod params;
 mod provider;
 mod pushdown;
@@ -45,4 +46,5 @@ mod versions;
 mod views;
 
 pub use error::Error;
+pub use openapi::document as openapi;
 pub use server::{ServingHandle, ServingLayer, ServingOptions};

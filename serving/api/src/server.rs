@@ -22,6 +22,9 @@ use crate::sql::SqlEngine;
 const LEASE_TTL: Duration = Duration::from_secs(10);
 const LEASE_RENEWAL: Duration = Duration::from_secs(2);
 
+/// What open requests get beyond the time that a query may take, once the service is asked to stop.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// What the serving layer needs to start.
 pub struct ServingOptions {
     pub settings: Arc<Settings>,
@@ -101,6 +104,9 @@ impl ServingLayer {
         let poll = *settings.serving.poll;
         let advertised = settings.serving.advertise.clone().unwrap_or_else(|| reachable(address));
         let tasks = Tasks::new(shutdown.clone());
+        // While requests are still answered, what answers need goes on: each task hears the end of HTTP, which hears the signal.
+        let front = shutdown;
+        let shutdown = Shutdown::new();
         {
             let (adoption, shutdown) = (Arc::clone(&adoption), shutdown.clone());
             tasks.spawn("publications", OnError::Shutdown, async move {
@@ -127,8 +133,17 @@ impl ServingLayer {
                 keep_lease(&adoption, &directory, &worker_id, &advertised, shutdown).await
             });
         }
-        let router = crate::http::router(service);
-        tasks.spawn("http", OnError::Shutdown, http::serve(listener, router, shutdown));
+        let drain = http::Drain {
+            announce: *settings.serving.drain,
+            // As long as a query may take; whoever holds a connection open beyond that is cut off.
+            grace: *settings.serving.query_timeout + GRACE,
+        };
+        let router = crate::http::router(service, front.clone());
+        tasks.spawn("http", OnError::Shutdown, async move {
+            let served = http::serve_draining(listener, router, front, drain).await;
+            shutdown.cancel();
+            served
+        });
         tracing::info!(%address, "serving");
         Ok(ServingHandle { address, tasks })
     }

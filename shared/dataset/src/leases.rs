@@ -35,6 +35,23 @@ pub struct Lease {
     pub ttl: Duration,
 }
 
+/// As it is written: with the version of the software that wrote it.
+#[derive(Serialize)]
+struct Written<'l> {
+    #[serde(flatten)]
+    lease: &'l Lease,
+    version: &'static str,
+}
+
+/// A live lease, and the version of the software that wrote it; `None` from before versions were written.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct VersionedLease {
+    #[serde(flatten)]
+    pub lease: Lease,
+    #[serde(default)]
+    pub version: Option<String>,
+}
+
 /// Reads and writes leases. Expiry is judged by the store's clock (object's last-modified against a fresh write of ours),
 /// so that clocks of machines need not agree.
 #[derive(Clone, Debug)]
@@ -71,7 +88,11 @@ impl Leases {
     /// `Unavailable` when the store does not answer.
     pub async fn renew(&self, lease: &Lease) -> Result<()> {
         let path = lease_path(&lease.kind, &lease.id);
-        let bytes = serde_json::to_vec(lease).map_err(|e| Error::corrupt(&path, e))?;
+        let written = Written {
+            lease,
+            version: env!("CARGO_PKG_VERSION"),
+        };
+        let bytes = serde_json::to_vec(&written).map_err(|e| Error::corrupt(&path, e))?;
         crash_point!("lease.renew.before");
         self.inner.store.put(&path, bytes.into()).await?;
         crash_point!("lease.renew.after");
@@ -91,6 +112,15 @@ impl Leases {
     /// # Errors
     /// `Unavailable` when the store does not answer.
     pub async fn list(&self, kind: &str) -> Result<Vec<Lease>> {
+        let live = self.list_versioned(kind).await?;
+        Ok(live.into_iter().map(|versioned| versioned.lease).collect())
+    }
+
+    /// As [`Leases::list`], with the version of the software behind each.
+    ///
+    /// # Errors
+    /// `Unavailable` when the store does not answer.
+    pub async fn list_versioned(&self, kind: &str) -> Result<Vec<VersionedLease>> {
         let now = self.now().await?;
         let folder = Path::from("services").join(kind);
         let objects: Vec<ObjectMeta> = self
@@ -107,18 +137,18 @@ impl Leases {
             .map(|object| object.last_modified)
             .max()
             .map_or(now, |newest| newest.max(now));
-        let mut live: Vec<Lease> = stream::iter(objects)
+        let mut live: Vec<VersionedLease> = stream::iter(objects)
             .map(|object| self.live(object, now))
             .buffer_unordered(READS)
             .try_filter_map(async |lease| Ok(lease))
             .try_collect()
             .await?;
-        live.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        live.sort_unstable_by(|a, b| a.lease.id.cmp(&b.lease.id));
         Ok(live)
     }
 
     /// The lease in an object, if it is to be believed.
-    async fn live(&self, object: ObjectMeta, now: DateTime<Utc>) -> Result<Option<Lease>> {
+    async fn live(&self, object: ObjectMeta, now: DateTime<Utc>) -> Result<Option<VersionedLease>> {
         let age = (now - object.last_modified).to_std().unwrap_or(Duration::ZERO);
         if age > ABANDONED {
             // Its owner, should it come back, writes it anew.
@@ -129,8 +159,8 @@ impl Leases {
         let Some(bytes) = self.inner.store.read(&object.location).await? else {
             return Ok(None);
         };
-        match serde_json::from_slice::<Lease>(&bytes) {
-            Ok(lease) => Ok((age <= lease.ttl).then_some(lease)),
+        match serde_json::from_slice::<VersionedLease>(&bytes) {
+            Ok(found) => Ok((age <= found.lease.ttl).then_some(found)),
             Err(error) => {
                 tracing::warn!(path = %object.location, %error, "not a lease; ignored");
                 Ok(None)

@@ -54,7 +54,7 @@ pub use dead_letters::{DeadLetter, REDRIVE_HEADER, WhichLetters, dead_letters, r
 pub use definitions::{DefinitionEntry, DefinitionLog, text_hash};
 pub use environment::{Environment, Rule, Simulated, Spawned};
 pub use error::Error;
-pub use leases::{Lease, Leases};
+pub use leases::{Lease, Leases, VersionedLease};
 pub use letters::Letters;
 pub use master::{
     Advance, Claim, CleanedLog, Compacted, Compaction, CompactionPlan, DataFile, Exclusion, Expirable,

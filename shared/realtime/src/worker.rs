@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_model::realtime::{SNAPSHOT_ACTION, SnapshotReply, SnapshotRequest, StateTicket};
+use anabranch_trace::{HEADER, Kind, Span};
 use arrow::array::RecordBatch;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::flight_service_client::FlightServiceClient;
@@ -110,8 +111,9 @@ impl Worker {
             r#type: SNAPSHOT_ACTION.to_owned(),
             body: body.into(),
         };
+        let span = self.span("snapshot");
         let call = async {
-            let mut results = client.do_action(action).await?.into_inner();
+            let mut results = client.do_action(with_context(action, &span)).await?.into_inner();
             let first = results.message().await?;
             // Read to its end: a stream that is dropped before is a reset, of which HTTP/2 allows so many.
             while results.message().await?.is_some() {}
@@ -150,7 +152,7 @@ impl Worker {
         };
         let ticket = serde_json::to_vec(ticket).expect("a state ticket is plain data");
         let stream = client
-            .do_get(Ticket { ticket: ticket.into() })
+            .do_get(with_context(Ticket { ticket: ticket.into() }, &self.span("read state")))
             .await
             .map_err(|status| self.failed(status.to_string()))?
             .into_inner();
@@ -165,10 +167,28 @@ impl Worker {
         )
     }
 
+    /// A span of asking this worker.
+    fn span(&self, name: &str) -> Option<Span> {
+        let mut span = Span::child(Kind::Client, name)?;
+        span.text("anabranch.worker", self.id.as_str());
+        Some(span)
+    }
+
     fn failed(&self, message: String) -> Error {
         Error::WorkerFailed {
             worker: self.id.clone(),
             message,
         }
     }
+}
+
+/// A request that tells the worker which trace it belongs to.
+fn with_context<T>(message: T, span: &Option<Span>) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    if let Some(span) = span {
+        let context = span.context().to_string();
+        let context = context.parse().expect("a context is hexadecimal digits and hyphens");
+        request.metadata_mut().insert(HEADER, context);
+    }
+    request
 }

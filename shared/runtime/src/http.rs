@@ -5,8 +5,11 @@ use std::future::IntoFuture;
 use std::time::Duration;
 
 use anabranch_model::ErrorKind;
+use anabranch_trace::Span;
 use axum::Router;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt;
@@ -16,8 +19,26 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{Shutdown, telemetry};
 
-/// How long open requests may go on after the shutdown signal.
-const GRACE: Duration = Duration::from_secs(10);
+/// Longest text of somebody else's error answer that is taken over.
+const MAX_ERROR_BYTES: usize = 64 << 10;
+
+/// How a server goes away once it is asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// For so long everything is answered as before, but for `/readyz`: load balancers turn to others.
+    pub announce: Duration,
+    /// After that no connection is accepted, and open requests may go on for so long at most.
+    pub grace: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            announce: Duration::ZERO,
+            grace: Duration::from_secs(10),
+        }
+    }
+}
 
 /// An error answer: `{"error": {"code", "message", "hint"}}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,25 +160,107 @@ pub fn base_router(
         })
 }
 
-/// Serves HTTP/1 and HTTP/2 (prior knowledge) until shutdown, then lets open requests finish for at most ten seconds. A
-/// handler that panics answers 500 in the error format.
+/// Serves HTTP/1 and HTTP/2 (prior knowledge) until shutdown, then lets open requests finish, as [`Drain::default`] says. A
+/// handler that panics answers 500 in the error format; so does every refusal that a library answers in words of its own.
 ///
 /// # Errors
 /// When the listener fails for good.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) -> std::io::Result<()> {
-    let router = router.layer(CatchPanicLayer::custom(panicked));
-    let signal = shutdown.clone();
+    serve_draining(listener, router, shutdown, Drain::default()).await
+}
+
+/// As [`serve`], and goes away as `drain` says. Whoever gives `router` its `/readyz` answers 503 there from `shutdown` on.
+///
+/// # Errors
+/// When the listener fails for good.
+pub async fn serve_draining(
+    listener: TcpListener,
+    router: Router,
+    shutdown: Shutdown,
+    drain: Drain,
+) -> std::io::Result<()> {
+    let router = router
+        .layer(map_response(in_error_format))
+        .layer(from_fn(traced))
+        .layer(CatchPanicLayer::custom(panicked));
     // Answers of several small writes, as gRPC makes them, must not wait for delayed acknowledgements.
     let listener = listener.tap_io(|connection| {
         if let Err(error) = connection.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
     });
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move { signal.cancelled().await });
+    let closed = {
+        let shutdown = shutdown.clone();
+        async move {
+            shutdown.cancelled().await;
+            tokio::time::sleep(drain.announce).await;
+        }
+    };
+    let server = axum::serve(listener, router).with_graceful_shutdown(closed);
     tokio::select! {
         result = server.into_future() => result,
-        () = async { shutdown.cancelled().await; tokio::time::sleep(GRACE).await } => Ok(()),
+        () = async { shutdown.cancelled().await; tokio::time::sleep(drain.announce + drain.grace).await } => Ok(()),
     }
+}
+
+/// Makes each request a span of its caller's trace, or the first one of a trace. Probes and scrapes are not worth one.
+async fn traced(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if matches!(path, "/healthz" | "/readyz" | "/metrics") {
+        return next.run(request).await;
+    }
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or(path, MatchedPath::as_str);
+    let caller = request
+        .headers()
+        .get(anabranch_trace::HEADER)
+        .and_then(|header| header.to_str().ok());
+    let Some(mut span) = Span::server(format!("{} {route}", request.method()), caller) else {
+        return next.run(request).await;
+    };
+    span.text("http.request.method", request.method().as_str());
+    span.text("http.route", route);
+    let response = anabranch_trace::in_scope(Some(span.context()), next.run(request)).await;
+    span.whole("http.response.status_code", response.status().as_u16().into());
+    if response.status().is_server_error() {
+        span.failed(response.status().to_string());
+    }
+    response
+}
+
+/// Refusals that axum answers in plain text, or without a body, in the error format.
+async fn in_error_format(response: Response) -> Response {
+    let status = response.status();
+    let kind = match status.as_u16() {
+        404 => ErrorKind::NotFound,
+        400..=499 => ErrorKind::Invalid,
+        500.. => ErrorKind::Internal,
+        _ => return response,
+    };
+    let media = response.headers().get(header::CONTENT_TYPE);
+    let foreign = media.is_none_or(|media| media.as_bytes().starts_with(b"text/plain"));
+    if !foreign {
+        return response;
+    }
+    let (head, body) = response.into_parts();
+    let text = axum::body::to_bytes(body, MAX_ERROR_BYTES).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let message = match text.trim() {
+        "" => status.canonical_reason().unwrap_or("refused").to_lowercase(),
+        text => text.to_owned(),
+    };
+    let mut answer = ApiError::new(kind, message)
+        .with_status(status.as_u16())
+        .into_response();
+    // Such as `Allow` of a 405.
+    for (name, value) in &head.headers {
+        if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
+            answer.headers_mut().insert(name.clone(), value.clone());
+        }
+    }
+    answer
 }
 
 fn panicked(_: Box<dyn Any + Send>) -> Response {

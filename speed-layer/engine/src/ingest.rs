@@ -13,6 +13,7 @@ use anabranch_decode::Decoder;
 use anabranch_log::{Error as LogError, PartitionedLog};
 use anabranch_model::{ErrorKind, OffsetVector, RawRecord, TopicOffsets, topic_partition};
 use anabranch_runtime::http::ApiError;
+use anabranch_trace::{Kind, Span};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -159,7 +160,16 @@ async fn append(
     let count = records.len() as u64;
     // Detached from the request: a client that hangs up must not leave an append half waited for.
     let (task_log, topic) = (Arc::clone(log), log.topic().to_owned());
+    let mut span = Span::child(Kind::Client, "append to log");
+    if let Some(span) = &mut span {
+        span.text("messaging.destination.name", topic.as_str());
+        span.whole(
+            "messaging.batch.message_count",
+            i64::try_from(count).unwrap_or(i64::MAX),
+        );
+    }
     let appended = tokio::spawn(async move { task_log.append(records).await }).await;
+    drop(span);
     let through: OffsetVector = appended
         .map_err(|error| ApiError::new(ErrorKind::Internal, error.to_string()))?
         .map_err(|error| {

@@ -164,6 +164,20 @@ pub(crate) struct SourceParts {
     pub(crate) paused: Arc<AtomicBool>,
 }
 
+/// Exposes counters of rare things before the first of them: a rate over one that appears with its first event misses it.
+fn begin_counters(table: &str) {
+    for name in [
+        "anabranch_landed_events_total",
+        "anabranch_landed_dead_letters_total",
+        "anabranch_landing_refused_total",
+        "anabranch_lost_offsets_total",
+        "anabranch_redriven_total",
+        "anabranch_speed_retries_total",
+    ] {
+        metrics::counter!(name, "table" => table.to_owned()).increment(0);
+    }
+}
+
 impl SourceLayer {
     /// Opens the source's master dataset. `identity` is the log's.
     ///
@@ -171,6 +185,7 @@ impl SourceLayer {
     /// `Invalid` when the log is another one than the recorded one.
     pub(crate) async fn open(parts: SourceParts, identity: &str) -> Result<Arc<Self>, Error> {
         let dataset = MasterDataset::open(&parts.store, &parts.source, identity).await?;
+        begin_counters(&parts.source.name);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let auto = |setting: usize| if setting == 0 { cores.div_ceil(2) } else { setting };
         let speed = &parts.settings.speed;

@@ -62,6 +62,18 @@ impl Member {
         self.frozen = false;
     }
 
+    /// SIGTERM, waits for the end, starts it again, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not end well.
+    pub fn restart(&mut self) {
+        let process = self.process();
+        let status = process.terminate();
+        assert!(status.success(), "a service ended with {status}\n{}", process.tail());
+        self.spawn();
+        self.ready();
+    }
+
     /// SIGSTOP.
     pub fn freeze(&mut self) {
         self.process().freeze();

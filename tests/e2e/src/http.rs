@@ -103,6 +103,16 @@ impl Http {
         self.must(self.client.get(self.url(path)))
     }
 
+    /// The status of an empty request by any method.
+    ///
+    /// # Panics
+    /// When nobody answers, or there is no such method.
+    #[track_caller]
+    pub fn status_of(&self, method: &str, path: &str) -> u16 {
+        let method = method.to_uppercase().parse().expect("a method is a word");
+        self.must(self.client.request(method, self.url(path))).status
+    }
+
     #[track_caller]
     pub fn delete(&self, path: &str) -> Reply {
         self.must(self.client.delete(self.url(path)))

@@ -36,6 +36,7 @@ pub mod orders;
 pub mod ports;
 mod process;
 pub mod python;
+pub mod reference;
 mod runtime;
 mod site;
 mod witness;

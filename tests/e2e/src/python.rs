@@ -1,33 +1,38 @@
-//! A Python environment with the `deltalake` package: another implementation of the Delta protocol, to check ours.
+//! Python environments with packages that check ours: another implementation of the Delta protocol, a fuzzer of HTTP APIs.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What is installed.
-const PACKAGES: [&str; 2] = ["deltalake==1.6.6", "pyarrow==26.0.1"];
+/// An interpreter with `deltalake`.
+///
+/// # Errors
+/// As [`with`].
+pub fn interpreter() -> Result<PathBuf, String> {
+    with("python", &["deltalake==1.6.6", "pyarrow==26.0.1"])
+}
 
-/// The environment's interpreter, provisioned once into `$ANABRANCH_TEST_CACHE` or `~/.cache/anabranch-tests`.
+/// The interpreter of an environment of its own, provisioned once into `$ANABRANCH_TEST_CACHE` or `~/.cache/anabranch-tests`.
 ///
 /// # Errors
 /// Why there is none: no Python, or no package registry.
-pub fn interpreter() -> Result<PathBuf, String> {
+pub fn with(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
     let cache = cache()?;
     fs::create_dir_all(&cache).map_err(|error| format!("{}: {error}", cache.display()))?;
-    let lock = File::create(cache.join("python.lock")).map_err(|error| error.to_string())?;
+    let lock = File::create(cache.join(format!("{name}.lock"))).map_err(|error| error.to_string())?;
     // Two test processes must not install at once; the lock ends with the file.
     lock.lock().map_err(|error| error.to_string())?;
-    let dir = cache.join("python");
+    let dir = cache.join(name);
     let (python, ready) = (dir.join("bin/python"), dir.join("ready"));
-    let packages = PACKAGES.join(" ");
-    if fs::read_to_string(&ready).is_ok_and(|installed| installed == packages) {
+    let wanted = packages.join(" ");
+    if fs::read_to_string(&ready).is_ok_and(|installed| installed == wanted) {
         return Ok(python);
     }
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&dir))?;
     run(Command::new(&python)
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-        .args(PACKAGES))?;
-    fs::write(&ready, packages).map_err(|error| error.to_string())?;
+        .args(packages))?;
+    fs::write(&ready, wanted).map_err(|error| error.to_string())?;
     Ok(python)
 }
 

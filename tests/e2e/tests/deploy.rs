@@ -1,6 +1,6 @@
 //! Every sample in deploy/ is read by what will read it: settings, views, and YAML.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anabranch_definitions::compile;
@@ -92,6 +92,100 @@ fn compose_files_are_yaml_and_name_what_is_there() {
             check_compose(&document, path.parent().expect("a file lies in a folder"));
         }
     }
+}
+
+/// Manifests of a kustomization, by file name.
+fn manifests(folder: &Path) -> BTreeMap<String, Value> {
+    let read = |name: &str| {
+        let path = folder.join(name);
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        yaml::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    let kustomization = read("kustomization.yaml");
+    assert_eq!(kustomization["kind"], "Kustomization");
+    let resources = kustomization["resources"]
+        .as_array()
+        .expect("a kustomization has resources");
+    let mut found = BTreeMap::new();
+    for resource in resources {
+        let name = resource.as_str().expect("a resource is a path");
+        assert!(
+            folder.join(name).exists(),
+            "{} is not there",
+            folder.join(name).display()
+        );
+        if name.ends_with(".yaml") {
+            found.insert(name.to_owned(), read(name));
+        }
+    }
+    for generator in kustomization["configMapGenerator"].as_array().into_iter().flatten() {
+        for file in generator["files"].as_array().into_iter().flatten() {
+            let file = folder.join(file.as_str().expect("a file is a path"));
+            assert!(file.is_file(), "{} is not there", file.display());
+        }
+    }
+    let there = std::fs::read_dir(folder).expect("the folder can be read");
+    let files = there.filter_map(|entry| entry.expect("the folder can be read").file_name().into_string().ok());
+    for file in files.filter(|file| file.ends_with(".yaml") && file != "kustomization.yaml") {
+        assert!(found.contains_key(&file), "kustomization.yaml leaves out {file}");
+    }
+    found
+}
+
+#[test]
+fn kubernetes_manifests_fit_each_other_and_the_services() {
+    let kubernetes = workspace().join("deploy/kubernetes");
+    assert!(
+        manifests(&kubernetes.join("overlays/example")).is_empty(),
+        "the example adds to the base by its kustomization"
+    );
+    let manifests = manifests(&kubernetes.join("base"));
+    let settings =
+        std::fs::read_to_string(kubernetes.join("base/config/anabranch.toml")).expect("the settings are there");
+    let environment = variables(&settings).into_iter().map(|name| (name, "value".to_owned()));
+    let settings = Settings::parse(&settings, "anabranch.toml", environment).unwrap_or_else(|error| panic!("{error}"));
+    for (service, listen) in [
+        ("speed", &settings.speed.listen),
+        ("batch", &settings.batch.listen),
+        ("serve", &settings.serving.listen),
+    ] {
+        let pod = &manifests[&format!("{service}.yaml")]["spec"]["template"];
+        let container = &pod["spec"]["containers"][0];
+        assert_eq!(container["args"], serde_json::json!([service]));
+        let (_, port) = listen.split_once(':').expect("an address has a port");
+        assert_eq!(
+            container["ports"][0]["containerPort"], port,
+            "{service} listens elsewhere"
+        );
+        assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/readyz");
+        assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/healthz");
+        let exposed = &manifests[&format!("{service}-service.yaml")]["spec"];
+        assert_eq!(exposed["ports"][0]["port"], port);
+        let labels = &pod["metadata"]["labels"];
+        let selectors = [
+            &exposed["selector"],
+            &manifests[&format!("{service}.yaml")]["spec"]["selector"]["matchLabels"],
+        ];
+        for selector in selectors {
+            assert_eq!(selector, labels, "a selector of {service} fits other pods");
+        }
+        // Overrides of the environment must name settings that there are.
+        let overrides = container["env"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|variable| variable["name"].as_str());
+        let overrides = overrides.filter(|name| name.starts_with("ANABRANCH__"));
+        let overrides: Vec<_> = overrides
+            .map(|name| (name.to_owned(), "http://10.0.0.1:1".to_owned()))
+            .collect();
+        assert!(!overrides.is_empty(), "{service} does not say where others reach it");
+        Settings::parse("", "the environment", overrides).unwrap_or_else(|error| panic!("{service}: {error}"));
+    }
+    assert!(
+        !settings.serving.drain.is_zero(),
+        "a pod that stops at once is still asked by the others"
+    );
 }
 
 fn check_compose(compose: &Value, folder: &Path) {

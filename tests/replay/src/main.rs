@@ -144,7 +144,7 @@ impl Bench {
         settings.serving.listen = "127.0.0.1:0".into();
         settings.telemetry.log = "warn".into();
         settings.resolve(dir.path());
-        telemetry::init(&settings.telemetry);
+        telemetry::init(&settings.telemetry, "replay")?;
         Ok(Self {
             platform: Platform::new(settings, sql, "views.sql")?,
             _dir: dir,

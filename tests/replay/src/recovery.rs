@@ -175,7 +175,7 @@ impl Site {
 /// All layers on a folder, until killed.
 pub async fn child(folder: &Path, count: u64) -> Result<()> {
     let platform = Platform::load(folder)?;
-    telemetry::init(&platform.settings.telemetry);
+    telemetry::init(&platform.settings.telemetry, "replay")?;
     let shutdown = Shutdown::new();
     let layers = AllLayers::start(&platform, &shutdown).await?;
     fill(&layers.logs["clicks"], &mut Events::new(6), count).await?;

@@ -109,6 +109,7 @@ pub(super) async fn compact(
         return Ok(report);
     }
     let table = dataset.source().name.as_str();
+    metrics::counter!("anabranch_compacted_bytes_total", "table" => table.to_owned()).increment(0);
     let environment = shared.store.environment();
     loop {
         let begun = environment.instant();

@@ -42,6 +42,21 @@ async fn ids(leases: &Leases) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn a_lease_says_which_version_wrote_it_and_old_ones_need_not() {
+    let (store, folder) = local();
+    let leases = Leases::new(&store);
+    leases.renew(&lease("new")).await.unwrap();
+    let old = serde_json::to_vec(&lease("old")).unwrap();
+    std::fs::write(folder.path().join("services/speed/old.json"), old).unwrap();
+    let found = leases.list_versioned("speed").await.unwrap();
+    let versions: Vec<_> = found
+        .iter()
+        .map(|found| (found.lease.id.as_str(), found.version.as_deref()))
+        .collect();
+    assert_eq!(versions, [("new", Some(env!("CARGO_PKG_VERSION"))), ("old", None)]);
+}
+
+#[tokio::test]
 async fn live_ones_are_listed_until_released() {
     let (store, folder) = local();
     let leases = Leases::new(&store);

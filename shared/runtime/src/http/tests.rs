@@ -73,6 +73,113 @@ async fn open_requests_finish_after_the_shutdown_signal() {
     server.await.unwrap().unwrap();
 }
 
+/// A service whose readiness ends with its shutdown, and whose `/slow` answers once `open` is notified.
+struct Draining {
+    base: String,
+    shutdown: Shutdown,
+    entered: Arc<tokio::sync::Notify>,
+    open: Arc<tokio::sync::Notify>,
+    server: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Draining {
+    async fn start(drain: Drain) -> Self {
+        let (shutdown, entered, open) = (Shutdown::new(), Arc::default(), Arc::<tokio::sync::Notify>::default());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let stopping = shutdown.clone();
+        let ready = move || {
+            if stopping.is_cancelled() {
+                Err("it is stopping".to_owned())
+            } else {
+                Ok(())
+            }
+        };
+        let (notify, wait): (Arc<tokio::sync::Notify>, _) = (Arc::clone(&entered), Arc::clone(&open));
+        let slow = get(async move || {
+            notify.notify_one();
+            wait.notified().await;
+            "done"
+        });
+        let router = base_router("test", ready).route("/slow", slow);
+        let server = tokio::spawn(serve_draining(listener, router, shutdown.clone(), drain));
+        Self {
+            base,
+            shutdown,
+            entered,
+            open,
+            server,
+        }
+    }
+}
+
+const LONG: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn while_it_says_that_it_goes_away_everything_else_is_answered() {
+    let service = Draining::start(Drain {
+        announce: LONG,
+        grace: LONG,
+    })
+    .await;
+    service.shutdown.cancel();
+    let (status, body) = fetch(format!("{}/readyz", service.base)).await;
+    assert_eq!((status, body["error"]["code"].as_str()), (503, Some("unavailable")));
+    assert_eq!(fetch(format!("{}/healthz", service.base)).await.0, 200);
+    service.server.abort();
+}
+
+#[tokio::test]
+async fn what_was_asked_before_the_door_closed_is_answered() {
+    let service = Draining::start(Drain {
+        announce: Duration::ZERO,
+        grace: LONG,
+    })
+    .await;
+    let slow = tokio::spawn(reqwest::get(format!("{}/slow", service.base)));
+    service.entered.notified().await;
+    service.shutdown.cancel();
+    while reqwest::get(format!("{}/healthz", service.base)).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    service.open.notify_one();
+    let answer = slow.await.unwrap().unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), answer.text().await.unwrap()),
+        (200, "done".to_owned())
+    );
+    service.server.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn refusals_of_libraries_have_the_error_format_too() {
+    let shutdown = Shutdown::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let router = Router::new().route(
+        "/number/{n}",
+        get(async |axum::extract::Path(n): axum::extract::Path<u32>| n.to_string()),
+    );
+    let server = tokio::spawn(serve(listener, router, shutdown.clone()));
+    let (status, body) = fetch(format!("{base}/number/seven")).await;
+    assert_eq!(
+        (status, body["error"]["code"].as_str()),
+        (400, Some("invalid")),
+        "{body}"
+    );
+    let answer = reqwest::Client::new()
+        .post(format!("{base}/number/7"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status().as_u16(), 405);
+    assert!(answer.headers().contains_key("allow"), "what is allowed is still said");
+    let body: serde_json::Value = answer.json().await.unwrap();
+    assert_eq!(body["error"]["code"], "invalid");
+    shutdown.cancel();
+    server.await.unwrap().unwrap();
+}
+
 #[test]
 fn an_error_survives_its_own_format() {
     let error = ApiError::new(ErrorKind::Conflict, "taken").with_hint("take another");

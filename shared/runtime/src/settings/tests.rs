@@ -64,11 +64,13 @@ keep_runs = 200
 listen = "127.0.0.1:8080"
 query_timeout = "30s"
 poll = "500ms"
+drain = "0s"
 max_ingest_body = "256MiB"
 
 [telemetry]
 log = "info"
 format = "text"
+trace_ratio = 0.1
 "#,
     );
 }
@@ -204,4 +206,12 @@ fn maintenance_keeps_what_readers_may_need() {
         assert!(error.to_string().contains(expected), "{error}");
     }
     assert!(parse("[maintenance]\nvacuum_after = '1m'\nlog_retention = '1h'").is_ok());
+}
+
+#[test]
+fn masked_settings_tell_no_secret() {
+    let text = "[kafka]\n\"sasl.password\" = \"hush-1\"\n\"bootstrap.servers\" = \"kafka:9092\"\n[storage.options]\naws_secret_access_key = \"hush-2\"";
+    let shown = toml::to_string(&parse(text).unwrap().masked()).unwrap();
+    assert!(!shown.contains("hush") && shown.contains("kafka:9092"), "{shown}");
+    assert_eq!(shown.matches("***").count(), 2, "{shown}");
 }

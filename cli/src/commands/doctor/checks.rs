@@ -1,0 +1,302 @@
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anabranch_catalog::{Connector, Source};
+use anabranch_dataset::{DefinitionLog, Leases, Store, VersionedLease, text_hash};
+use anabranch_log::{KafkaLog, PartitionedLog};
+use anabranch_model::ErrorKind;
+use anabranch_runtime::Settings;
+use chrono::Utc;
+use futures::future::join_all;
+
+use super::Finding;
+use crate::platform::{Platform, VIEWS_FILE};
+
+/// A broker, a store or a service that takes longer is as good as away.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How far clocks may be apart before logs of two machines cannot be read side by side.
+const SKEW: Duration = Duration::from_secs(5);
+/// Disk room below which a warning is due, and a failure.
+const LITTLE_ROOM_BYTES: u64 = 2 << 30;
+const NO_ROOM_BYTES: u64 = 200 << 20;
+
+const SERVICES: [(&str, &str); 3] = [
+    (
+        "speed",
+        "events are neither read nor landed; start `anabranch speed` (or `dev`)",
+    ),
+    (
+        "batch",
+        "nothing is recomputed, published or compacted; start `anabranch batch` (or `dev`)",
+    ),
+    ("serve", "nobody answers queries; start `anabranch serve` (or `dev`)"),
+];
+
+/// Everything, in the order in which one thing needs the other.
+pub(super) async fn all(dir: &Path) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let settings = match Settings::load(dir) {
+        Ok(settings) => settings,
+        Err(error) => {
+            findings.push(Finding::fail(
+                "settings",
+                error.to_string(),
+                "correct anabranch.toml; `anabranch check` says more",
+            ));
+            return findings;
+        }
+    };
+    findings.push(Finding::ok("settings", "anabranch.toml is in order"));
+    let platform = Platform::load(dir);
+    match &platform {
+        Ok(platform) => {
+            let catalog = &platform.definitions.catalog;
+            let found = format!("{} tables, {} views", catalog.sources.len(), catalog.views.len());
+            findings.push(Finding::ok("views", found));
+        }
+        Err(error) => findings.push(Finding::fail(
+            "views",
+            format!("{error:#}"),
+            "correct views.sql; `anabranch check` shows the places",
+        )),
+    }
+    if let Ok(platform) = &platform {
+        let sources = platform.definitions.catalog.sources.values();
+        findings.extend(join_all(sources.map(|source| topic(&settings, source))).await);
+    }
+    findings.extend(rooms(&settings));
+    match storage(&settings).await {
+        Ok((store, finding)) => {
+            findings.push(finding);
+            findings.push(clock(&store).await);
+            if let Ok(platform) = &platform {
+                findings.push(definitions(&store, &platform.definitions.sql).await);
+            }
+            findings.extend(services(&store).await);
+        }
+        Err(finding) => findings.push(finding),
+    }
+    findings
+}
+
+/// One table's topic, from here.
+async fn topic(settings: &Settings, source: &Source) -> Finding {
+    let check = format!("table {}", source.name);
+    if source.connector == Connector::Log {
+        return Finding::ok(check, format!("embedded log in {}", settings.ingest_log.dir.display()));
+    }
+    let Some(servers) = settings.kafka.get("bootstrap.servers") else {
+        return Finding::fail(
+            check,
+            "[kafka] \"bootstrap.servers\" is not set",
+            "name the brokers in anabranch.toml",
+        );
+    };
+    // Without a number of partitions nothing is created.
+    let log = match KafkaLog::open(&settings.kafka, &source.topic, None) {
+        Ok(log) => log,
+        Err(error) => return Finding::fail(check, error.to_string(), "correct the properties under [kafka]"),
+    };
+    let asked = tokio::time::timeout(PATIENCE, async {
+        Ok((log.partitions().await?, log.begins().await?, log.ends().await?))
+    });
+    let answer: Result<_, anabranch_log::Error> = match asked.await {
+        Ok(answer) => answer,
+        Err(_) => {
+            let found = format!("{servers} does not answer within {} s", PATIENCE.as_secs());
+            return Finding::fail(check, found, BROKER);
+        }
+    };
+    match answer {
+        Ok((partitions, begins, ends)) => {
+            let held: i64 = ends
+                .iter()
+                .map(|(partition, end)| end.0 - begins.get(partition).map_or(0, |begin| begin.0))
+                .sum();
+            let found = format!(
+                "topic `{}` with {} partitions and {held} records",
+                source.topic,
+                partitions.len()
+            );
+            Finding::ok(check, found)
+        }
+        Err(error) if error.kind() == ErrorKind::Unavailable => Finding::fail(check, error.to_string(), BROKER),
+        Err(error) if source.partitions.is_some() => Finding::warn(
+            check,
+            error.to_string(),
+            "the first speed worker creates it; or create it yourself",
+        ),
+        Err(error) => Finding::fail(
+            check,
+            error.to_string(),
+            "create the topic, or declare `partitions` in its table",
+        ),
+    }
+}
+
+const BROKER: &str = "is the broker up, is the address right from here, are the credentials under [kafka] right?";
+
+/// Room where services write.
+fn rooms(settings: &Settings) -> Vec<Finding> {
+    let spill = settings.batch.spill_dir.clone().unwrap_or_else(std::env::temp_dir);
+    let mut folders: Vec<(&str, PathBuf)> = vec![
+        ("disk of the embedded log", settings.ingest_log.dir.clone()),
+        ("disk for spills", spill),
+    ];
+    if let Some(path) = settings.storage.url.strip_prefix("file://") {
+        folders.push(("disk of the store", path.into()));
+    }
+    folders
+        .into_iter()
+        .filter_map(|(check, folder)| room(check, &folder))
+        .collect()
+}
+
+fn room(check: &str, folder: &Path) -> Option<Finding> {
+    // What is not there yet will be made in the nearest folder that is.
+    let there = folder.ancestors().find(|folder| folder.exists())?;
+    let space = rustix::fs::statvfs(there).ok()?;
+    let free = space.f_bavail.saturating_mul(space.f_frsize);
+    let found = format!("{} free at {}", indicatif::HumanBytes(free), there.display());
+    let advice = "make room, or set another folder in anabranch.toml";
+    Some(match free {
+        free if free < NO_ROOM_BYTES => Finding::fail(check, found, advice),
+        free if free < LITTLE_ROOM_BYTES => Finding::warn(check, found, advice),
+        _ => Finding::ok(check, found),
+    })
+}
+
+/// The object store, and whether it creates objects atomically if they are absent.
+async fn storage(settings: &Settings) -> Result<(Store, Finding), Finding> {
+    const CHECK: &str = "object store";
+    let url = &settings.storage.url;
+    let store = Store::open(url, &settings.storage.options)
+        .map_err(|error| Finding::fail(CHECK, error.to_string(), "correct [storage] in anabranch.toml"))?;
+    match tokio::time::timeout(PATIENCE, store.prove_create_if_absent()).await {
+        Ok(Ok(())) => Ok((
+            store,
+            Finding::ok(CHECK, format!("{url} creates objects atomically if absent")),
+        )),
+        Ok(Err(error)) if error.kind() == ErrorKind::Invalid => Err(Finding::fail(
+            CHECK,
+            error.to_string(),
+            "use a store with atomic conditional writes (AWS S3, MinIO, versitygw from 1.8.0 on, a local folder)",
+        )),
+        Ok(Err(error)) => Err(Finding::fail(CHECK, error.to_string(), STORE)),
+        Err(_) => Err(Finding::fail(
+            CHECK,
+            format!("{url} does not answer within {} s", PATIENCE.as_secs()),
+            STORE,
+        )),
+    }
+}
+
+const STORE: &str = "is it up, does the bucket exist, are endpoint and credentials under [storage.options] right?";
+
+/// Our clock against the store's. No result depends on it, but logs and ages are hard to read when they differ.
+async fn clock(store: &Store) -> Finding {
+    const CHECK: &str = "clock";
+    let before = Utc::now();
+    let theirs = match Leases::new(store).now().await {
+        Ok(theirs) => theirs,
+        Err(error) => return Finding::fail(CHECK, error.to_string(), STORE),
+    };
+    let after = Utc::now();
+    // The store read its clock between the two; seconds are all that S3 tells.
+    let apart = if theirs < before {
+        before - theirs
+    } else {
+        theirs - after
+    };
+    let apart = apart.to_std().unwrap_or_default();
+    let found = format!("{:.1} s from the store's", apart.as_secs_f64());
+    if apart > SKEW {
+        Finding::warn(CHECK, found, "synchronise the clocks (NTP)")
+    } else {
+        Finding::ok(CHECK, found)
+    }
+}
+
+/// Whether the text here is the one that runs.
+async fn definitions(store: &Store, sql: &str) -> Finding {
+    const CHECK: &str = "definitions";
+    match DefinitionLog::new(store).newest().await {
+        Err(error) => Finding::fail(CHECK, error.to_string(), STORE),
+        Ok(None) => Finding::ok(CHECK, "none are applied yet; the first service applies them"),
+        Ok(Some(newest)) if newest.hash == text_hash(sql) => {
+            Finding::ok(CHECK, format!("{VIEWS_FILE} is number {}, which runs", newest.number))
+        }
+        Ok(Some(newest)) => Finding::warn(
+            CHECK,
+            format!(
+                "{VIEWS_FILE} is not number {}, which runs since {}",
+                newest.number, newest.applied_at
+            ),
+            "`anabranch views apply --dry-run` says what would change",
+        ),
+    }
+}
+
+/// Who is there, whether they answer, and whether all are of one version.
+async fn services(store: &Store) -> Vec<Finding> {
+    let leases = Leases::new(store);
+    let http = match reqwest::Client::builder().timeout(Duration::from_secs(5)).build() {
+        Ok(http) => http,
+        Err(error) => {
+            return vec![Finding::fail(
+                "services",
+                error.to_string(),
+                "this machine has no HTTP client",
+            )];
+        }
+    };
+    let mut findings = Vec::new();
+    let mut versions = Vec::new();
+    for (kind, advice) in SERVICES {
+        let live = match leases.list_versioned(kind).await {
+            Ok(live) => live,
+            Err(error) => return vec![Finding::fail("services", error.to_string(), STORE)],
+        };
+        if live.is_empty() {
+            findings.push(Finding::warn(kind, "none is running", advice));
+        }
+        findings.extend(join_all(live.iter().map(|found| service(&http, kind, found))).await);
+        versions.extend(live.into_iter().filter_map(|found| found.version));
+    }
+    versions.sort();
+    versions.dedup();
+    match versions.as_slice() {
+        [] => {}
+        [one] if one == env!("CARGO_PKG_VERSION") => findings.push(Finding::ok("versions", format!("all are {one}"))),
+        [one] => findings.push(Finding::warn(
+            "versions",
+            format!("all are {one}, and this command is {}", env!("CARGO_PKG_VERSION")),
+            "use the command of the same version",
+        )),
+        several => findings.push(Finding::warn(
+            "versions",
+            several.join(", "),
+            "finish the upgrade: restart the older ones",
+        )),
+    }
+    findings
+}
+
+async fn service(http: &reqwest::Client, kind: &str, found: &VersionedLease) -> Finding {
+    let check = format!("{kind} {}", found.lease.id);
+    let address = found.lease.address.trim_end_matches('/');
+    match http.get(format!("{address}/readyz")).send().await {
+        Ok(answer) if answer.status().is_success() => Finding::ok(check, format!("ready at {address}")),
+        Ok(answer) => {
+            let status = answer.status();
+            let said: serde_json::Value = answer.json().await.unwrap_or_default();
+            let said = said["error"]["message"].as_str().unwrap_or(status.as_str()).to_owned();
+            Finding::warn(check, said, "wait, or look at its log")
+        }
+        Err(_) => Finding::warn(
+            check,
+            format!("{address} does not answer from here"),
+            "is `advertise` the address that others reach it by? If it has just ended, its lease expires by itself",
+        ),
+    }
+}

@@ -1,0 +1,143 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+/// Route parameters of the routers that pass requests on; what stands behind them is in the document by itself.
+const PASSED_ON: [&str; 2] = ["/v1/batch/{*rest}", "/v1/ingest/{*rest}"];
+/// Ports that are not the serving port have routes of their own.
+const ELSEWHERE: [&str; 1] = ["/arrow.flight.protocol.FlightService/{*method}"];
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Source files below a folder, without tests.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs")
+            && path
+                .file_stem()
+                .is_some_and(|stem| stem != "tests" && stem != "testing")
+        {
+            found.push(path);
+        }
+    }
+}
+
+/// Paths that a source text gives to `route` or `route_service`.
+fn routes(text: &str) -> BTreeSet<String> {
+    let calls = text
+        .split(".route(")
+        .skip(1)
+        .chain(text.split(".route_service(").skip(1));
+    let literals = calls.filter_map(|call| call.trim_start().strip_prefix('"')?.split('"').next());
+    literals
+        .filter(|path| path.starts_with('/'))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_route_is_documented_and_every_documented_path_is_a_route() {
+    let mut files = Vec::new();
+    for folder in [
+        "serving",
+        "batch-layer/engine/src",
+        "speed-layer/engine/src",
+        "shared/runtime/src",
+        "shared/access",
+    ] {
+        let folder = workspace().join(folder);
+        if folder.exists() {
+            sources(&folder, &mut files);
+        }
+    }
+    let mut routed = BTreeMap::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        routed.extend(routes(&text).into_iter().map(|route| (route, file.clone())));
+    }
+    assert!(routed.len() > 25, "the routers were not read properly: {routed:?}");
+    let documented: BTreeSet<&String> = document()["paths"].as_object().unwrap().keys().collect();
+    let forgotten: Vec<_> = routed
+        .iter()
+        .filter(|(route, _)| !PASSED_ON.contains(&route.as_str()) && !ELSEWHERE.contains(&route.as_str()))
+        .filter(|(route, _)| !documented.contains(route))
+        .collect();
+    assert!(
+        forgotten.is_empty(),
+        "routes without an operation in serving/api/src/openapi: {forgotten:#?}"
+    );
+    let imagined: Vec<_> = documented.iter().filter(|path| !routed.contains_key(**path)).collect();
+    assert!(
+        imagined.is_empty(),
+        "the document has paths that no router has: {imagined:?}"
+    );
+}
+
+#[test]
+fn routes_are_found_in_source_text() {
+    let text = "Router::new().route(\"/a\", get(x)).route(\n    \"/b/{id}\",\n    get(y)).route(value, 3).route_service(\"/c\", s)";
+    assert_eq!(routes(text).into_iter().collect::<Vec<_>>(), ["/a", "/b/{id}", "/c"]);
+}
+
+fn references(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            found.extend(members.get("$ref").and_then(Value::as_str).map(str::to_owned));
+            members.values().for_each(|member| references(member, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn references_resolve_and_no_schema_is_left_over() {
+    let mut named = BTreeSet::new();
+    references(document(), &mut named);
+    let schemas = document()["components"]["schemas"].as_object().unwrap();
+    let there: BTreeSet<String> = schemas
+        .keys()
+        .map(|name| format!("#/components/schemas/{name}"))
+        .collect();
+    assert_eq!(named, there);
+}
+
+#[test]
+fn operations_are_complete() {
+    let mut ids = BTreeSet::new();
+    for (path, item) in document()["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let id = operation["operationId"].as_str().unwrap();
+            assert!(ids.insert(id.to_owned()), "operationId {id} is there twice");
+            assert!(!operation["summary"].as_str().unwrap().is_empty());
+            let responses = operation["responses"].as_object().unwrap();
+            assert!(
+                responses.keys().any(|status| status.starts_with('2')),
+                "{method} {path} never succeeds"
+            );
+            let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+            let in_path: BTreeSet<&str> = parameters
+                .iter()
+                .filter(|parameter| parameter["in"] == "path")
+                .map(|parameter| parameter["name"].as_str().unwrap())
+                .collect();
+            let named: BTreeSet<&str> = path
+                .split('/')
+                .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+                .collect();
+            assert_eq!(in_path, named, "parameters of {method} {path}");
+            for parameter in &parameters {
+                assert!(
+                    parameter["description"].is_string(),
+                    "a parameter of {method} {path} is not described"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! One trace over the services that one query and one batch of events go through, as a collector receives it.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anabranch_e2e::dev::run_batch;
+use anabranch_e2e::{Cluster, block_on, gate, until};
+use anabranch_trace::proto::{EXPORT, ExportRequest, ExportResponse, Value as Attribute};
+use axum::Router;
+use tonic::server::{Grpc, UnaryService};
+use tonic_prost::ProstCodec;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const SQL: &str = "
+CREATE TABLE clicks (time TIMESTAMP NOT NULL, page TEXT) WITH (connector = 'log', event_time = 'time', partitions = 1);
+CREATE MATERIALIZED VIEW pages AS SELECT page, count(*) AS clicks FROM clicks GROUP BY page;
+";
+
+/// A span as it arrived.
+#[derive(Clone, Debug)]
+struct Seen {
+    service: String,
+    name: String,
+    trace: Vec<u8>,
+    id: Vec<u8>,
+    parent: Vec<u8>,
+}
+
+/// A collector: a gRPC server that keeps what it is sent.
+#[derive(Clone, Default)]
+struct Collector(Arc<Mutex<Vec<Seen>>>);
+
+impl UnaryService<ExportRequest> for Collector {
+    type Response = ExportResponse;
+    type Future = Ready<Result<tonic::Response<ExportResponse>, tonic::Status>>;
+
+    fn call(&mut self, request: tonic::Request<ExportRequest>) -> Self::Future {
+        let mut seen = self.0.lock().expect("nobody panics with it");
+        for from in request.into_inner().resource_spans {
+            let attributes = from.resource.iter().flat_map(|resource| &resource.attributes);
+            let named = attributes.filter(|attribute| attribute.key == "service.name");
+            let service = named.filter_map(|attribute| match attribute.value.as_ref()?.value.as_ref()? {
+                Attribute::Text(text) => Some(text.clone()),
+                Attribute::Whole(_) => None,
+            });
+            let service = service.last().expect("a resource names its service");
+            for span in from.scope_spans.into_iter().flat_map(|scope| scope.spans) {
+                assert!(
+                    span.start_time_unix_nano > 0 && span.start_time_unix_nano <= span.end_time_unix_nano,
+                    "{span:?}"
+                );
+                seen.push(Seen {
+                    service: service.clone(),
+                    name: span.name,
+                    trace: span.trace_id,
+                    id: span.span_id,
+                    parent: span.parent_span_id,
+                });
+            }
+        }
+        ready(Ok(tonic::Response::new(ExportResponse {})))
+    }
+}
+
+impl Collector {
+    /// Listens on a port of its own; returns its address.
+    fn start(&self) -> String {
+        let collector = self.clone();
+        let export = tower::service_fn(move |request: axum::extract::Request| {
+            let collector = collector.clone();
+            async move {
+                let codec: ProstCodec<ExportResponse, ExportRequest> = ProstCodec::default();
+                let answer = Grpc::new(codec).unary(collector, request).await;
+                Ok::<_, Infallible>(answer.map(axum::body::Body::new))
+            }
+        });
+        block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+                .await
+                .expect("there is a free port");
+            let address = listener.local_addr().expect("it is bound");
+            tokio::spawn(async { axum::serve(listener, Router::new().route_service(EXPORT, export)).await });
+            format!("http://{address}")
+        })
+    }
+
+    /// Waits for a trace that has all of `wanted`: service and name of a span, each below a span of the one before it.
+    fn wait_for(&self, what: &str, wanted: &[(&str, &str)]) {
+        let chain = || {
+            let seen = self.0.lock().expect("nobody panics with it").clone();
+            let mut traces: BTreeMap<Vec<u8>, Vec<Seen>> = BTreeMap::new();
+            seen.into_iter()
+                .for_each(|span| traces.entry(span.trace.clone()).or_default().push(span));
+            traces.into_values().find(|trace| {
+                let last = trace.iter().filter(|span| is(span, wanted[wanted.len() - 1]));
+                last.into_iter().any(|last| {
+                    let mut at = Some(last);
+                    wanted.iter().rev().all(|wanted| {
+                        while at.is_some_and(|span| !is(span, *wanted)) {
+                            at = above(trace, at);
+                        }
+                        let found = at.is_some();
+                        at = above(trace, at);
+                        found
+                    })
+                })
+            })
+        };
+        until(what, PATIENCE, chain);
+    }
+}
+
+fn is(span: &Seen, (service, name): (&str, &str)) -> bool {
+    span.service == service && span.name == name
+}
+
+fn above<'t>(trace: &'t [Seen], span: Option<&Seen>) -> Option<&'t Seen> {
+    let parent = &span?.parent;
+    trace.iter().find(|other| other.id == *parent)
+}
+
+#[test]
+fn a_query_and_a_batch_of_events_are_one_trace_each_over_all_services() {
+    let _gate = gate::heavy();
+    let collector = Collector::default();
+    let endpoint = collector.start();
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let settings = format!(
+        "[storage]\nurl = 'file://{}'\n[ingest_log]\ndir = '{}'\n[landing]\nmax_age = '200ms'\n\
+         [telemetry]\notlp_endpoint = '{endpoint}'\ntrace_ratio = 1.0",
+        at("store"),
+        at("log")
+    );
+    let mut cluster = Cluster::new(SQL, &settings, 1, 1);
+    cluster.start();
+    let http = cluster.http();
+    let line = b"{\"time\": \"2026-01-31T12:00:00Z\", \"page\": \"/\"}\n".to_vec();
+    let (_, through) = http.ingest("clicks", line);
+    http.query_at_least("SELECT * FROM pages", &through);
+    run_batch(&http);
+    collector.wait_for(
+        "the trace of ingesting",
+        &[
+            ("anabranch-serve", "POST /v1/ingest/{*rest}"),
+            ("anabranch-speed", "POST /v1/ingest/{table}"),
+            ("anabranch-speed", "append to log"),
+        ],
+    );
+    let flight = "POST /arrow.flight.protocol.FlightService/{*method}";
+    collector.wait_for(
+        "the trace of a query",
+        &[
+            ("anabranch-serve", "POST /v1/sql"),
+            ("anabranch-serve", "merge view"),
+            ("anabranch-serve", "read state"),
+            ("anabranch-speed", flight),
+        ],
+    );
+    collector.wait_for(
+        "the trace of a run that is asked for",
+        &[
+            ("anabranch-serve", "POST /v1/batch/{*rest}"),
+            ("anabranch-batch", "POST /v1/batch/runs"),
+        ],
+    );
+}
