@@ -1,5 +1,7 @@
 //! A hash table from 64-bit numbers to small ones, made for many lookups of few numbers.
 
+use std::hint::select_unpredictable;
+
 /// Marks an empty place: more numbers than a table may hold.
 const EMPTY: u32 = u32::MAX;
 /// Places of a bucket, as many as fit into a cache line.
@@ -25,12 +27,13 @@ impl Bucket {
     /// The number of a key, or [`EMPTY`]. Without a branch: which place it is in cannot be foreseen.
     #[inline]
     fn find(&self, key: u64) -> u32 {
-        let places = self.keys.iter().zip(&self.ids);
-        // An empty place has key 0 and no number, so it may match.
-        places.fold(
-            EMPTY,
-            |found, (&known, &id)| if known == key { found & id } else { found },
-        )
+        let mut found = EMPTY;
+        for place in 0..PLACES {
+            // An empty place has key 0 and no number, so it may match.
+            let id = self.ids[place];
+            found = select_unpredictable(self.keys[place] == key, found & id, found);
+        }
+        found
     }
 }
 
@@ -50,20 +53,25 @@ impl Table {
         let mut row = 0;
         loop {
             let mut count = 0;
-            for (begun, key) in begun.iter_mut().zip(&mut keys) {
-                *begun = key;
+            for key in keys.by_ref().take(ABREAST) {
+                begun[count] = key;
                 count += 1;
             }
             // All keys of a round may be new.
             self.reserve(ABREAST);
-            let mask = self.buckets.len() - 1;
-            for ((&key, at), id) in begun[..count].iter().zip(&mut homes).zip(&mut ids) {
-                *at = home(key, mask);
-                *id = self.buckets[*at].find(key);
+            let buckets = &self.buckets[..];
+            let mask = buckets.len() - 1;
+            // Indices, not zipped iterators: this loop must not be broken by a call.
+            for at in 0..ABREAST {
+                homes[at] = home(begun[at], mask);
             }
-            for ((&key, &at), &id) in begun[..count].iter().zip(&homes).zip(&ids) {
+            for at in 0..ABREAST {
+                ids[at] = buckets[homes[at]].find(begun[at]);
+            }
+            for at in 0..count {
+                let id = ids[at];
                 if id == EMPTY {
-                    let (id, new) = self.find_or_add(key, at);
+                    let (id, new) = self.find_or_add(begun[at], homes[at]);
                     visit(row, id, new);
                 } else {
                     visit(row, id, false);
