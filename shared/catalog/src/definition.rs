@@ -162,15 +162,7 @@ impl Source {
     /// `_timestamp`, `_key`, `_headers`, `_raw`, `_reason`.
     pub fn event_schema(&self) -> SchemaRef {
         let mut fields = self.declared_fields();
-        fields.extend([
-            Field::new(columns::PARTITION, DataType::Int32, true),
-            Field::new(columns::OFFSET, DataType::Int64, true),
-            Field::new(columns::TIMESTAMP, columns::timestamp_type(), true),
-            Field::new(columns::KEY, DataType::Binary, true),
-            Field::new(columns::HEADERS, columns::headers_type(), true),
-            Field::new(columns::RAW, DataType::Binary, true),
-            Field::new(columns::REASON, DataType::Utf8, true),
-        ]);
+        fields.extend(columns::record_fields());
         Arc::new(Schema::new(fields))
     }
 

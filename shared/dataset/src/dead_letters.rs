@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anabranch_model::{Offset, OffsetRange, OffsetVector, PartitionId, RawRecord, columns};
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{Field, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 
 use crate::error::{Error, Result};
@@ -123,15 +123,7 @@ fn parse_origin(value: &[u8]) -> Option<(u64, PartitionId, Offset)> {
 }
 
 fn letter_schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
-        Field::new(columns::PARTITION, DataType::Int32, true),
-        Field::new(columns::OFFSET, DataType::Int64, true),
-        Field::new(columns::TIMESTAMP, columns::timestamp_type(), true),
-        Field::new(columns::KEY, DataType::Binary, true),
-        Field::new(columns::HEADERS, columns::headers_type(), true),
-        Field::new(columns::RAW, DataType::Binary, true),
-        Field::new(columns::REASON, DataType::Utf8, true),
-    ]))
+    Arc::new(Schema::new(columns::record_fields().to_vec()))
 }
 
 fn letters_of(batch: &RecordBatch, which: &WhichLetters, path: &str) -> Result<Vec<DeadLetter>> {

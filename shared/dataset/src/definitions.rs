@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use anabranch_model::crash_point;
-use futures::TryStreamExt;
 use object_store::path::Path;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -70,10 +69,9 @@ impl DefinitionLog {
     /// As [`Self::newest`].
     pub async fn get(&self, number: u64) -> Result<Option<DefinitionEntry>> {
         let path = path(number);
-        let Some(bytes) = self.store.read(&path).await? else {
+        let Some(entry) = self.store.read_json::<DefinitionEntry>(&path).await? else {
             return Ok(None);
         };
-        let entry: DefinitionEntry = serde_json::from_slice(&bytes).map_err(|e| Error::corrupt(&path, e))?;
         if entry.number != number || entry.hash != text_hash(&entry.sql) {
             return Err(Error::corrupt(&path, "its number or hash is not that of its content"));
         }
@@ -85,16 +83,7 @@ impl DefinitionLog {
     /// # Errors
     /// `Unavailable` when the store does not answer.
     pub async fn list(&self) -> Result<Vec<u64>> {
-        let folder = Path::from("definitions");
-        let number = |name: &str| name.strip_suffix(".json")?.parse::<u64>().ok();
-        let objects = self.store.objects().list(Some(&folder));
-        let mut numbers: Vec<u64> = objects
-            .try_filter_map(|object| async move { Ok(object.location.filename().and_then(number)) })
-            .try_collect()
-            .await
-            .map_err(Error::store("list", &folder))?;
-        numbers.sort_unstable();
-        Ok(numbers)
+        self.store.list_numbers(&Path::from("definitions")).await
     }
 
     /// Creates exactly the entry after `based_on` (0: the first).

@@ -123,14 +123,7 @@ impl Leases {
     pub async fn list_versioned(&self, kind: &str) -> Result<Vec<VersionedLease>> {
         let now = self.now().await?;
         let folder = Path::from("services").join(kind);
-        let objects: Vec<ObjectMeta> = self
-            .inner
-            .store
-            .objects()
-            .list(Some(&folder))
-            .try_collect()
-            .await
-            .map_err(Error::store("list", &folder))?;
+        let objects = self.inner.store.list(&folder).await?;
         // Whatever was written after our reading shows that the clock has moved on.
         let now = objects
             .iter()

@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anabranch_model::{CutMap, Offset, crash_point};
-use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
@@ -129,10 +128,9 @@ impl Publications {
     /// As [`Self::latest`].
     pub async fn get(&self, number: u64) -> Result<Option<Publication>> {
         let path = path(number);
-        let Some(bytes) = self.inner.store.read(&path).await? else {
+        let Some(publication) = self.inner.store.read_json::<Publication>(&path).await? else {
             return Ok(None);
         };
-        let publication: Publication = serde_json::from_slice(&bytes).map_err(|e| Error::corrupt(&path, e))?;
         if publication.number != number {
             return Err(Error::corrupt(
                 &path,
@@ -147,16 +145,7 @@ impl Publications {
     /// # Errors
     /// `Unavailable` when the store does not answer.
     pub async fn list(&self) -> Result<Vec<u64>> {
-        let folder = Path::from("publications");
-        let objects = self.inner.store.objects().list(Some(&folder));
-        let number = |name: &str| name.strip_suffix(".json")?.parse::<u64>().ok();
-        let mut numbers: Vec<u64> = objects
-            .try_filter_map(|object| async move { Ok(object.location.filename().and_then(number)) })
-            .try_collect()
-            .await
-            .map_err(Error::store("list", &folder))?;
-        numbers.sort_unstable();
-        Ok(numbers)
+        self.inner.store.list_numbers(&Path::from("publications")).await
     }
 
     /// Creates exactly `based_on + 1` (ARCHITECTURE.md, rule 12).

@@ -1,7 +1,6 @@
 //! The log of redrives: which dead letters of a table are to be produced again, and which of them have been.
 
 use anabranch_model::{OffsetVector, crash_point};
-use futures::TryStreamExt;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
@@ -63,14 +62,7 @@ impl RedriveLog {
     /// `Unavailable` when the store does not answer, `Data` when an entry cannot be read.
     pub async fn all(&self) -> Result<Vec<(Redrive, Option<RedriveDone>)>> {
         let folder = self.folder();
-        let objects = self.store.objects().list(Some(&folder));
-        let number = |name: &str| name.strip_suffix(".json")?.parse::<u64>().ok();
-        let mut numbers: Vec<u64> = objects
-            .try_filter_map(|object| async move { Ok(object.location.filename().and_then(number)) })
-            .try_collect()
-            .await
-            .map_err(Error::store("list", &folder))?;
-        numbers.sort_unstable();
+        let numbers = self.store.list_numbers(&folder).await?;
         let mut all = Vec::with_capacity(numbers.len());
         for number in numbers {
             if let Some(entry) = self.get(number).await? {
@@ -85,7 +77,7 @@ impl RedriveLog {
     /// # Errors
     /// As [`all`](Self::all).
     pub async fn get(&self, number: u64) -> Result<Option<Redrive>> {
-        let entry: Option<Redrive> = self.read(&self.path(number, "")).await?;
+        let entry: Option<Redrive> = self.store.read_json(&self.path(number, "")).await?;
         if entry.as_ref().is_some_and(|entry| entry.number != number) {
             let path = self.path(number, "");
             return Err(Error::corrupt(&path, "it says it is another redrive"));
@@ -98,14 +90,7 @@ impl RedriveLog {
     /// # Errors
     /// As [`all`](Self::all).
     pub async fn done(&self, number: u64) -> Result<Option<RedriveDone>> {
-        self.read(&self.path(number, ".done")).await
-    }
-
-    async fn read<T: serde::de::DeserializeOwned>(&self, path: &Path) -> Result<Option<T>> {
-        let bytes = self.store.read(path).await?;
-        bytes
-            .map(|bytes| serde_json::from_slice(&bytes).map_err(|e| Error::corrupt(path, e)))
-            .transpose()
+        self.store.read_json(&self.path(number, ".done")).await
     }
 
     /// Creates exactly the redrive after `based_on` (0: the first), of letters chosen by what was known then.

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{ClientConfigKey, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{ClientConfigKey, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use serde::de::DeserializeOwned;
 
 use crate::environment::Environment;
 use crate::error::{Error, Result};
@@ -221,6 +223,28 @@ impl Store {
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             other => other.map_err(Error::store("read", path)),
         }
+    }
+
+    /// What the JSON object says, `None` if it does not exist.
+    pub(crate) async fn read_json<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>> {
+        let bytes = self.read(path).await?;
+        bytes
+            .map(|bytes| serde_json::from_slice(&bytes).map_err(|e| Error::corrupt(path, e)))
+            .transpose()
+    }
+
+    /// All objects of a folder and those below it.
+    pub(crate) async fn list(&self, folder: &Path) -> Result<Vec<ObjectMeta>> {
+        let objects = self.objects().list(Some(folder)).try_collect().await;
+        objects.map_err(Error::store("list", folder))
+    }
+
+    /// The numbers of a folder's objects named `<number>.json`, ascending.
+    pub(crate) async fn list_numbers(&self, folder: &Path) -> Result<Vec<u64>> {
+        let number = |object: &ObjectMeta| object.location.filename()?.strip_suffix(".json")?.parse().ok();
+        let mut numbers: Vec<u64> = self.list(folder).await?.iter().filter_map(number).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
     }
 
     /// One conditional put. `Ok(false)`: something is there, perhaps by an earlier attempt that the client repeated.

@@ -45,6 +45,19 @@ pub mod columns {
         );
         DataType::Map(Arc::new(entry), false)
     }
+
+    /// The columns of a landed row that come from its record, dead letter or not: all of the above but [`DEAD`].
+    pub fn record_fields() -> [Field; 7] {
+        [
+            Field::new(PARTITION, DataType::Int32, true),
+            Field::new(OFFSET, DataType::Int64, true),
+            Field::new(TIMESTAMP, timestamp_type(), true),
+            Field::new(KEY, DataType::Binary, true),
+            Field::new(HEADERS, headers_type(), true),
+            Field::new(RAW, DataType::Binary, true),
+            Field::new(REASON, DataType::Utf8, true),
+        ]
+    }
 }
 
 /// A record on its way into or out of a log.

@@ -161,14 +161,7 @@ impl MasterDataset {
         let mut objects = Vec::new();
         for dead in [false, true] {
             let folder = self.inner.root.clone().join(format!("_dead={dead}"));
-            let listed: Vec<ObjectMeta> = self
-                .inner
-                .store
-                .objects()
-                .list(Some(&folder))
-                .try_collect()
-                .await
-                .map_err(Error::store("list", &folder))?;
+            let listed = self.inner.store.list(&folder).await?;
             objects.extend(
                 listed
                     .into_iter()
