@@ -7,6 +7,7 @@ mod definitions;
 mod delta;
 mod demo;
 mod deploy;
+mod docs;
 mod edits;
 mod evolution;
 mod examples;
