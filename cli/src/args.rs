@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use anabranch_runtime::{ByteSize, HumanDuration};
+use anabranch_access::Role;
+use anabranch_runtime::{ByteSize, HumanDuration, Secret};
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// Live numbers and exact numbers from the same events: a speed layer, a batch layer, and one merged answer.
@@ -61,12 +62,12 @@ pub enum Command {
         /// Folder to write them to.
         dir: PathBuf,
     },
+    /// Create, list and revoke the tokens that let people and programs in.
+    Token(Token),
+    /// List what administrators did.
+    Audit(AuditLog),
     /// Ask a service whether it is ready; the exit code says so.
-    Health {
-        /// Address of the service.
-        #[arg(default_value = "http://127.0.0.1:8080")]
-        url: String,
-    },
+    Health(Health),
 }
 
 /// Where the configuration lies.
@@ -86,6 +87,94 @@ pub struct Remote {
     /// Configuration folder to read the address from.
     #[arg(long, value_name = "DIR", env = "ANABRANCH_CONFIG")]
     pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub credentials: Credentials,
+}
+
+/// What is shown to a platform that does not let everybody in, and how it is recognised.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Credentials {
+    /// Token to come in with. Other users of this machine can see arguments: the variable is better.
+    #[arg(long, value_name = "TOKEN", env = "ANABRANCH_TOKEN", hide_env_values = true)]
+    pub token: Option<Secret>,
+    /// Authority that vouches for the platform's certificate, in PEM. Default: `ca` in [tls] of --config, else the machine's.
+    #[arg(long, value_name = "FILE", env = "ANABRANCH_CA")]
+    pub ca: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Health {
+    /// Address of the service.
+    #[arg(default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// Configuration folder whose certificate is shown, where the service asks for one.
+    #[arg(long, value_name = "DIR")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub credentials: Credentials,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Token {
+    #[command(subcommand)]
+    pub command: TokenCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token, and print it; it is shown this once and kept nowhere.
+    Create {
+        /// What it permits: read (query views), ingest (send events) or admin (everything).
+        #[arg(long)]
+        role: Role,
+        /// Views that it may see, with commas between; `*` stands for any characters. Default: all for read, none for ingest.
+        #[arg(long, value_name = "VIEWS", value_delimiter = ',')]
+        views: Option<Vec<String>>,
+        /// How long it counts, such as 90d. Default: until it is revoked.
+        #[arg(long, value_name = "DURATION")]
+        expires: Option<HumanDuration>,
+        /// What to call it, and the user name of SQL clients. Default: from its id.
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        #[command(flatten)]
+        config: Config,
+    },
+    /// List tokens, without their secrets.
+    List {
+        #[command(flatten)]
+        config: Config,
+    },
+    /// Let nobody in with a token any more; services know within seconds.
+    Revoke {
+        /// Name or id.
+        token: String,
+        #[command(flatten)]
+        config: Config,
+    },
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct AuditLog {
+    #[command(subcommand)]
+    pub command: AuditCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum AuditCommand {
+    /// List what administrators did, oldest first, as the object store has it.
+    List {
+        /// From this day on (UTC). Default: thirty days ago.
+        #[arg(long, value_name = "YYYY-MM-DD")]
+        since: Option<chrono::NaiveDate>,
+        /// Records to show at most: the newest.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+        /// Print each record as a line of JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: Config,
+    },
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -197,6 +286,8 @@ pub enum ViewsCommand {
         /// Address of the serving layer. Default: `[serving] listen` of the folder's anabranch.toml.
         #[arg(long, value_name = "URL", env = "ANABRANCH_URL")]
         url: Option<String>,
+        #[command(flatten)]
+        credentials: Credentials,
         /// Print what would happen, and do nothing.
         #[arg(long)]
         dry_run: bool,

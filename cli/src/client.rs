@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use anabranch_runtime::Settings;
 use anabranch_runtime::http::ApiError;
+use anabranch_runtime::tls::{self, Tls};
+use anabranch_runtime::{Settings, TlsSettings};
 use anyhow::{Context, Result, bail};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::Value;
 
-use crate::args::Remote;
+use crate::args::{Credentials, Health, Remote};
 
 /// Talks to one serving layer.
 #[derive(Clone, Debug)]
@@ -18,14 +20,65 @@ pub struct Client {
 
 impl Client {
     /// # Errors
-    /// When `--config` names settings that cannot be read.
+    /// When `--config` names settings that cannot be read, or `--ca` an authority that cannot.
     pub fn new(remote: &Remote) -> Result<Self> {
-        let base = match (&remote.url, &remote.config) {
-            (Some(url), _) => url.clone(),
-            (None, Some(dir)) => format!("http://{}", reachable(&Settings::load(dir)?.serving.listen)),
-            (None, None) => "http://127.0.0.1:8080".into(),
+        let settings = remote.config.as_ref().map(|dir| Settings::load(dir)).transpose();
+        let (base, settings) = match (&remote.url, settings) {
+            // The folder only adds an authority then; it need not have settings.
+            (Some(url), settings) => (url.clone(), settings.ok().flatten()),
+            (None, settings) => match settings? {
+                Some(settings) => {
+                    let at = reachable(&settings.serving.listen);
+                    (format!("{}://{at}", settings.tls.scheme()), Some(settings))
+                }
+                None => ("http://127.0.0.1:8080".into(), None),
+            },
         };
-        Ok(Self::at(&base))
+        let tls = settings.map(|settings| settings.tls).unwrap_or_default();
+        Self::with(&base, &remote.credentials, reqwest::Client::builder(), &tls)
+    }
+
+    /// As a service of the same site would ask, with its certificate.
+    ///
+    /// # Errors
+    /// When `--config` names settings, or these files, that cannot be read.
+    pub fn as_service(health: &Health) -> Result<Self> {
+        let settings = health.config.as_ref().map(|dir| Settings::load(dir)).transpose()?;
+        let mut builder = reqwest::Client::builder();
+        let tls = settings.map(|settings| settings.tls).unwrap_or_default();
+        if let Some(own) = Tls::load(&tls)?
+            && health.credentials.ca.is_none()
+        {
+            builder = builder.use_preconfigured_tls(tls::client(&tls, Some(&own))?);
+            return Self::with(&health.url, &health.credentials, builder, &TlsSettings::default());
+        }
+        Self::with(&health.url, &health.credentials, builder, &tls)
+    }
+
+    fn with(
+        base: &str,
+        credentials: &Credentials,
+        mut builder: reqwest::ClientBuilder,
+        tls: &TlsSettings,
+    ) -> Result<Self> {
+        let ca = credentials.ca.as_ref().or(tls.ca.as_ref()).or(tls.client_ca.as_ref());
+        if let Some(path) = ca {
+            let pem = std::fs::read(path).with_context(|| format!("{}: cannot read", path.display()))?;
+            let authorities = reqwest::Certificate::from_pem_bundle(&pem);
+            for authority in authorities.with_context(|| format!("{}: no certificate in PEM", path.display()))? {
+                builder = builder.add_root_certificate(authority);
+            }
+        }
+        if let Some(token) = &credentials.token {
+            // What cannot stand in a header is no token; it is not repeated.
+            let value = HeaderValue::from_str(&format!("Bearer {}", token.expose().trim()));
+            let mut value = value.ok().context("the token has characters that no token has")?;
+            value.set_sensitive(true);
+            builder = builder.default_headers(HeaderMap::from_iter([(AUTHORIZATION, value)]));
+        }
+        let mut client = Self::at(base);
+        client.http = builder.build().context("no HTTP client")?;
+        Ok(client)
     }
 
     /// A client of the serving layer at `base`, such as `http://127.0.0.1:8080`.

@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use anabranch_runtime::{Shutdown, telemetry};
 use anyhow::{Context, Result};
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, Health};
+use crate::client::Client;
 
+mod audit;
 mod check;
 mod dead_letters;
 mod doctor;
@@ -19,6 +21,7 @@ mod runs;
 mod services;
 mod support;
 mod tables;
+mod token;
 mod views;
 
 /// Runs a command to its end.
@@ -54,7 +57,9 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::SupportBundle(args) => on_runtime(support::run(args)),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { dir } => manual::pages(&dir),
-        Command::Health { url } => on_runtime(health(url)),
+        Command::Token(args) => on_runtime(token::run(args)),
+        Command::Audit(args) => on_runtime(audit::run(args)),
+        Command::Health(args) => on_runtime(health(args)),
     }
 }
 
@@ -69,8 +74,8 @@ fn on_runtime(command: impl Future<Output = Result<ExitCode>>) -> Result<ExitCod
     result
 }
 
-async fn health(url: String) -> Result<ExitCode> {
-    let answer = crate::client::Client::at(&url).get("/readyz").await?;
+async fn health(args: Health) -> Result<ExitCode> {
+    let answer = Client::as_service(&args)?.get("/readyz").await?;
     println!("{}", answer["status"].as_str().unwrap_or("ready"));
     Ok(ExitCode::SUCCESS)
 }

@@ -11,6 +11,8 @@ pub enum Error {
     /// The object store, master dataset or publication log.
     #[error(transparent)]
     Dataset(#[from] anabranch_dataset::Error),
+    #[error(transparent)]
+    Access(#[from] anabranch_access::Error),
     /// Folding or merging.
     #[error(transparent)]
     Compute(#[from] anabranch_compute::Error),
@@ -73,6 +75,7 @@ impl Error {
             Self::Definitions(error) => error.kind(),
             Self::Setting { .. } => ErrorKind::Invalid,
             Self::Dataset(error) => error.kind(),
+            Self::Access(error) => error.kind(),
             Self::Compute(error) => error.kind(),
             // What a snapshot lists must be there.
             Self::Fetch {

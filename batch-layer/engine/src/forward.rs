@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anabranch_access::{Caller, Principal};
 use anabranch_model::ErrorKind;
 use anabranch_runtime::http::ApiError;
 use axum::body::{Body, to_bytes};
@@ -21,10 +22,10 @@ const MAX_BODY_BYTES: usize = 1 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The client that requests are passed on with.
-pub(crate) fn client() -> Result<reqwest::Client, crate::Error> {
-    reqwest::Client::builder()
+pub(crate) fn client(caller: &Caller) -> Result<reqwest::Client, crate::Error> {
+    caller
+        .http()
         .connect_timeout(CONNECT_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
         .build()
         .map_err(|error| crate::Error::Task(format!("no HTTP client: {error}")))
 }
@@ -58,6 +59,10 @@ pub(crate) async fn to_leader(State(shared): State<Arc<Shared>>, request: Reques
     }
     if let Some(kind) = parts.headers.get(header::CONTENT_TYPE) {
         outgoing = outgoing.header(header::CONTENT_TYPE, kind);
+    }
+    let principal = parts.extensions.get::<Principal>();
+    if let Some(shown) = principal.and_then(|principal| shared.caller.authorization_of(principal)) {
+        outgoing = outgoing.header(header::AUTHORIZATION, shown);
     }
     match outgoing.send().await {
         Ok(answer) => {

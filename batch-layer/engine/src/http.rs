@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use anabranch_access::{Need, common_needs, is_safe};
 use anabranch_dataset::RunState;
 use anabranch_model::ErrorKind;
 use anabranch_runtime::http::{ApiError, base_router};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -24,6 +25,14 @@ use crate::{Error, Trigger, held};
 /// Runs per answer unless asked otherwise, and at most.
 const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 1000;
+
+/// What each route needs: all of them tell of all views, and what changes something is for administrators.
+pub(crate) fn needs(method: &Method, route: Option<&str>) -> Need {
+    common_needs(method, route).unwrap_or(match is_safe(method) {
+        true => Need::ReadAll,
+        false => Need::Admin,
+    })
+}
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let ready = {

@@ -2,11 +2,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use anabranch_access::{Caller, Perimeter};
 use anabranch_catalog::Source;
 use anabranch_compute::{Kernel, Options};
 use anabranch_dataset::{Leases, MasterDataset, Publications, RunRecord, RunState, Runs, Store};
 use anabranch_definitions::Definitions;
 use anabranch_realtime::Directory;
+use anabranch_runtime::http::Drain;
+use anabranch_runtime::tls::Clients;
 use anabranch_runtime::{OnError, Settings, Shutdown, Tasks};
 use chrono::{DateTime, Utc};
 use tokio::net::TcpListener;
@@ -68,6 +71,7 @@ impl BatchLayer {
             worker_id,
             shutdown,
         } = options;
+        let perimeter = Perimeter::start(&settings, &store, &worker_id).await?;
         let batch = &settings.batch;
         let schedule = batch
             .schedule
@@ -77,7 +81,11 @@ impl BatchLayer {
         let address = listener
             .local_addr()
             .map_err(|error| Error::Task(format!("listener: {error}")))?;
-        let advertised = batch.advertise.clone().unwrap_or_else(|| advertised(address));
+        perimeter.check("batch.listen", address)?;
+        let advertised = batch
+            .advertise
+            .clone()
+            .unwrap_or_else(|| advertised(perimeter.scheme(), address));
         let kernel = Kernel::new(&Options {
             threads: batch.threads,
             memory_budget_bytes: batch.memory_budget.get(),
@@ -90,8 +98,9 @@ impl BatchLayer {
             runs: Runs::new(&store),
             leadership: Leadership::new(&store, &worker_id),
             lease: LeaseKeeper::new(leases.clone(), worker_id, advertised),
-            directory: Some(Directory::new(&store)),
-            client: forward::client()?,
+            directory: Some(Directory::new(&store).with_caller(perimeter.caller())),
+            client: forward::client(&perimeter.caller())?,
+            caller: perimeter.caller(),
             leases,
             kernel: Arc::new(kernel),
             schedule,
@@ -128,9 +137,15 @@ impl BatchLayer {
             maintenance::watch_retention(shared.clone()),
         );
         tasks.spawn("maintenance", OnError::Log, maintenance::look_after(shared.clone()));
-        let router = http::router(shared.clone());
+        let router = perimeter.protect(http::router(shared.clone()), http::needs);
         // Last to stop: a client can still ask how the run ended.
-        let served = anabranch_runtime::http::serve(listener, router, shared.stopped.clone());
+        let served = perimeter.serve(
+            listener,
+            Clients::Certified,
+            router,
+            shared.stopped.clone(),
+            Drain::default(),
+        );
         tasks.spawn("batch http", OnError::Shutdown, served);
         tracing::info!(%address, schedule = shared.schedule.as_ref().map(Schedule::expression), "batch layer is up");
         Ok(BatchHandle { address, tasks })
@@ -152,12 +167,12 @@ impl BatchHandle {
 }
 
 /// Where others reach a listener that was not given an address to advertise.
-fn advertised(address: SocketAddr) -> String {
+fn advertised(scheme: &str, address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         tracing::warn!("batch.listen is a wildcard address; set batch.advertise for services on other machines");
-        return format!("http://{}", SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())));
+        return format!("{scheme}://{}", SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())));
     }
-    format!("http://{address}")
+    format!("{scheme}://{address}")
 }
 
 /// Runs that wait at most: one recomputation, and what people ask for by hand.
@@ -175,7 +190,9 @@ pub(crate) struct Shared {
     pub(crate) leadership: Leadership,
     /// The speed workers; `None` in a simulation without them.
     pub(crate) directory: Option<Directory>,
+    /// Passes requests on to the service that leads.
     pub(crate) client: reqwest::Client,
+    pub(crate) caller: Caller,
     pub(crate) kernel: Arc<Kernel>,
     pub(crate) schedule: Option<Schedule>,
     pub(crate) maintenance: Maintenance,

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use anabranch_access::Caller;
 use anabranch_catalog::Catalog;
 use anabranch_compute::Kernel;
 use anabranch_dataset::{Leases, Publications, RunRecord, Runs, Store};
@@ -65,7 +66,8 @@ impl Batch {
             leadership: Leadership::alone(&store, &worker_id),
             lease: LeaseKeeper::new(leases.clone(), worker_id, address),
             directory: None,
-            client: forward::client()?,
+            client: forward::client(&Caller::plain())?,
+            caller: Caller::plain(),
             leases,
             kernel,
             schedule: None,

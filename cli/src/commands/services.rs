@@ -16,7 +16,11 @@ pub async fn dev(args: Config) -> Result<ExitCode> {
     let platform = Platform::load(&args.config)?;
     let shutdown = start_service(&platform.settings, "dev")?;
     let layers = AllLayers::start(&platform, &shutdown).await?;
-    let url = format!("http://{}", reachable(&layers.address().to_string()));
+    let url = format!(
+        "{}://{}",
+        platform.settings.tls.scheme(),
+        reachable(&layers.address().to_string())
+    );
     println!("anabranch dev is running; its API is at {url}");
     for source in layers.definitions.catalog.sources.values() {
         let connector = match source.connector {

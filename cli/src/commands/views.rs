@@ -14,14 +14,22 @@ pub async fn run(args: Views) -> Result<ExitCode> {
         Some(ViewsCommand::Apply {
             config,
             url,
+            credentials,
             dry_run,
             force,
-        }) => apply(&config, url, dry_run, force).await,
+        }) => {
+            let remote = Remote {
+                url,
+                config: Some(config.config.clone()),
+                credentials,
+            };
+            apply(&config, &remote, dry_run, force).await
+        }
     }
 }
 
 /// Prints what a folder's views.sql changes, then changes it.
-async fn apply(config: &Config, url: Option<String>, dry_run: bool, force: bool) -> Result<ExitCode> {
+async fn apply(config: &Config, remote: &Remote, dry_run: bool, force: bool) -> Result<ExitCode> {
     let path = config.config.join(VIEWS_FILE);
     let sql = std::fs::read_to_string(&path).with_context(|| format!("{}: cannot read", path.display()))?;
     // What is wrong with the file itself is shown beside its lines, without asking anybody.
@@ -29,10 +37,7 @@ async fn apply(config: &Config, url: Option<String>, dry_run: bool, force: bool)
         eprintln!("{}", platform::render(&found, &sql, &path.display().to_string()));
         return Ok(ExitCode::FAILURE);
     }
-    let client = Client::new(&Remote {
-        url,
-        config: Some(config.config.clone()),
-    })?;
+    let client = Client::new(remote)?;
     let planned = client.post_text("/v1/views/apply?dry_run=true", sql.clone()).await?;
     let refused = print_change(&planned["change"], &path.display().to_string());
     if refused {

@@ -4,16 +4,17 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
+use anabranch_access::Principal;
 use anabranch_dataset::{
     DeadLetter, Letters, MasterDataset, Redrive, RedriveDone, RedriveLog, WhichLetters, dead_letters,
 };
 use anabranch_decode::Decoder;
 use anabranch_model::{ErrorKind, Offset, OffsetRange, PartitionId};
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use chrono::{DateTime, SecondsFormat};
@@ -281,6 +282,7 @@ fn check(decoder: &mut Decoder, letter: &DeadLetter) -> Result<(), String> {
 /// `POST /v1/tables/{table}/dead-letters/redrive`
 pub(crate) async fn redrive(
     State(service): State<Arc<Service>>,
+    Extension(principal): Extension<Principal>,
     table: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<Value>), Error> {
@@ -315,7 +317,7 @@ pub(crate) async fn redrive(
             return Ok((StatusCode::OK, Json(answer)));
         }
         let based_on = redrives.last().map_or(0, |(redrive, _)| redrive.number);
-        let by = request.by.as_deref().unwrap_or("http");
+        let by = principal.recorded(request.by.as_deref());
         match log.append(based_on, chosen.letters, from, by).await {
             Ok(redrive) => {
                 answer["number"] = json!(redrive.number);

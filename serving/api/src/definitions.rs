@@ -1,9 +1,10 @@
 //! `POST /v1/views/apply`: a changed `views.sql` for everything that runs.
 
+use anabranch_access::Principal;
 use anabranch_definitions::{Applied, Options, apply};
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::{Extension, Json};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ pub(crate) struct Parameters {
 
 pub(crate) async fn apply_views(
     State(service): State<Arc<Service>>,
+    Extension(principal): Extension<Principal>,
     parameters: Result<Query<Parameters>, QueryRejection>,
     sql: String,
 ) -> Result<Json<Applied>, Error> {
@@ -30,7 +32,7 @@ pub(crate) async fn apply_views(
         message: rejection.body_text(),
         hint: Some("parameters are dry_run=true|false and force=true|false".into()),
     })?;
-    let by = format!("views apply through {}", service.id);
+    let by = format!("{} (views apply through {})", principal.recorded(None), service.id);
     let store = service.adoption.store().clone();
     let options = Options { dry_run, force };
     // Detached from the request: a client that hangs up must not leave it open whether the change was applied.

@@ -70,6 +70,8 @@ pub enum Error {
     #[error(transparent)]
     Definitions(#[from] anabranch_definitions::Error),
     #[error(transparent)]
+    Access(#[from] anabranch_access::Error),
+    #[error(transparent)]
     Query(DataFusionError),
     #[error(transparent)]
     Arrow(#[from] arrow::error::ArrowError),
@@ -116,6 +118,7 @@ impl Error {
             Self::Merge(error) => error.kind(),
             Self::Dataset(error) => error.kind(),
             Self::Definitions(error) => error.kind(),
+            Self::Access(error) => error.kind(),
             Self::Query(error) => query_kind(error),
             Self::View(error) => error.kind(),
             Self::Arrow(_) | Self::Io { .. } | Self::Task(_) | Self::Internal(_) => ErrorKind::Internal,

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use anabranch_access::Principal;
 use anabranch_catalog::{Source, did_you_mean};
 use anabranch_dataset::{Exclusion, MasterDataset, Notes};
 use anabranch_model::{Offset, OffsetRange, PartitionId};
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -47,6 +48,7 @@ pub(crate) async fn list(
 /// `POST /v1/tables/{table}/exclusions`
 pub(crate) async fn exclude(
     State(service): State<Arc<Service>>,
+    Extension(principal): Extension<Principal>,
     table: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<Value>), Error> {
@@ -64,7 +66,7 @@ pub(crate) async fn exclude(
             hint: Some("say why, for those who read the numbers later".into()),
         });
     }
-    let by = request.by.as_deref().unwrap_or("http");
+    let by = principal.recorded(request.by.as_deref());
     let excluded = dataset
         .exclude(PartitionId(request.partition), range, reason, by)
         .await?;
@@ -83,13 +85,14 @@ pub(crate) struct Undo {
 /// `DELETE /v1/tables/{table}/exclusions/{id}`, with `?by=` for the record.
 pub(crate) async fn include(
     State(service): State<Arc<Service>>,
+    Extension(principal): Extension<Principal>,
     path: Result<Path<(String, u64)>, PathRejection>,
     query: Result<Query<Undo>, QueryRejection>,
 ) -> Result<Json<Value>, Error> {
     let Path((table, id)) = path.map_err(bad_path)?;
     let Query(undo) = query.map_err(bad_query)?;
     let dataset = dataset(&service, &table).await?;
-    let included = dataset.include(id, undo.by.as_deref().unwrap_or("http")).await?;
+    let included = dataset.include(id, principal.recorded(undo.by.as_deref())).await?;
     service.masters.notes(&dataset).await?;
     Ok(Json(plain(&included)))
 }

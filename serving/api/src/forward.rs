@@ -2,6 +2,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use anabranch_access::{Caller, Principal};
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, header};
@@ -14,7 +15,7 @@ use crate::Error;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Headers that belong to one connection (RFC 9110, section 7.6.1) or are set anew for the next one.
-const NOT_FORWARDED: [HeaderName; 10] = [
+const NOT_FORWARDED: [HeaderName; 12] = [
     HeaderName::from_static(anabranch_trace::HEADER),
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -25,22 +26,26 @@ const NOT_FORWARDED: [HeaderName; 10] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     header::HOST,
+    // Who asked has been found out; the other service is told by whom we speak for.
+    header::AUTHORIZATION,
+    header::COOKIE,
 ];
 
 /// Passes requests on to other services. Bodies are streamed both ways.
 pub(crate) struct Forwarder {
     client: reqwest::Client,
+    caller: Caller,
 }
 
 impl Forwarder {
-    pub(crate) fn new() -> Result<Self, Error> {
-        let client = reqwest::Client::builder()
+    pub(crate) fn new(caller: Caller) -> Result<Self, Error> {
+        let client = caller
+            .http()
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
-            .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| Error::Internal(format!("no HTTP client: {error}")))?;
-        Ok(Self { client })
+        Ok(Self { client, caller })
     }
 
     /// Sends `request` to the same path at `address`. A body beyond `limit_bytes` is cut off and refused.
@@ -70,6 +75,10 @@ impl Forwarder {
         if let Some(context) = anabranch_trace::outgoing() {
             outgoing = outgoing.header(anabranch_trace::HEADER, context.to_string());
         }
+        let principal = head.extensions.get::<Principal>();
+        if let Some(shown) = principal.and_then(|principal| self.caller.authorization_of(principal)) {
+            outgoing = outgoing.header(header::AUTHORIZATION, shown);
+        }
         // A request without a body must not become a chunked one.
         if declared.is_some_and(|length| length > 0) || head.headers.contains_key(header::TRANSFER_ENCODING) {
             outgoing = outgoing.body(reqwest::Body::wrap_stream(limited));
@@ -96,13 +105,11 @@ impl Forwarder {
     /// # Errors
     /// In words, for a status page.
     pub(crate) async fn json(&self, url: String, timeout: Duration) -> Result<serde_json::Value, String> {
-        let answer = self
-            .client
-            .get(url)
-            .timeout(timeout)
-            .send()
-            .await
-            .map_err(|error| error.to_string())?;
+        let mut request = self.client.get(url).timeout(timeout);
+        if let Some(shown) = self.caller.authorization() {
+            request = request.header(header::AUTHORIZATION, shown);
+        }
+        let answer = request.send().await.map_err(|error| error.to_string())?;
         let answer = answer.error_for_status().map_err(|error| error.to_string())?;
         answer.json().await.map_err(|error| error.to_string())
     }

@@ -2,6 +2,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
+use anabranch_access::Principal;
 use anabranch_model::ErrorKind;
 use anabranch_runtime::Shutdown;
 use anabranch_runtime::http::{ApiError, base_router};
@@ -13,7 +14,7 @@ use axum::http::{HeaderMap, Uri};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{any, delete, get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use chrono::Utc;
 use serde_json::{Value, json};
 
@@ -124,6 +125,7 @@ async fn sql(
 
 async fn view_rows(
     State(service): State<Arc<Service>>,
+    Extension(principal): Extension<Principal>,
     name: Result<Path<String>, PathRejection>,
     pairs: Result<Pairs, QueryRejection>,
     headers: HeaderMap,
@@ -135,7 +137,7 @@ async fn view_rows(
     let mut attempt = 1;
     loop {
         // A request is read by the version that answers it: columns may have changed between two attempts.
-        let view = views::find(&service.adoption.pin().served, &name)?.clone();
+        let view = views::find(&service.adoption.pin().served, &principal, &name)?.clone();
         let request = RowsRequest::parse(&view, &pairs)?;
         let consistency = Arc::clone(&service.consistency);
         let wait = request.wait();
@@ -166,15 +168,16 @@ async fn answer(
         .map_err(|_| Error::Timeout { after })?
 }
 
-async fn list_views(State(service): State<Arc<Service>>) -> Json<Value> {
+async fn list_views(State(service): State<Arc<Service>>, Extension(principal): Extension<Principal>) -> Json<Value> {
     let published = service.adoption.pin();
     Json(
-        json!({"definitions": published.definitions.number, "views": published.served.iter().map(|view| views::summary(view, &published)).collect::<Vec<_>>()}),
+        json!({"definitions": published.definitions.number, "views": views::visible(&published.served, &principal).map(|view| views::summary(view, &published)).collect::<Vec<_>>()}),
     )
 }
 
 async fn show_view(
     State(service): State<Arc<Service>>,
+    Extension(principal): Extension<Principal>,
     name: Result<Path<String>, PathRejection>,
     pairs: Result<Pairs, QueryRejection>,
 ) -> Result<Json<Value>, Error> {
@@ -183,7 +186,7 @@ async fn show_view(
     let demand = params::of_pairs(&pairs)?;
     let mut attempt = 1;
     loop {
-        let view = views::find(&service.adoption.pin().served, &name)?.clone();
+        let view = views::find(&service.adoption.pin().served, &principal, &name)?.clone();
         let consistency = Arc::clone(&service.consistency);
         let demand = demand.clone();
         let detail = service.compute.run(async move {
@@ -198,18 +201,19 @@ async fn show_view(
     }
 }
 
-async fn show_status(State(service): State<Arc<Service>>) -> Json<Value> {
+async fn show_status(State(service): State<Arc<Service>>, Extension(principal): Extension<Principal>) -> Json<Value> {
     let services = service.directory.services();
     let published = service.adoption.pin();
     let reports = Reports::gather(&service.forwarder, &services, published.catalog(), &service.masters).await;
-    Json(status::document(
+    let whole = status::document(
         &service.id,
         published.catalog(),
         &published,
         &services,
         &reports,
         Utc::now(),
-    ))
+    );
+    Json(status::visible(whole, &principal, &published))
 }
 
 async fn forward_batch(State(service): State<Arc<Service>>, request: Request) -> Result<Response, Error> {

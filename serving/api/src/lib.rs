@@ -32,6 +32,7 @@ mod format;
 mod forward;
 mod http;
 mod masters;
+mod needs;
 mod openapi;
 mod params;
 mod provider;

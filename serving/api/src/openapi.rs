@@ -5,6 +5,7 @@
 //! port as clients see it, so it lives here and not in the layers behind it. Tests hold it against the routers, in both
 //! directions, and let a fuzzer hold a live platform against it.
 
+mod access;
 mod batch;
 mod ingest;
 mod operation;
@@ -26,7 +27,7 @@ pub fn document() -> &'static Value {
     DOCUMENT.get_or_init(|| {
         let mut paths = Map::new();
         for operation in operations() {
-            let (path, method, described) = operation.described();
+            let (path, method, described) = operation.described_for_strangers();
             let item = paths.entry(path).or_insert_with(|| json!({}));
             item[method] = described;
         }
@@ -45,9 +46,14 @@ pub fn document() -> &'static Value {
                 {"name": "tables", "description": "Exclusions and dead letters of a table."},
                 {"name": "batch", "description": "Batch runs, publications and maintenance; passed on to the batch layer."},
                 {"name": "platform", "description": "Health, status and metrics."},
+                {"name": "access", "description": "Who asks. Where access is open, nobody need say."},
             ],
             "paths": paths,
-            "components": {"schemas": schemas::all()},
+            "security": [{}, {"token": []}],
+            "components": {
+                "schemas": schemas::all(),
+                "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "A token, or a JWT of the identity provider."}},
+            },
         })
     })
 }
@@ -59,6 +65,7 @@ fn operations() -> Vec<Operation> {
         tables::operations(),
         batch::operations(),
         platform::operations(),
+        access::operations(),
     ];
     parts.into_iter().flatten().collect()
 }

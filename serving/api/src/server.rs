@@ -2,9 +2,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use anabranch_access::Perimeter;
 use anabranch_dataset::{Lease, Store};
 use anabranch_definitions::Definitions;
 use anabranch_realtime::Directory;
+use anabranch_runtime::tls::Clients;
 use anabranch_runtime::{OnError, Settings, Shutdown, Tasks, http};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -78,9 +80,11 @@ impl ServingLayer {
             what: "cannot read the listener's address",
             source,
         })?;
+        let perimeter = Perimeter::start(&settings, &store, &worker_id).await?;
+        perimeter.check("serving.listen", address)?;
         let compute = Arc::new(Compute::start()?);
         let adoption = Arc::new(Adoption::new(&store, definitions, Arc::clone(&compute)));
-        let directory = Arc::new(Directory::new(&store));
+        let directory = Arc::new(Directory::new(&store).with_caller(perimeter.caller()));
         let masters = Arc::new(Masters::new(&store));
         let consistency = Arc::new(Consistency {
             adoption: Arc::clone(&adoption),
@@ -92,7 +96,7 @@ impl ServingLayer {
         let service = Arc::new(Service {
             id: worker_id.clone(),
             sql: SqlEngine::new(Arc::clone(&consistency)),
-            forwarder: Forwarder::new()?,
+            forwarder: Forwarder::new(perimeter.caller())?,
             settings: Arc::clone(&settings),
             compute,
             adoption: Arc::clone(&adoption),
@@ -102,7 +106,11 @@ impl ServingLayer {
         });
 
         let poll = *settings.serving.poll;
-        let advertised = settings.serving.advertise.clone().unwrap_or_else(|| reachable(address));
+        let advertised = settings
+            .serving
+            .advertise
+            .clone()
+            .unwrap_or_else(|| reachable(perimeter.scheme(), address));
         let tasks = Tasks::new(shutdown.clone());
         // While requests are still answered, what answers need goes on: each task hears the end of HTTP, which hears the signal.
         let front = shutdown;
@@ -138,9 +146,10 @@ impl ServingLayer {
             // As long as a query may take; whoever holds a connection open beyond that is cut off.
             grace: *settings.serving.query_timeout + GRACE,
         };
-        let router = crate::http::router(service, front.clone());
+        let router = crate::http::router(service, front.clone()).merge(perimeter.session_routes());
+        let router = perimeter.protect(router, crate::needs::needs);
         tasks.spawn("http", OnError::Shutdown, async move {
-            let served = http::serve_draining(listener, router, front, drain).await;
+            let served = perimeter.serve(listener, Clients::Anybody, router, front, drain).await;
             shutdown.cancel();
             served
         });
@@ -165,11 +174,11 @@ impl ServingHandle {
 }
 
 /// The address others can use, as far as the listener tells.
-fn reachable(address: SocketAddr) -> String {
+fn reachable(scheme: &str, address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
-        format!("http://127.0.0.1:{}", address.port())
+        format!("{scheme}://127.0.0.1:{}", address.port())
     } else {
-        format!("http://{address}")
+        format!("{scheme}://{address}")
     }
 }
 

@@ -1,3 +1,5 @@
+mod visible;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use crate::Error;
 use crate::adoption::Published;
 use crate::forward::Forwarder;
 use crate::masters::Masters;
+pub(crate) use visible::visible;
 
 /// A service that takes longer to tell its status is reported as not answering.
 const TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,3 +1,4 @@
+use anabranch_access::Principal;
 use anabranch_catalog::did_you_mean;
 use anabranch_model::Coverage;
 use anabranch_view::View;
@@ -7,14 +8,20 @@ use crate::Error;
 use crate::adoption::Published;
 use crate::format::sql_type;
 
-/// Finds a view by name.
-pub(crate) fn find<'v>(views: &'v [View], name: &str) -> Result<&'v View, Error> {
-    views
-        .iter()
+/// The views that a principal may see; for it there are no others.
+pub(crate) fn visible<'v>(views: &'v [View], principal: &Principal) -> impl Iterator<Item = &'v View> + Clone {
+    views.iter().filter(|view| principal.may_read(view.name()))
+}
+
+/// Finds a view by name, among those that the principal may see.
+pub(crate) fn find<'v>(views: &'v [View], principal: &Principal, name: &str) -> Result<&'v View, Error> {
+    let visible = visible(views, principal);
+    let mut found = visible.clone();
+    found
         .find(|view| view.name() == name)
         .ok_or_else(|| Error::UnknownView {
             name: name.to_owned(),
-            hint: did_you_mean(name, views.iter().map(View::name)),
+            hint: did_you_mean(name, visible.map(View::name)),
         })
 }
 

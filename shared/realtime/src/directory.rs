@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use anabranch_access::Caller;
 use anabranch_dataset::{Lease, Leases, Store};
 use anabranch_model::PartitionId;
 use anabranch_model::realtime::Owner;
@@ -88,6 +89,7 @@ pub struct Directory {
     turn: AtomicUsize,
     refreshing: tokio::sync::Mutex<()>,
     read: AtomicBool,
+    caller: Caller,
     /// In a simulation: what stands in for connections.
     peers: Option<Arc<dyn Peers>>,
 }
@@ -102,8 +104,16 @@ impl Directory {
             turn: AtomicUsize::new(0),
             refreshing: tokio::sync::Mutex::new(()),
             read: AtomicBool::new(false),
+            caller: Caller::plain(),
             peers: None,
         }
+    }
+
+    /// Says as whom workers are called, and how connections to them are secured.
+    #[must_use]
+    pub fn with_caller(mut self, caller: Caller) -> Self {
+        self.caller = caller;
+        self
     }
 
     /// As [`new`](Self::new), for a simulation without a network.
@@ -158,7 +168,7 @@ impl Directory {
             return Ok(known.clone());
         }
         let connection = match &self.peers {
-            None => Worker::new(worker)?,
+            None => Worker::new(worker, self.caller.clone())?,
             Some(peers) => Worker::simulated(worker, &**peers),
         };
         workers.insert(worker.address.clone(), connection.clone());

@@ -13,6 +13,7 @@
 mod directory;
 mod error;
 mod facts;
+mod secure;
 mod worker;
 
 pub use directory::{Directory, Services, SpeedWorker};

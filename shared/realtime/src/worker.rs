@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anabranch_access::Caller;
 use anabranch_model::realtime::{SNAPSHOT_ACTION, SnapshotReply, SnapshotRequest, StateTicket};
 use anabranch_trace::{HEADER, Kind, Span};
 use arrow::array::RecordBatch;
@@ -11,8 +12,11 @@ use arrow_flight::{Action, Ticket};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
+use tonic::Request;
+use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::secure::secure_connector;
 use crate::{Error, SpeedWorker};
 
 /// How long a speed worker may take to accept a connection.
@@ -27,6 +31,7 @@ const MAX_MESSAGE_BYTES: usize = 256 << 20;
 pub struct Worker {
     id: String,
     calls: Calls,
+    caller: Caller,
 }
 
 /// How a worker is called.
@@ -55,21 +60,27 @@ pub trait Peers: fmt::Debug + Send + Sync {
 impl Worker {
     /// # Errors
     /// When its address is none.
-    pub(crate) fn new(worker: &SpeedWorker) -> Result<Self, Error> {
+    pub(crate) fn new(worker: &SpeedWorker, caller: Caller) -> Result<Self, Error> {
         let failed = |error: tonic::transport::Error| Error::WorkerFailed {
             worker: worker.id.clone(),
             message: format!("its address {} cannot be used: {error}", worker.address),
         };
-        let channel = Endpoint::from_shared(worker.address.clone())
+        let endpoint = Endpoint::from_shared(worker.address.clone())
             .map_err(failed)?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .initial_stream_window_size(4 << 20)
-            .initial_connection_window_size(16 << 20)
-            .connect_lazy();
+            .initial_connection_window_size(16 << 20);
+        let channel = match caller.tls() {
+            Some(tls) if worker.address.starts_with("https://") => {
+                endpoint.connect_with_connector_lazy(secure_connector(Arc::clone(tls)))
+            }
+            _ => endpoint.connect_lazy(),
+        };
         Ok(Self {
             id: worker.id.clone(),
             calls: Calls::Flight(FlightServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES)),
+            caller,
         })
     }
 
@@ -77,6 +88,7 @@ impl Worker {
         Self {
             id: worker.id.clone(),
             calls: Calls::Simulated(peers.at(&worker.address)),
+            caller: Caller::plain(),
         }
     }
 
@@ -113,7 +125,7 @@ impl Worker {
         };
         let span = self.span("snapshot");
         let call = async {
-            let mut results = client.do_action(with_context(action, &span)).await?.into_inner();
+            let mut results = client.do_action(self.request(action, &span)).await?.into_inner();
             let first = results.message().await?;
             // Read to its end: a stream that is dropped before is a reset, of which HTTP/2 allows so many.
             while results.message().await?.is_some() {}
@@ -152,7 +164,7 @@ impl Worker {
         };
         let ticket = serde_json::to_vec(ticket).expect("a state ticket is plain data");
         let stream = client
-            .do_get(with_context(Ticket { ticket: ticket.into() }, &self.span("read state")))
+            .do_get(self.request(Ticket { ticket: ticket.into() }, &self.span("read state")))
             .await
             .map_err(|status| self.failed(status.to_string()))?
             .into_inner();
@@ -172,6 +184,16 @@ impl Worker {
         let mut span = Span::child(Kind::Client, name)?;
         span.text("anabranch.worker", self.id.as_str());
         Some(span)
+    }
+
+    /// A call that says who makes it, and in which trace.
+    fn request<T>(&self, message: T, span: &Option<Span>) -> Request<T> {
+        let mut request = with_context(message, span);
+        let shown = self.caller.authorization();
+        if let Some(value) = shown.and_then(|value| MetadataValue::try_from(value.as_bytes()).ok()) {
+            request.metadata_mut().insert("authorization", value);
+        }
+        request
     }
 
     fn failed(&self, message: String) -> Error {

@@ -12,11 +12,10 @@ use axum::http::{StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::ListenerExt;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::tls::{Listener, Peer};
 use crate::{Shutdown, telemetry};
 
 /// Longest text of somebody else's error answer that is taken over.
@@ -160,12 +159,13 @@ pub fn base_router(
         })
 }
 
-/// Serves HTTP/1 and HTTP/2 (prior knowledge) until shutdown, then lets open requests finish, as [`Drain::default`] says. A
-/// handler that panics answers 500 in the error format; so does every refusal that a library answers in words of its own.
+/// Serves HTTP/1 and HTTP/2 (prior knowledge, or as TLS negotiates it) until shutdown, then lets open requests finish, as
+/// [`Drain::default`] says. A handler that panics answers 500 in the error format; so does every refusal that a library
+/// answers in words of its own. Handlers find out who is at the other end by `ConnectInfo<Peer>`.
 ///
 /// # Errors
 /// When the listener fails for good.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) -> std::io::Result<()> {
+pub async fn serve(listener: impl Into<Listener>, router: Router, shutdown: Shutdown) -> std::io::Result<()> {
     serve_draining(listener, router, shutdown, Drain::default()).await
 }
 
@@ -174,7 +174,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) ->
 /// # Errors
 /// When the listener fails for good.
 pub async fn serve_draining(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     router: Router,
     shutdown: Shutdown,
     drain: Drain,
@@ -183,12 +183,6 @@ pub async fn serve_draining(
         .layer(map_response(in_error_format))
         .layer(from_fn(traced))
         .layer(CatchPanicLayer::custom(panicked));
-    // Answers of several small writes, as gRPC makes them, must not wait for delayed acknowledgements.
-    let listener = listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
-        }
-    });
     let closed = {
         let shutdown = shutdown.clone();
         async move {
@@ -196,7 +190,8 @@ pub async fn serve_draining(
             tokio::time::sleep(drain.announce).await;
         }
     };
-    let server = axum::serve(listener, router).with_graceful_shutdown(closed);
+    let router = router.into_make_service_with_connect_info::<Peer>();
+    let server = axum::serve(listener.into(), router).with_graceful_shutdown(closed);
     tokio::select! {
         result = server.into_future() => result,
         () = async { shutdown.cancelled().await; tokio::time::sleep(drain.announce + drain.grace).await } => Ok(()),

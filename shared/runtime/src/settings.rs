@@ -2,6 +2,7 @@
 
 mod keys;
 mod sections;
+mod security;
 mod values;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ pub use sections::{
     Batch, BatchMode, Compression, IngestLog, Landing, LogFormat, Maintenance, OnDiff, Serving, Speed, Storage,
     Telemetry,
 };
+pub use security::{AccessMode, AccessSettings, AuditTo, OidcSettings, Secret, TlsSettings};
 pub use values::{ByteSize, HumanDuration, Properties};
 
 #[cfg(test)]
@@ -41,6 +43,9 @@ pub struct Settings {
     pub batch: Batch,
     pub maintenance: Maintenance,
     pub serving: Serving,
+    pub access: AccessSettings,
+    pub tls: TlsSettings,
+    pub oidc: OidcSettings,
     pub telemetry: Telemetry,
 }
 
@@ -216,6 +221,9 @@ impl Settings {
                 self.telemetry.trace_ratio
             ));
         }
+        if let Some(message) = security::refusal(&self.access, &self.tls, &self.oidc) {
+            return refuse(message);
+        }
         let known_scheme = ["file:", "s3://", "memory:"]
             .iter()
             .any(|scheme| self.storage.url.starts_with(scheme));
@@ -240,6 +248,7 @@ impl Settings {
         if let Some(spill) = &mut self.batch.spill_dir {
             *spill = dir.join(&*spill);
         }
+        security::resolve(&mut self.access, &mut self.tls, &mut self.oidc, &dir);
     }
 
     /// The settings with `***` in place of every value that looks like a secret, for people to look at.

@@ -16,6 +16,7 @@ mod s3;
 #[cfg(test)]
 mod tests;
 
+pub use certificates::Certificates;
 pub use kafka::{KafkaServer, kafka};
 pub use s3::{S3Server, s3};
 

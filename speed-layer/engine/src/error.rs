@@ -65,6 +65,8 @@ pub enum Error {
     #[error(transparent)]
     Dataset(#[from] anabranch_dataset::Error),
     #[error(transparent)]
+    Access(#[from] anabranch_access::Error),
+    #[error(transparent)]
     View(#[from] anabranch_view::Error),
     #[error(transparent)]
     Topology(#[from] anabranch_topology::Error),
@@ -98,6 +100,7 @@ impl Error {
             Self::View(error) => error.kind(),
             Self::Definitions(error) => error.kind(),
             Self::Dataset(error) => error.kind(),
+            Self::Access(error) => error.kind(),
             Self::Store { .. }
             | Self::Io(_)
             | Self::NoAnswer { .. }

@@ -6,14 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use anabranch_access::{Need, Perimeter, common_needs, is_safe};
 use anabranch_dataset::{Leases, Store};
 use anabranch_definitions::Definitions;
 use anabranch_log::PartitionedLog;
-use anabranch_runtime::http::{self, base_router};
+use anabranch_runtime::http::{Drain, base_router};
+use anabranch_runtime::tls::Clients;
 use anabranch_runtime::{Settings, Shutdown};
 use anabranch_topology::{Grouping, TopologyBuilder};
 use axum::Json;
 use axum::extract::DefaultBodyLimit;
+use axum::http::Method;
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -97,13 +100,16 @@ impl SpeedLayer {
     /// # Errors
     /// When a log is not the one that was recorded, or is refused for another reason that waiting does not mend.
     pub async fn start(options: SpeedOptions) -> Result<SpeedHandle, Error> {
-        Self::start_with(options, http::serve).await
+        let serve = |perimeter: Perimeter, listener, router, stop| {
+            perimeter.serve(listener, Clients::Certified, router, stop, Drain::default())
+        };
+        Self::start_with(options, serve).await
     }
 
     /// As [`start`](Self::start), with something else in place of the HTTP server.
     async fn start_with<S>(
         options: SpeedOptions,
-        serve: impl FnOnce(TcpListener, axum::Router, Shutdown) -> S,
+        serve: impl FnOnce(Perimeter, TcpListener, axum::Router, Shutdown) -> S,
     ) -> Result<SpeedHandle, Error>
     where
         S: Future<Output = std::io::Result<()>> + Send + 'static,
@@ -119,6 +125,8 @@ impl SpeedLayer {
             shutdown,
         } = options;
         let address = listener.local_addr()?;
+        let perimeter = Perimeter::start(&settings, &store, &worker_id).await?;
+        perimeter.check("speed.listen", address)?;
         let (paused, sources) = (Arc::new(AtomicBool::new(false)), Arc::new(Sources::default()));
         let (stop, background) = (shutdown.child(), Shutdown::new());
         let opening = StopOnError([stop.clone(), background.clone()].into());
@@ -138,7 +146,11 @@ impl SpeedLayer {
             worker_id.clone(),
             store.environment(),
         ));
-        let advertised = settings.speed.advertise.clone().unwrap_or_else(|| advertised(address));
+        let advertised = settings
+            .speed
+            .advertise
+            .clone()
+            .unwrap_or_else(|| advertised(perimeter.scheme(), address));
         let keeper = Keeper {
             sources: Arc::clone(&sources),
             snapshots: Arc::clone(&snapshots),
@@ -163,7 +175,8 @@ impl SpeedLayer {
         opening.succeeded();
         // HTTP stops last: status and state stay readable while the rest lands.
         let http_stop = Shutdown::new();
-        let http = serve(listener, service.router(), http_stop.clone());
+        let router = perimeter.protect(service.router(), needs);
+        let http = serve(perimeter, listener, router, http_stop.clone());
         let http = Server {
             task: tokio::spawn(http),
             stop: http_stop,
@@ -355,6 +368,15 @@ impl Service {
     }
 }
 
+/// What each route needs. Realtime state over Flight is for services; status tells of all views.
+fn needs(method: &Method, route: Option<&str>) -> Need {
+    common_needs(method, route).unwrap_or(match route {
+        Some("/v1/ingest/{table}") if *method == Method::POST => Need::Ingest,
+        Some("/v1/status") if is_safe(method) => Need::ReadAll,
+        _ => Need::Admin,
+    })
+}
+
 /// Gives the stop signal as soon as a topology fails, so that none of its tasks goes on waiting for a store.
 async fn stop_on_failure(sources: Arc<Sources>, stop: Shutdown, ended: Shutdown) {
     while !ended.is_cancelled() && !stop.is_cancelled() {
@@ -366,12 +388,12 @@ async fn stop_on_failure(sources: Arc<Sources>, stop: Shutdown, ended: Shutdown)
 }
 
 /// The address others are told when none is set: that of the listener, unless it stands for all interfaces.
-fn advertised(address: SocketAddr) -> String {
+fn advertised(scheme: &str, address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         tracing::warn!(%address, "listening on all interfaces, but `advertise` in [speed] is not set: others are told 127.0.0.1");
-        return format!("http://127.0.0.1:{}", address.port());
+        return format!("{scheme}://127.0.0.1:{}", address.port());
     }
-    format!("http://{address}")
+    format!("{scheme}://{address}")
 }
 
 struct Reporter {

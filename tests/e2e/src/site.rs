@@ -100,6 +100,11 @@ impl Site {
         Http::new(self.serving)
     }
 
+    /// Ports of the speed, the batch and the serving layer.
+    pub fn ports(&self) -> [u16; 3] {
+        [self.speed, self.batch, self.serving]
+    }
+
     /// Starts `dev`, `speed`, `batch` or `serve`, and waits until it is ready.
     pub fn start(&self, service: &str) -> Process {
         let mut process = self.spawn(service);

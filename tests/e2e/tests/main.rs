@@ -22,6 +22,7 @@ mod many_workers;
 mod matrix;
 mod nested;
 mod runs;
+mod security;
 mod soak;
 mod tls;
 mod transactions;

@@ -122,8 +122,15 @@ impl Operation {
         self
     }
 
+    /// As [`described`](Self::described), with what those are answered who may not ask, or ask too often.
+    pub(super) fn described_for_strangers(self) -> (String, &'static str, Value) {
+        let guarded = self.path.starts_with("/v1/");
+        let whole = if guarded { self.errors(&[401, 403, 429]) } else { self };
+        whole.described()
+    }
+
     /// Path, method, and the operation object.
-    pub(super) fn described(self) -> (String, &'static str, Value) {
+    fn described(self) -> (String, &'static str, Value) {
         let Self {
             path,
             method,
@@ -144,12 +151,15 @@ impl Operation {
 fn meaning(status: u16) -> &'static str {
     match status {
         400 => "The request is wrong; the message says what to change.",
+        401 => "A valid credential is needed.",
+        403 => "The credential does not permit it, or a page of another origin asked.",
         404 => "There is no such thing; the hint names the nearest one.",
         405 => "The path does not take this method.",
         409 => "Somebody else changed what this was based on, or it contradicts what is there.",
         413 => "The body, or the answer, is too large.",
         415 => "The body's type or encoding is not known.",
         422 => "The definition cannot be applied.",
+        429 => "Too many requests; `Retry-After` says how long to wait.",
         503 => "A service that is needed does not answer, or no exact answer could be given in time; try again.",
         504 => "The query took too long, or the answer did not reach what `at_least` asks for in time.",
         507 => "The disk of the log is full; nothing more was ingested.",

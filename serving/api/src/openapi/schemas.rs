@@ -4,7 +4,14 @@ use serde_json::{Map, Value, json};
 
 /// Name → JSON Schema (2020-12).
 pub(super) fn all() -> Value {
-    let parts = [common(), queries(), tables(), batch(), platform()];
+    let parts = [
+        common(),
+        queries(),
+        tables(),
+        batch(),
+        platform(),
+        super::access::schemas(),
+    ];
     let mut all = Map::new();
     for part in parts {
         if let Value::Object(part) = part {

@@ -7,6 +7,7 @@ mod exclusions;
 mod formats;
 mod forwarding;
 mod rows;
+mod safety;
 mod sql;
 mod status;
 mod support;

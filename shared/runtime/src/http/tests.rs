@@ -1,6 +1,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::net::TcpListener;
+
 use super::*;
 
 /// Starts a service whose readiness follows `ready`; returns its base address.

@@ -16,7 +16,7 @@ pub(super) fn known_keys() -> serde_json::Value {
 
 /// Sections whose keys are the user's own.
 fn is_open(path: &str) -> bool {
-    matches!(path, "kafka" | "storage.options")
+    matches!(path, "kafka" | "storage.options" | "oidc.roles")
 }
 
 pub(super) fn check_keys(

@@ -67,6 +67,25 @@ poll = "500ms"
 drain = "0s"
 max_ingest_body = "256MiB"
 
+[access]
+mode = "open"
+insecure = false
+refresh = "2s"
+session = "12h"
+open_metrics = false
+requests_per_second = 0
+failures_per_minute = 60
+audit = "store"
+
+[tls]
+
+[oidc]
+name_claim = "sub"
+role_claim = "anabranch_role"
+views_claim = "anabranch_views"
+
+[oidc.roles]
+
 [telemetry]
 log = "info"
 format = "text"

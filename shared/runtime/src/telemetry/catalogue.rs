@@ -141,6 +141,11 @@ pub const METRICS: &[Metric] = &[
     counter("anabranch_vacuumed_bytes_total", BYTES, TABLE, "Bytes of those files."),
     counter("anabranch_expired_rows_total", COUNT, TABLE, "Events expired by retention."),
     counter("anabranch_maintenance_errors_total", COUNT, &[], "Rounds of maintenance that failed."),
+    // Access, on every service.
+    counter("anabranch_access_denied_total", COUNT, &["reason"], "Requests that were not let through."),
+    counter("anabranch_audit_records_total", COUNT, &[], "Records of the audit log."),
+    counter("anabranch_audit_failures_total", COUNT, &[], "Records of the audit log that are in the log only, since they could not be kept elsewhere."),
+    counter("anabranch_tls_reloads_total", COUNT, &[], "Times that a changed certificate was taken up."),
     // Serving layer.
     counter("anabranch_serving_requests_total", COUNT, &["endpoint", "status"], "HTTP requests answered."),
     seconds("anabranch_serving_request_seconds", &["endpoint"], "HTTP requests, from arrival to answer."),

@@ -1,4 +1,4 @@
-//! An authority of one test's own, and a certificate of it for the loopback address.
+//! An authority of one test's own, and certificates of it for the loopback address.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,74 +8,106 @@ use super::run;
 
 /// Files in PEM.
 #[derive(Clone, Debug)]
-pub(super) struct Certificates {
+pub struct Certificates {
+    dir: PathBuf,
     /// The authority's certificate: what clients must trust.
-    pub(super) authority: PathBuf,
+    pub authority: PathBuf,
     /// The server's private key and its certificate, in one file.
-    pub(super) server: PathBuf,
+    pub server: PathBuf,
 }
 
 impl Certificates {
     /// Makes them in `dir`, valid for two days.
-    pub(super) fn make(dir: &Path) -> Result<Self, String> {
-        let file = |name: &str| dir.join(name);
-        let openssl = |args: &[&str]| {
-            run(Command::new("openssl").args(args).current_dir(dir))
-                .map(drop)
-                .map_err(|reason| format!("certificates need openssl: {reason}"))
+    ///
+    /// # Errors
+    /// Why `openssl` does not make them.
+    pub fn make(dir: &Path) -> Result<Self, String> {
+        openssl(
+            dir,
+            &[
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=anabranch test authority",
+                "-keyout",
+                "authority.key",
+                "-out",
+                "authority.pem",
+            ],
+        )?;
+        let mut made = Self {
+            dir: dir.to_owned(),
+            authority: dir.join("authority.pem"),
+            server: PathBuf::new(),
         };
-        openssl(&[
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=anabranch test authority",
-            "-keyout",
-            "authority.key",
-            "-out",
-            "authority.pem",
-        ])?;
-        openssl(&[
-            "req",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-subj",
-            "/CN=127.0.0.1",
-            "-keyout",
-            "server.key",
-            "-out",
-            "server.csr",
-        ])?;
-        write(&file("server.ext"), "subjectAltName=IP:127.0.0.1\n")?;
-        openssl(&[
-            "x509",
-            "-req",
-            "-in",
-            "server.csr",
-            "-CA",
-            "authority.pem",
-            "-CAkey",
-            "authority.key",
-            "-CAcreateserial",
-            "-days",
-            "2",
-            "-extfile",
-            "server.ext",
-            "-out",
-            "server.crt",
-        ])?;
-        let read = |name: &str| fs::read_to_string(file(name)).map_err(|error| format!("read {name}: {error}"));
-        write(&file("server.pem"), &(read("server.key")? + &read("server.crt")?))?;
-        Ok(Self {
-            authority: file("authority.pem"),
-            server: file("server.pem"),
-        })
+        made.server = made.issue("server")?;
+        Ok(made)
     }
+
+    /// One more key with a certificate, for servers and clients on the loopback address: `<name>.pem`, which is replaced if it
+    /// is there.
+    ///
+    /// # Errors
+    /// As [`make`](Self::make).
+    pub fn issue(&self, name: &str) -> Result<PathBuf, String> {
+        let file = |extension: &str| format!("{name}.{extension}");
+        let at = |extension: &str| self.dir.join(file(extension));
+        openssl(
+            &self.dir,
+            &[
+                "req",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-subj",
+                &format!("/CN={name}"),
+                "-keyout",
+                &file("key"),
+                "-out",
+                &file("csr"),
+            ],
+        )?;
+        write(&at("ext"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n")?;
+        openssl(
+            &self.dir,
+            &[
+                "x509",
+                "-req",
+                "-in",
+                &file("csr"),
+                "-CA",
+                "authority.pem",
+                "-CAkey",
+                "authority.key",
+                "-CAcreateserial",
+                "-days",
+                "2",
+                "-extfile",
+                &file("ext"),
+                "-out",
+                &file("crt"),
+            ],
+        )?;
+        let read = |extension: &str| {
+            fs::read_to_string(at(extension)).map_err(|error| format!("read {}: {error}", file(extension)))
+        };
+        // In one step: whoever reads it meanwhile finds a key and the certificate that belongs to it.
+        let new = at("new");
+        write(&new, &(read("key")? + &read("crt")?))?;
+        fs::rename(&new, at("pem")).map_err(|error| format!("rename to {}: {error}", file("pem")))?;
+        Ok(at("pem"))
+    }
+}
+
+fn openssl(dir: &Path, args: &[&str]) -> Result<(), String> {
+    run(Command::new("openssl").args(args).current_dir(dir))
+        .map(drop)
+        .map_err(|reason| format!("certificates need openssl: {reason}"))
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {

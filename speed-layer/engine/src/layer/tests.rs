@@ -37,7 +37,7 @@ async fn options(folder: &std::path::Path) -> SpeedOptions {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_http_server_that_ends_ends_the_worker_with_an_error() {
     let folder = tempfile::tempdir().unwrap();
-    let serve = async |_, _, _| Err(std::io::Error::other("the listener is gone"));
+    let serve = async |_, _, _, _| Err(std::io::Error::other("the listener is gone"));
     let worker = SpeedLayer::start_with(options(folder.path()).await, serve)
         .await
         .unwrap();
@@ -50,7 +50,7 @@ async fn an_http_server_that_ends_ends_the_worker_with_an_error() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_http_server_that_ends_without_a_reason_does_too() {
     let folder = tempfile::tempdir().unwrap();
-    let serve = async |_, _, _| Ok(());
+    let serve = async |_, _, _, _| Ok(());
     let worker = SpeedLayer::start_with(options(folder.path()).await, serve)
         .await
         .unwrap();

@@ -1,0 +1,265 @@
+//! All tokens of a site, as the object store has them.
+//!
+//! ```text
+//! access/tokens/<id>.json    a token's record; written once, never changed
+//! access/revoked/<id>.json   says that the token counts no more, since when and through whom
+//! ```
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anabranch_dataset::Store;
+use arc_swap::ArcSwap;
+use chrono::{DateTime, Utc};
+use futures::TryStreamExt;
+use object_store::path::Path;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Denied, Error};
+use crate::principal::Principal;
+use crate::token::{NewToken, TokenRecord, id_of};
+
+const TOKENS: &str = "access/tokens";
+const REVOKED: &str = "access/revoked";
+/// A token that is not known makes us look again, at most this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// That a token counts no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    pub at: DateTime<Utc>,
+    pub by: String,
+}
+
+/// A token as a list shows it.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    pub record: Arc<TokenRecord>,
+    pub revoked: Option<Revocation>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    tokens: HashMap<String, Arc<TokenRecord>>,
+    revoked: HashMap<String, Revocation>,
+}
+
+/// The tokens of a site. Remembers what it has read, and goes on with that while the store does not answer.
+#[derive(Debug)]
+pub struct Tokens {
+    store: Store,
+    known: ArcSwap<Known>,
+    /// When the store was last looked at, or is being looked at.
+    looked: Mutex<Option<Instant>>,
+    refreshing: tokio::sync::Mutex<()>,
+}
+
+impl Tokens {
+    /// Knows no token before the first [`refresh`](Self::refresh).
+    pub fn new(store: &Store) -> Self {
+        Self {
+            store: store.clone(),
+            known: ArcSwap::default(),
+            looked: Mutex::default(),
+            refreshing: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Reads what is new: tokens, and revocations.
+    ///
+    /// # Errors
+    /// When the store does not answer; what was known stays.
+    pub async fn refresh(&self) -> Result<(), Error> {
+        let _refreshing = self.refreshing.lock().await;
+        *self.looked.lock() = Some(self.store.environment().instant());
+        let known = self.known.load_full();
+        let (tokens, revoked) = tokio::try_join!(
+            self.read_all(TOKENS, |id| known.tokens.get(id).cloned()),
+            self.read_all(REVOKED, |id| known.revoked.get(id).cloned()),
+        )?;
+        self.known.store(Arc::new(Known { tokens, revoked }));
+        Ok(())
+    }
+
+    /// Every object below `folder`, by the name of its file; those that are known already are not read again.
+    async fn read_all<T: for<'de> Deserialize<'de>>(
+        &self,
+        folder: &str,
+        known: impl Fn(&str) -> Option<T>,
+    ) -> Result<HashMap<String, T>, Error> {
+        let listed: Vec<_> = self
+            .store
+            .objects()
+            .list(Some(&Path::from(folder)))
+            .try_collect()
+            .await
+            .map_err(|source| Error::Store {
+                what: "list",
+                source: Box::new(source),
+            })?;
+        let mut found = HashMap::with_capacity(listed.len());
+        for object in listed {
+            let Some(id) = object.location.filename().and_then(|name| name.strip_suffix(".json")) else {
+                continue;
+            };
+            if let Some(known) = known(id) {
+                found.insert(id.to_owned(), known);
+                continue;
+            }
+            // Gone since it was listed: as good as never there.
+            let Some(bytes) = self.store.read(&object.location).await? else {
+                continue;
+            };
+            match serde_json::from_slice(&bytes) {
+                Ok(value) => {
+                    found.insert(id.to_owned(), value);
+                }
+                Err(error) => {
+                    tracing::error!(path = %object.location, %error, "this object of access control cannot be read")
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Makes a token and writes its record. Returns the record and the token's text, which is kept nowhere.
+    ///
+    /// # Errors
+    /// When the name is another living token's, or the store does not answer.
+    pub async fn create(&self, new: NewToken) -> Result<(TokenRecord, String), Error> {
+        self.refresh().await?;
+        if let Some(name) = &new.name
+            && self.by_name(name).is_some()
+        {
+            return Err(Error::NameTaken { name: name.clone() });
+        }
+        let (record, text) = TokenRecord::create(new, self.now())?;
+        let path = Path::from(format!("{TOKENS}/{}.json", record.id));
+        let bytes = serde_json::to_vec(&record).expect("a token record is plain data");
+        if !self.store.create(&path, bytes.into()).await? {
+            return Err(Error::IdTaken { id: record.id });
+        }
+        self.refresh().await?;
+        Ok((record, text))
+    }
+
+    /// Revokes a token, by its id or its name.
+    ///
+    /// # Errors
+    /// When there is none that counts, or the store does not answer.
+    pub async fn revoke(&self, which: &str, by: &str) -> Result<Arc<TokenRecord>, Error> {
+        self.refresh().await?;
+        let known = self.known.load_full();
+        let found = self.by_name(which).or_else(|| known.tokens.get(which).cloned());
+        let record = found.ok_or_else(|| Error::NoToken {
+            which: which.to_owned(),
+        })?;
+        let revocation = Revocation {
+            at: self.now(),
+            by: by.to_owned(),
+        };
+        let path = Path::from(format!("{REVOKED}/{}.json", record.id));
+        let bytes = serde_json::to_vec(&revocation).expect("a revocation is plain data");
+        // Revoked before, by somebody else: so it is revoked.
+        self.store.create(&path, bytes.into()).await?;
+        self.refresh().await?;
+        Ok(record)
+    }
+
+    /// All tokens, the oldest first.
+    pub fn list(&self) -> Vec<Listed> {
+        let known = self.known.load();
+        let by_age: BTreeMap<_, _> = known
+            .tokens
+            .values()
+            .map(|record| ((record.created_at, &record.id), record))
+            .collect();
+        by_age
+            .into_values()
+            .map(|record| Listed {
+                record: Arc::clone(record),
+                revoked: known.revoked.get(&record.id).cloned(),
+            })
+            .collect()
+    }
+
+    /// Who bears this token.
+    ///
+    /// # Errors
+    /// When it is none of ours, or counts no more.
+    pub(crate) async fn authenticate(&self, text: &str) -> Result<Arc<TokenRecord>, Denied> {
+        let id = id_of(text).ok_or(Denied::Unknown)?;
+        let known = self.known.load().tokens.get(id).cloned();
+        let record = match known {
+            Some(record) => record,
+            // It may have been made a moment ago.
+            None => {
+                self.look_again().await?;
+                self.known.load().tokens.get(id).cloned().ok_or(Denied::Unknown)?
+            }
+        };
+        if !record.is(text) {
+            return Err(Denied::Unknown);
+        }
+        self.counts(&record)?;
+        Ok(record)
+    }
+
+    /// The token of this id, if it still counts.
+    pub(crate) fn living(&self, id: &str) -> Result<Arc<TokenRecord>, Denied> {
+        let record = self.known.load().tokens.get(id).cloned().ok_or(Denied::Unknown)?;
+        self.counts(&record)?;
+        Ok(record)
+    }
+
+    /// The living token of this name or id; of several of one name, the oldest.
+    pub(crate) fn of_user(&self, user: &str) -> Option<Arc<TokenRecord>> {
+        self.by_name(user).or_else(|| self.living(user).ok())
+    }
+
+    pub(crate) fn principal_of(&self, user: &str) -> Option<Principal> {
+        Some(self.of_user(user)?.principal())
+    }
+
+    fn by_name(&self, name: &str) -> Option<Arc<TokenRecord>> {
+        let known = self.known.load();
+        let named = known.tokens.values().filter(|record| record.name == name);
+        named
+            .filter(|record| self.counts(record).is_ok())
+            .min_by_key(|record| (record.created_at, record.id.clone()))
+            .cloned()
+    }
+
+    fn counts(&self, record: &TokenRecord) -> Result<(), Denied> {
+        if self.known.load().revoked.contains_key(&record.id) {
+            return Err(Denied::Revoked);
+        }
+        if record.has_expired(self.now()) {
+            return Err(Denied::Expired);
+        }
+        Ok(())
+    }
+
+    async fn look_again(&self) -> Result<(), Denied> {
+        let recently = |looked: Option<Instant>| {
+            looked.is_some_and(|looked| self.store.environment().elapsed(looked) < LOOK_AGAIN)
+        };
+        if recently(*self.looked.lock()) {
+            // Whoever looks at this moment may find it.
+            drop(self.refreshing.lock().await);
+            return Ok(());
+        }
+        self.refresh().await.map_err(|error| Denied::Unavailable {
+            reason: error.to_string(),
+        })
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.store.environment().now()
+    }
+}
+
+#[cfg(test)]
+mod tests;
