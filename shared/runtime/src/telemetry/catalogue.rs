@@ -156,8 +156,9 @@ pub const METRICS: &[Metric] = &[
     gauge("anabranch_serving_definitions", None, &[], "Number of the view definitions that are followed."),
     gauge("anabranch_serving_views_changing", COUNT, &[], "Views whose newer definition is still being built."),
     gauge("anabranch_serving_batch_view_bytes", BYTES, &[], "Batch state held in memory."),
-    counter("anabranch_trace_dropped_spans_total", COUNT, &[], "Spans that could not be sent to the collector."),
     gauge("anabranch_serving_speed_workers", COUNT, &[], "Live speed workers, by their leases."),
+    // Every service.
+    counter("anabranch_trace_dropped_spans_total", COUNT, &[], "Spans that could not be sent to the collector."),
 ];
 
 /// Tells the recorder what each metric is, so that `/metrics` says it.

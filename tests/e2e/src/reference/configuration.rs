@@ -81,7 +81,7 @@ fn section(page: &mut String, path: &str, field: &Field, defaults: &Value, secti
     for field in plain {
         assert!(!field.about.is_empty(), "`{path}.{}` has no doc comment", field.name);
         let default = default_of(&defaults[&field.name]);
-        let _ = writeln!(page, "| `{}` | {default} | {} |", field.name, cell(&field.about));
+        let _ = writeln!(page, "| `{}` | {default} | {} |", field.name, cell(about_key(field, &defaults[&field.name])));
     }
     page.push('\n');
     for field in nested {
@@ -92,6 +92,14 @@ fn section(page: &mut String, path: &str, field: &Field, defaults: &Value, secti
             &defaults[&field.name],
             sections,
         );
+    }
+}
+
+/// Without the default, where the column beside has it.
+fn about_key<'f>(field: &'f Field, default: &Value) -> &'f str {
+    match field.about.rsplit_once(" Default ") {
+        Some((about, _)) if !default.is_null() => about,
+        _ => &field.about,
     }
 }
 

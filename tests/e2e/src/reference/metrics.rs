@@ -43,6 +43,7 @@ fn layer_of(name: &str) -> &'static str {
         () if is(&batch) => "Batch layer",
         () if is(&serving) => "Serving layer",
         () if is(&access) => "Access",
+        () if is(&["trace_"]) => "Every service",
         () => "Speed layer",
     }
 }
