@@ -56,6 +56,7 @@ pub async fn run(args: Demo) -> Result<ExitCode> {
     );
     let program = std::env::args().next().unwrap_or_else(|| "anabranch".into());
     let base = client.base();
+    println!("  look  {base}/  (the console)");
     println!("  API   {base}");
     println!("  try   curl -s '{base}/v1/views/pages/rows?order=-clicks&limit=5'");
     println!(

@@ -21,7 +21,7 @@ pub async fn dev(args: Config) -> Result<ExitCode> {
         platform.settings.tls.scheme(),
         reachable(&layers.address().to_string())
     );
-    println!("anabranch dev is running; its API is at {url}");
+    println!("anabranch dev is running; its console is at {url}/ and its API below {url}/v1");
     for source in layers.definitions.catalog.sources.values() {
         let connector = match source.connector {
             Connector::Kafka => "Kafka topic",

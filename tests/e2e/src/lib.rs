@@ -20,6 +20,7 @@
 
 pub mod answer;
 mod backend;
+pub mod browser;
 pub mod child;
 mod cluster;
 pub mod compare;

@@ -2,6 +2,7 @@
 
 mod api;
 mod bad_input;
+mod console;
 mod crash;
 mod definitions;
 mod delta;
