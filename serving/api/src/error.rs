@@ -55,6 +55,17 @@ pub enum Error {
     AnswerTooLarge { limit_bytes: usize },
     #[error("the body is larger than {limit_bytes} bytes")]
     BodyTooLarge { limit_bytes: u64 },
+    /// A live query that is larger than what is followed at once.
+    #[error("the live query has {found} {unit}, more than {limit}")]
+    LiveTooLarge {
+        found: usize,
+        /// `rows` or `bytes`.
+        unit: &'static str,
+        limit: usize,
+    },
+    /// As many live readers as are allowed are there already.
+    #[error("{limit} readers follow live queries already")]
+    TooManyReaders { limit: usize },
     /// A speed worker stopped answering in the middle of a read.
     #[error("speed worker {worker} failed while its state was read: {message}")]
     WorkerFailed { worker: String, message: String },
@@ -112,7 +123,8 @@ impl Error {
             | Self::NoDeadLetter { .. }
             | Self::NoRedrive { .. } => ErrorKind::NotFound,
             Self::UnknownColumn { .. } | Self::Sql { .. } | Self::Request { .. } => ErrorKind::Invalid,
-            Self::AnswerTooLarge { .. } | Self::BodyTooLarge { .. } => ErrorKind::Invalid,
+            Self::AnswerTooLarge { .. } | Self::BodyTooLarge { .. } | Self::LiveTooLarge { .. } => ErrorKind::Invalid,
+            Self::TooManyReaders { .. } => ErrorKind::Unavailable,
             Self::Inexact { .. } | Self::Behind { .. } | Self::Timeout { .. } => ErrorKind::Unavailable,
             Self::WorkerFailed { .. } | Self::NoService { .. } | Self::Superseded => ErrorKind::Unavailable,
             Self::Merge(error) => error.kind(),
@@ -138,6 +150,8 @@ impl Error {
             Self::Timeout { .. } => Some("narrow the query, or raise [serving] query_timeout".into()),
             Self::AnswerTooLarge { .. } => Some("add a LIMIT or a filter, or aggregate in the query".into()),
             Self::BodyTooLarge { .. } => Some("send it in several requests".into()),
+            Self::LiveTooLarge { .. } => Some("add a filter or limit, or raise [serving] live_max_rows".into()),
+            Self::TooManyReaders { .. } => Some("try again later, or raise [serving] live_max_readers".into()),
             Self::WorkerFailed { .. } | Self::Superseded => Some("try again".into()),
             Self::NoService { hint, .. } => Some(hint.clone()),
             Self::Query(error) if is_out_of_memory(error) => Some("narrow the query: it needs too much memory".into()),
@@ -148,7 +162,7 @@ impl Error {
     fn status(&self) -> u16 {
         match self {
             Self::Behind { .. } | Self::Timeout { .. } => 504,
-            Self::AnswerTooLarge { .. } | Self::BodyTooLarge { .. } => 413,
+            Self::AnswerTooLarge { .. } | Self::BodyTooLarge { .. } | Self::LiveTooLarge { .. } => 413,
             other => other.kind().http_status(),
         }
     }

@@ -17,6 +17,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
 pub(crate) use types::sql_type;
+pub(crate) use value::{Cell, json_cell};
 
 use crate::Error;
 

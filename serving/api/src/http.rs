@@ -24,6 +24,7 @@ use crate::dead_letters;
 use crate::definitions::apply_views;
 use crate::exclusions;
 use crate::format::{Answer, Encoded, Format};
+use crate::live::live;
 use crate::openapi;
 use crate::params::{self, SqlRequest};
 use crate::rows::{RowsRequest, rows};
@@ -62,6 +63,7 @@ pub(crate) fn router(service: Arc<Service>, shutdown: Shutdown) -> Router {
         .route("/v1/views/apply", post(apply_views))
         .route("/v1/views/{view}", get(show_view))
         .route("/v1/views/{view}/rows", get(view_rows))
+        .route("/v1/views/{view}/live", get(live))
         .route(
             "/v1/tables/{table}/exclusions",
             get(exclusions::list).post(exclusions::exclude),
@@ -87,6 +89,7 @@ pub(crate) fn router(service: Arc<Service>, shutdown: Shutdown) -> Router {
         })
         .route_layer(from_fn(measure))
         .with_state(service)
+        .merge(anabranch_console::router())
         .merge(base_router("serve", ready))
 }
 

@@ -31,6 +31,7 @@ mod exclusions;
 mod format;
 mod forward;
 mod http;
+mod live;
 mod masters;
 mod needs;
 mod openapi;

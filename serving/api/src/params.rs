@@ -132,11 +132,20 @@ fn bad_at_least(text: &str) -> Error {
 
 /// `5s`, `250ms`, or seconds as a plain number.
 fn duration(text: &str) -> Result<Duration, Error> {
+    span("timeout", text, Duration::ZERO, LONGEST_TIMEOUT)
+}
+
+/// A parameter that is a time: `5s`, `250ms`, or seconds as a plain number.
+///
+/// # Errors
+/// When it is no time, or not between the two bounds.
+pub(crate) fn span(name: &str, text: &str, shortest: Duration, longest: Duration) -> Result<Duration, Error> {
     let bad = || Error::Request {
-        message: format!("timeout is {text:?}"),
-        hint: Some(format!(
-            "write it as 5s, 250ms or a number of seconds, up to {LONGEST_TIMEOUT:?}"
-        )),
+        message: format!("{name} is {text:?}"),
+        hint: Some(match shortest.is_zero() {
+            true => format!("write it as 5s, 250ms or a number of seconds, up to {longest:?}"),
+            false => format!("write it as 5s, 250ms or a number of seconds, from {shortest:?} to {longest:?}"),
+        }),
     };
     let trimmed = text.trim();
     let digits = trimmed
@@ -151,7 +160,7 @@ fn duration(text: &str) -> Result<Duration, Error> {
         _ => return Err(bad()),
     };
     let duration = Duration::try_from_secs_f64(seconds).map_err(|_| bad())?;
-    if duration > LONGEST_TIMEOUT {
+    if duration > longest || duration < shortest {
         Err(bad())
     } else {
         Ok(duration)

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use anabranch_catalog::did_you_mean;
+use anabranch_model::CoverageMap;
 use anabranch_view::View;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray};
 use arrow::compute::{
@@ -28,7 +29,7 @@ use crate::pushdown::Pushdown;
 const READS: u32 = 3;
 
 /// `GET /v1/views/{view}/rows`: filters, order and columns of one view.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RowsRequest {
     filters: Vec<Expr>,
     /// Column index, descending.
@@ -72,14 +73,26 @@ impl RowsRequest {
         if columns.as_ref().is_some_and(Vec::is_empty) {
             columns = None;
         }
+        // The keys decide among equals: pages follow each other, and live rows keep their places.
+        let mut order: Vec<(usize, bool)> = order.unwrap_or_default();
+        for (index, descending) in default_order(view, &schema) {
+            if !order.iter().any(|(known, _)| *known == index) {
+                order.push((index, descending));
+            }
+        }
         Ok(Self {
             filters,
-            order: order.unwrap_or_else(|| default_order(view, &schema)),
+            order,
             limit,
             offset,
             columns,
             demand: params::demand(require, at_least, timeout, layer)?,
         })
+    }
+
+    /// Takes out which columns are shown, so that all of them are; `None` when all were.
+    pub(crate) fn take_columns(&mut self) -> Option<Vec<usize>> {
+        self.columns.take()
     }
 
     /// How long the request may wait for its demands.
@@ -93,10 +106,29 @@ impl RowsRequest {
 /// # Errors
 /// Whatever freezing and merging meet.
 pub(crate) async fn rows(consistency: &Consistency, view: &View, request: RowsRequest) -> Result<Answer, Error> {
+    match rows_unless(consistency, view, request, None).await? {
+        Some(answer) => Ok(answer),
+        None => Err(Error::Internal("rows were left out that nobody has".into())),
+    }
+}
+
+/// The same, but nothing when the answer would cover exactly what `known` covers: then it holds the same rows.
+///
+/// # Errors
+/// Whatever freezing and merging meet.
+pub(crate) async fn rows_unless(
+    consistency: &Consistency,
+    view: &View,
+    request: RowsRequest,
+    known: Option<&CoverageMap>,
+) -> Result<Option<Answer>, Error> {
     let pushdown = Pushdown::new(view, &request.filters);
     let mut attempt = 1;
     let (batches, coverage) = loop {
         let frozen = consistency.freeze(std::slice::from_ref(view), &request.demand).await?;
+        if known.is_some_and(|known| *known == frozen.coverage()) {
+            return Ok(None);
+        }
         match frozen.read(view.name(), &pushdown).await {
             Ok(batches) => break (batches, frozen.coverage()),
             Err(error) if error.is_lost_worker() && attempt < READS => attempt += 1,
@@ -108,11 +140,11 @@ pub(crate) async fn rows(consistency: &Consistency, view: &View, request: RowsRe
         batches.iter().map(RecordBatch::num_rows).sum::<usize>(),
     );
     let batch = cpu(rows > LARGE_ROWS, move || arrange(&schema, batches, &request)).await?;
-    Ok(Answer {
+    Ok(Some(Answer {
         schema: batch.schema(),
         batches: vec![batch],
         coverage,
-    })
+    }))
 }
 
 /// Filter, order, limit, columns.

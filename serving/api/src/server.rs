@@ -17,6 +17,7 @@ use crate::compute::Compute;
 use crate::consistency::Consistency;
 use crate::directory;
 use crate::forward::Forwarder;
+use crate::live::Hub;
 use crate::masters::Masters;
 use crate::sql::SqlEngine;
 
@@ -60,6 +61,7 @@ pub(crate) struct Service {
     pub(crate) consistency: Arc<Consistency>,
     pub(crate) sql: SqlEngine,
     pub(crate) forwarder: Forwarder,
+    pub(crate) live: Arc<Hub>,
 }
 
 impl ServingLayer {
@@ -98,10 +100,16 @@ impl ServingLayer {
             sql: SqlEngine::new(Arc::clone(&consistency)),
             forwarder: Forwarder::new(perimeter.caller())?,
             settings: Arc::clone(&settings),
-            compute,
             adoption: Arc::clone(&adoption),
             directory: Arc::clone(&directory),
             masters: Arc::clone(&masters),
+            live: Hub::new(
+                consistency.clone(),
+                compute.clone(),
+                &settings.serving,
+                shutdown.clone(),
+            ),
+            compute,
             consistency,
         });
 
@@ -140,6 +148,10 @@ impl ServingLayer {
             tasks.spawn("lease", OnError::Log, async move {
                 keep_lease(&adoption, &directory, &worker_id, &advertised, shutdown).await
             });
+        }
+        {
+            let live = Arc::clone(&service.live);
+            tasks.spawn("live queries", OnError::Log, async move { live.drained().await });
         }
         let drain = http::Drain {
             announce: *settings.serving.drain,

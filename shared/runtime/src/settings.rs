@@ -139,6 +139,8 @@ impl Settings {
             ("landing.max_bytes", self.landing.max_bytes.get(), 64 * 1024),
             ("speed.state_budget", self.speed.state_budget.get(), 1024 * 1024),
             ("batch.memory_budget", self.batch.memory_budget.get(), 1024 * 1024),
+            ("serving.live_max_rows", self.serving.live_max_rows as u64, 1),
+            ("serving.live_max_readers", self.serving.live_max_readers as u64, 1),
             (
                 "maintenance.compact_min_files",
                 self.maintenance.compact_min_files as u64,

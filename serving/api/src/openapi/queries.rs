@@ -17,6 +17,7 @@ pub(super) fn operations() -> Vec<Operation> {
             .answers(200, "The view.", &schema("ViewDetail"))
             .errors(&[400, 404, 503, 504]),
         rows(),
+        live(),
         Operation::new(TAG, "post", "/v1/views/apply", "applyViews", "Make a changed views.sql the one that runs")
             .more(
                 "Added and changed views are built from history in the shadow; the former versions answer until then. What would \
@@ -60,47 +61,80 @@ fn sql() -> Operation {
 }
 
 fn rows() -> Operation {
-    let filters = json!({
-        "name": "filter", "in": "query", "style": "form", "explode": true,
-        "schema": {"type": "object", "additionalProperties": {"type": "string"}},
-        "description": "One parameter per condition: `channel=en`, `edits.gte=5`. Operators are `.eq` (the default), `.ne`, `.gt`, \
-                        `.gte`, `.lt`, `.lte`, `.in` (values separated by commas) and `.null` (`true` or `false`).",
-    });
-    Operation::new(
+    let operation = Operation::new(
         TAG,
         "get",
         "/v1/views/{view}/rows",
         "viewRows",
         "Rows of one view: filters, order, columns",
     )
-    .more("Filters on group keys read the selected groups only.")
-    .at("view", &json!({"type": "string"}), json!("pages"), "Name of a view.")
-    .parameter(filters)
-    .takes(
-        "order",
-        &json!({"type": "string"}),
-        json!("-clicks"),
-        "Columns, separated by commas; a minus sorts descending. Default: the view's keys.",
+    .more("Filters on group keys read the selected groups only.");
+    selecting(operation)
+        .answers_in(200, "The rows, and what they cover.", answers())
+        .errors(&[400, 404, 413, 503, 504])
+}
+
+fn live() -> Operation {
+    let operation = Operation::new(
+        TAG,
+        "get",
+        "/v1/views/{view}/live",
+        "followRows",
+        "Rows of one view, then what changes, as Server-Sent Events",
     )
-    .takes("limit", &schema("Count"), json!(10), "Rows to answer at most.")
-    .takes("offset", &schema("Count"), json!(0), "Rows to leave out before.")
-    .takes(
-        "columns",
-        &json!({"type": "string"}),
-        json!("page,clicks"),
-        "Columns, separated by commas; all by default.",
-    )
-    .takes("require", &schema("Require"), json!("exact"), REQUIRE)
-    .parameter(at_least())
-    .takes("timeout", &schema("Patience"), json!("2s"), TIMEOUT)
-    .takes(
-        "layer",
-        &schema("Layer"),
-        json!("merged"),
-        "One arm of the river alone, or both.",
-    )
-    .answers_in(200, "The rows, and what they cover.", answers())
-    .errors(&[400, 404, 413, 503, 504])
+    .more(
+        "Events `snapshot`, `change`, `trouble` and `end`, each with JSON; docs/live.md describes them, and how to come back with \
+         `Last-Event-ID`. The answer has no end of its own.",
+    );
+    selecting(operation)
+        .takes(
+            "interval",
+            &schema("Patience"),
+            json!("250ms"),
+            "How often changes are sent at most: from 50 ms to 60 s, 250 ms by default.",
+        )
+        .answers_in(
+            200,
+            "The stream.",
+            [content("text/event-stream", &json!({"type": "string"}))],
+        )
+        .errors(&[400, 404, 413, 503, 504])
+}
+
+/// The parameters that say which rows of a view.
+fn selecting(operation: Operation) -> Operation {
+    let filters = json!({
+        "name": "filter", "in": "query", "style": "form", "explode": true,
+        "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+        "description": "One parameter per condition: `channel=en`, `edits.gte=5`. Operators are `.eq` (the default), `.ne`, `.gt`, \
+                        `.gte`, `.lt`, `.lte`, `.in` (values separated by commas) and `.null` (`true` or `false`).",
+    });
+    operation
+        .at("view", &json!({"type": "string"}), json!("pages"), "Name of a view.")
+        .parameter(filters)
+        .takes(
+            "order",
+            &json!({"type": "string"}),
+            json!("-clicks"),
+            "Columns, separated by commas; a minus sorts descending. The view's keys decide among equals.",
+        )
+        .takes("limit", &schema("Count"), json!(10), "Rows to answer at most.")
+        .takes("offset", &schema("Count"), json!(0), "Rows to leave out before.")
+        .takes(
+            "columns",
+            &json!({"type": "string"}),
+            json!("page,clicks"),
+            "Columns, separated by commas; all by default.",
+        )
+        .takes("require", &schema("Require"), json!("exact"), REQUIRE)
+        .parameter(at_least())
+        .takes("timeout", &schema("Patience"), json!("2s"), TIMEOUT)
+        .takes(
+            "layer",
+            &schema("Layer"),
+            json!("merged"),
+            "One arm of the river alone, or both.",
+        )
 }
 
 /// `at_least` in a query string is JSON text.

@@ -6,6 +6,7 @@ mod consistency;
 mod exclusions;
 mod formats;
 mod forwarding;
+mod live;
 mod rows;
 mod safety;
 mod sql;

@@ -225,7 +225,7 @@ async fn bodies_that_make_no_request_are_refused_in_the_error_format() {
     for (path, expected) in [
         ("/v1/sql", 405),
         ("/v1/nothing", 404),
-        ("/", 404),
+        ("/nowhere", 404),
         ("/v1/views/%ff", 400),
         ("/v1/views/%ff/rows", 400),
     ] {

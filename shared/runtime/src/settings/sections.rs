@@ -169,6 +169,10 @@ pub struct Serving {
     pub drain: HumanDuration,
     /// The largest body `POST /v1/ingest` takes. Default `256MiB`.
     pub max_ingest_body: ByteSize,
+    /// The most rows that one live query follows; more are refused. Default 10,000.
+    pub live_max_rows: usize,
+    /// The most readers of live queries at a time; more are refused. Default 1,000.
+    pub live_max_readers: usize,
 }
 
 /// `[telemetry]`: logs and traces.
@@ -282,6 +286,8 @@ impl Default for Serving {
             poll: Duration::from_millis(500).into(),
             drain: Duration::ZERO.into(),
             max_ingest_body: ByteSize::mib(256),
+            live_max_rows: 10_000,
+            live_max_readers: 1_000,
         }
     }
 }

@@ -66,6 +66,8 @@ query_timeout = "30s"
 poll = "500ms"
 drain = "0s"
 max_ingest_body = "256MiB"
+live_max_rows = 10000
+live_max_readers = 1000
 
 [access]
 mode = "open"
