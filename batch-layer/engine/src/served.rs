@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anabranch_compute::{InputError, ViewState};
-use anabranch_dataset::{BatchView, Publication};
+use anabranch_dataset::{BatchView, Notes, Publication};
 use anabranch_model::realtime::{Owner, Piece, SnapshotReply, SnapshotRequest, StateTicket, ViewCut};
 use anabranch_model::{Offset, OffsetRange, OffsetVector, PartitionId, topic_partition};
 use anabranch_realtime::{Directory, Worker};
@@ -60,7 +60,7 @@ pub(crate) async fn served(
             ),
             Some(directory) => {
                 let asked = ask(directory, view, &cut, &source.cut.next).await?;
-                let chosen = choose(&wanted, &asked.owners, &asked.replies, view.name());
+                let chosen = choose(&wanted, &asked.owners, &asked.replies, view.name(), &source.notes);
                 (reads, missing, workers) = (chosen.reads, chosen.missing, asked.workers);
             }
         }
@@ -202,12 +202,14 @@ struct Chosen {
     missing: BTreeMap<PartitionId, String>,
 }
 
-/// Decides which pieces are the realtime state of exactly the ranges wanted: each from its highest epoch only.
+/// Decides which pieces are the realtime state of exactly the ranges wanted: each from its highest epoch only, and folded under
+/// the exclusions of `notes`. Workers follow exclusions a moment later than runs do.
 fn choose(
     wanted: &BTreeMap<PartitionId, OffsetRange>,
     owners: &BTreeMap<PartitionId, Owner>,
     replies: &[SnapshotReply],
     view: &str,
+    notes: &Notes,
 ) -> Chosen {
     let mut chosen = Chosen::default();
     let mut reads: BTreeMap<usize, Vec<PartitionId>> = BTreeMap::new();
@@ -225,6 +227,14 @@ fn choose(
             }
             (Some((index, piece)), _) => match piece {
                 Piece::Ready { range: held, .. } if held == range => {
+                    let excluded = notes.excluded_of(*partition).within(*range);
+                    let left_out = replies[index].views[view].excluded.get(partition);
+                    if left_out.cloned().unwrap_or_default() != excluded {
+                        chosen
+                            .missing
+                            .insert(*partition, "its state was folded under other exclusions".to_owned());
+                        continue;
+                    }
                     reads.entry(index).or_default().push(*partition);
                     continue;
                 }

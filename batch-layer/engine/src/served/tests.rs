@@ -74,7 +74,7 @@ fn each_partition_is_read_from_its_owner() {
         partitions: partitions.iter().map(|partition| PartitionId(*partition)).collect(),
     };
     assert_eq!(
-        choose(&wanted, &owners, &replies, "v"),
+        choose(&wanted, &owners, &replies, "v", &Notes::default()),
         Chosen {
             reads: vec![read("a", &[0, 2]), read("b", &[1])],
             missing: BTreeMap::new(),
@@ -83,13 +83,48 @@ fn each_partition_is_read_from_its_owner() {
     );
 }
 
+/// A run that begins right after an exclusion leaves out what workers still count: that is no difference between the layers.
+#[test]
+fn state_under_other_exclusions_is_not_compared() {
+    let wanted = BTreeMap::from([(PartitionId(0), range(2, 9))]);
+    let owners = BTreeMap::from([(PartitionId(0), owner("a", 1))]);
+    let excluded = |ranges: &[(i64, i64)]| {
+        let exclusion = |(start, end): &(i64, i64)| anabranch_dataset::Exclusion {
+            id: 1,
+            partition: PartitionId(0),
+            range: range(*start, *end),
+            reason: String::new(),
+            by: String::new(),
+            at: String::new(),
+        };
+        Notes {
+            exclusions: ranges.iter().map(exclusion).collect(),
+            ..Notes::default()
+        }
+    };
+    let missing = |left_out: &[(i64, i64)], notes: &Notes| {
+        let mut reply = reply("a", &[(0, ready(1, 2, 9))]);
+        let left_out = left_out.iter().map(|(start, end)| range(*start, *end)).collect();
+        let pieces = reply.views.get_mut("v").unwrap();
+        pieces.excluded = [(PartitionId(0), left_out)].into();
+        let chosen = choose(&wanted, &owners, &[reply], "v", notes);
+        assert_eq!(chosen.reads.is_empty(), !chosen.missing.is_empty());
+        !chosen.missing.is_empty()
+    };
+    // What lies outside of the range does not matter.
+    assert!(!missing(&[(4, 6)], &excluded(&[(4, 6), (0, 2), (9, 12)])));
+    assert!(!missing(&[(7, 9)], &excluded(&[(7, 20)])));
+    assert!(missing(&[], &excluded(&[(4, 6)])), "it has yet to hear of it");
+    assert!(missing(&[(4, 6)], &Notes::default()), "or that it was undone");
+}
+
 #[test]
 fn what_is_not_held_exactly_is_missing_with_its_reason() {
     let wanted = BTreeMap::from([(PartitionId(0), range(2, 9))]);
     let why = |piece: Option<Piece>, owned_by: Option<Owner>| {
         let owners = owned_by.map(|owner| (PartitionId(0), owner)).into_iter().collect();
         let replies: Vec<_> = piece.map(|piece| reply("a", &[(0, piece)])).into_iter().collect();
-        let chosen = choose(&wanted, &owners, &replies, "v");
+        let chosen = choose(&wanted, &owners, &replies, "v", &Notes::default());
         assert_eq!(chosen.reads, []);
         chosen.missing[&PartitionId(0)].clone()
     };
