@@ -73,6 +73,11 @@ impl Maintenance {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What failed last.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.last().error.map(|error| error.what.report)
+    }
+
     fn note(&self, change: impl FnOnce(&mut Last)) {
         change(&mut self.last.lock().unwrap_or_else(PoisonError::into_inner));
     }

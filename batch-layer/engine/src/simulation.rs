@@ -6,8 +6,9 @@ use std::sync::Arc;
 use anabranch_access::Caller;
 use anabranch_catalog::Catalog;
 use anabranch_compute::Kernel;
-use anabranch_dataset::{Leases, Publications, RunRecord, Runs, Store};
+use anabranch_dataset::{Leases, Publications, Runs, Store};
 use anabranch_definitions::Definitions;
+use anabranch_realtime::{Directory, Peers};
 use anabranch_runtime::{Settings, Shutdown};
 use anabranch_view::View;
 use tokio::sync::{Mutex, Notify};
@@ -28,6 +29,8 @@ pub struct BatchParts {
     pub worker_id: String,
     /// Shared, since starting its threads costs more than a run here.
     pub kernel: Arc<Kernel>,
+    /// Reaches the speed workers, whose state runs are compared with.
+    pub peers: Arc<dyn Peers>,
 }
 
 /// One simulated batch service; its tasks live in its store's environment.
@@ -47,6 +50,7 @@ impl Batch {
             store,
             worker_id,
             kernel,
+            peers,
         } = parts;
         let leases = Leases::new(&store);
         let address = format!("http://{worker_id}");
@@ -65,7 +69,7 @@ impl Batch {
             runs: Runs::new(&store),
             leadership: Leadership::alone(&store, &worker_id),
             lease: LeaseKeeper::new(leases.clone(), worker_id, address),
-            directory: None,
+            directory: Some(Directory::simulated(&store, peers)),
             client: forward::client(&Caller::plain())?,
             caller: Caller::plain(),
             leases,
@@ -89,6 +93,8 @@ impl Batch {
         environment.spawn(lease::keep(Arc::clone(&shared)));
         environment.spawn(recovery::keep_settling(Arc::clone(&shared)));
         environment.spawn(watch::state_budget(Arc::clone(&shared)));
+        environment.spawn(watch::exclusions(Arc::clone(&shared)));
+        environment.spawn(maintenance::watch_retention(Arc::clone(&shared)));
         environment.spawn(maintenance::look_after(Arc::clone(&shared)));
         Ok(Self { shared })
     }
@@ -106,8 +112,8 @@ impl Batch {
         self.shared.is_busy().await
     }
 
-    /// How the last run of this process ended.
-    pub async fn last(&self) -> Option<RunRecord> {
-        self.shared.board.lock().await.last.clone()
+    /// What interrupted its maintenance last.
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.maintenance.trouble()
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use object_store::path::Path;
 use serde_json::Value;
 
-use crate::scheduler::ProcessId;
+use crate::scheduler::{Micros, ProcessId};
 
 /// Who owns what, as the master dataset's log says, and what is against its rules.
 #[derive(Debug, Default)]
@@ -14,47 +14,76 @@ pub struct Audit {
     owners: BTreeMap<i32, (ProcessId, i64)>,
     /// Partition → recorded next offset.
     next: BTreeMap<i32, i64>,
+    /// Partition → next offset by landings, and when each was committed.
+    landed: BTreeMap<i32, Vec<(Micros, i64)>>,
     /// Partition → the furthest cut that was published. Nobody rolls back here.
     cuts: BTreeMap<String, i64>,
-    /// Data files and state files that something committed refers to.
+    /// Data files that the table holds.
     referenced: BTreeSet<String>,
+    /// State file → the newest publication that refers to it.
+    published: BTreeMap<String, u64>,
+    newest_publication: u64,
+    /// So many publications keep their state files at least.
+    keep: u64,
     /// Data files that were taken out of the table.
     merged: BTreeSet<String>,
     pub claims: u64,
     pub landings: u64,
     pub compactions: u64,
+    pub expiries: u64,
     pub vacuumed: u64,
+    pub expired_states: u64,
     pub publications: u64,
     pub violations: Vec<String>,
 }
 
 impl Audit {
+    /// For runs in which the newest `keep` publications keep their state files.
+    pub fn new(keep: usize) -> Self {
+        Self {
+            keep: keep as u64,
+            ..Self::default()
+        }
+    }
+
     fn violation(&mut self, what: String) {
         self.violations.push(what);
     }
 
-    pub fn written(&mut self, process: ProcessId, path: &Path, bytes: &[u8]) {
+    pub fn written(&mut self, now: Micros, process: ProcessId, path: &Path, bytes: &[u8]) {
         let path = path.as_ref();
         if path.contains("/_delta_log/") && path.ends_with(".json") {
-            self.committed(process, path, bytes);
+            self.committed(now, process, path, bytes);
         } else if path.starts_with("publications/") {
             self.published(path, bytes);
         }
+    }
+
+    /// Up to where each partition was landed at a moment.
+    pub fn landed_by(&self, then: Micros) -> BTreeMap<i32, i64> {
+        let landed = |(partition, landings): (&i32, &Vec<(Micros, i64)>)| {
+            let before = landings.partition_point(|(at, _)| *at <= then);
+            Some((*partition, landings[..before].last()?.1))
+        };
+        self.landed.iter().filter_map(landed).collect()
     }
 
     pub fn deleted(&mut self, process: ProcessId, path: &Path) {
         if self.merged.contains(path.as_ref()) {
             self.vacuumed += 1;
         }
-        if self.referenced.contains(path.as_ref()) {
+        let published = self.published.get(path.as_ref()).copied();
+        self.expired_states += u64::from(published.is_some());
+        let kept = published.filter(|number| number + self.keep > self.newest_publication);
+        if kept.is_some() || self.referenced.contains(path.as_ref()) {
             self.violation(format!(
-                "process {} deleted {path}, which a commit or publication refers to",
+                "process {} deleted {path}, which the table or publication {kept:?} refers to",
                 process.0
             ));
         }
     }
 
-    fn committed(&mut self, process: ProcessId, path: &str, bytes: &[u8]) {
+    fn committed(&mut self, now: Micros, process: ProcessId, path: &str, bytes: &[u8]) {
         let table = path.split("/_delta_log/").next().unwrap_or_default().to_owned();
         let lines: Vec<Value> = bytes
             .split(|byte| *byte == b'\n')
@@ -91,11 +120,13 @@ impl Audit {
         match operation.as_str() {
             "STREAMING UPDATE" => self.landings += 1,
             "OPTIMIZE" => self.compactions += 1,
+            "DELETE" => self.expiries += 1,
             _ => {}
         }
         for (partition, next) in marks("next") {
             let before = self.next.insert(partition, next);
             if operation == "STREAMING UPDATE" {
+                self.landed.entry(partition).or_default().push((now, next));
                 let owner = self.owners.get(&partition).map(|(owner, _)| *owner);
                 if owner != Some(process) {
                     self.violation(format!(
@@ -124,6 +155,11 @@ impl Audit {
 
     fn published(&mut self, path: &str, bytes: &[u8]) {
         self.publications += 1;
+        let number = path.trim_start_matches("publications/").trim_end_matches(".json");
+        let Ok(number) = number.parse() else {
+            return self.violation(format!("{path} is no publication"));
+        };
+        self.newest_publication = self.newest_publication.max(number);
         let Ok(publication) = serde_json::from_slice::<Value>(bytes) else {
             return self.violation(format!("{path} is not JSON"));
         };
@@ -147,7 +183,7 @@ impl Audit {
             .flatten()
             .filter_map(|file| file.get("path")?.as_str())
         {
-            self.referenced.insert(file.to_owned());
+            self.published.insert(file.to_owned(), number);
         }
     }
 }

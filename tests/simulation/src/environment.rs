@@ -10,7 +10,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::mutation::Mutation;
-use crate::scheduler::{ProcessId, Scheduler};
+use crate::scheduler::{Micros, ProcessId, Scheduler};
 
 /// Time, chance and tasks of one incarnation of a process.
 pub struct Surroundings {
@@ -21,9 +21,9 @@ pub struct Surroundings {
     pub mutation: Option<Mutation>,
 }
 
-/// What virtual time counts from, by the wall clock.
-pub fn epoch() -> DateTime<Utc> {
-    DateTime::from_timestamp(1_750_000_000, 0).expect("a time in 2025")
+/// A moment by the wall clock of the store and of producers, which is right.
+pub fn wall_clock(moment: Micros) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_750_000_000, 0).expect("a time in 2025") + TimeDelta::microseconds(moment.cast_signed())
 }
 
 /// What virtual time counts from, by the monotonic clock. Only differences of instants mean anything.
@@ -42,7 +42,7 @@ impl fmt::Debug for Surroundings {
 
 impl Simulated for Surroundings {
     fn now(&self) -> DateTime<Utc> {
-        epoch() + TimeDelta::microseconds(self.scheduler.now().cast_signed()) + self.skew
+        wall_clock(self.scheduler.now()) + self.skew
     }
 
     fn instant(&self) -> Instant {

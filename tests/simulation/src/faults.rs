@@ -1,6 +1,7 @@
 //! What may go wrong in a run, how often it did, and how often it was looked at.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::random::Random;
 
@@ -53,18 +54,61 @@ impl Faults {
     }
 }
 
-/// What was done to a run, and what was checked in it: name → how often.
+/// What a count is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Section {
+    /// What was compared with the log.
+    Checked,
+    /// What was done to the run.
+    Faults,
+    /// What came of it.
+    Happened,
+}
+
+impl fmt::Display for Section {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Checked => "checked",
+            Self::Faults => "faults injected",
+            Self::Happened => "what happened",
+        })
+    }
+}
+
+/// What was done to a run, and what was checked in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts(pub BTreeMap<&'static str, u64>);
+pub struct Counts(BTreeMap<(Section, &'static str), u64>);
 
 impl Counts {
-    pub fn add(&mut self, what: &'static str, count: u64) {
-        *self.0.entry(what).or_default() += count;
+    /// Counts something that was compared with the log.
+    pub(crate) fn checked(&mut self, what: &'static str, count: u64) {
+        *self.0.entry((Section::Checked, what)).or_default() += count;
     }
 
+    /// Counts a fault that was injected.
+    pub(crate) fn fault(&mut self, what: &'static str) {
+        *self.0.entry((Section::Faults, what)).or_default() += 1;
+    }
+
+    /// Counts something that the product did.
+    pub(crate) fn happened(&mut self, what: &'static str, count: u64) {
+        *self.0.entry((Section::Happened, what)).or_default() += count;
+    }
+
+    /// How often `what` was counted.
+    pub fn get(&self, section: Section, what: &'static str) -> u64 {
+        self.0.get(&(section, what)).copied().unwrap_or(0)
+    }
+
+    /// Everything that was counted, section by section.
+    pub fn iter(&self) -> impl Iterator<Item = (Section, &'static str, u64)> {
+        self.0.iter().map(|((section, what), count)| (*section, *what, *count))
+    }
+
+    /// Adds what another run counted.
     pub fn merge(&mut self, other: &Self) {
         for (what, count) in &other.0 {
-            self.add(what, *count);
+            *self.0.entry(*what).or_default() += count;
         }
     }
 }

@@ -10,7 +10,7 @@
 //!   │ serving: adoption, directory, merge            │          └────────┘  late and repeated writes, stale listings
 //!   └──┬───────────────▲─────────────────────────────┘
 //!      │ polls         │ crashes, pauses, rebalances, two owners
-//!     Log           trouble                           Oracle: a plain fold over the log
+//!     Log       trouble, operator                     Oracle: a plain fold over the log
 //! ```
 //!
 //! Every answer that a serving process gives is compared with a fold over exactly the prefix of the log that its coverage
@@ -26,16 +26,19 @@ mod faults;
 mod log;
 mod mutation;
 mod network;
+mod operator;
 mod oracle;
 mod processes;
 mod random;
 mod run;
 mod scheduler;
 mod store;
+mod sweep;
 mod trouble;
 mod verdict;
 mod world;
 
-pub use faults::Counts;
+pub use faults::{Counts, Section};
 pub use mutation::Mutation;
-pub use run::{Outcome, run, run_mutated};
+pub use run::{Outcome, Stage};
+pub use sweep::{Summary, Sweep, Watcher};

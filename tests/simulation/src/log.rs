@@ -8,6 +8,7 @@ use anabranch_model::{Offset, OffsetRange, OffsetVector, PartitionId, RawBatch, 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
+use crate::environment::wall_clock;
 use crate::oracle::Record;
 use crate::scheduler::{Micros, ProcessId, Scheduler};
 
@@ -24,6 +25,8 @@ pub struct Log {
 #[derive(Default)]
 struct State {
     partitions: Vec<Vec<Record>>,
+    /// When each record was appended.
+    times: Vec<Vec<Micros>>,
     members: BTreeMap<ProcessId, Member>,
     /// Partition → who is to read it.
     assigned: BTreeMap<PartitionId, ProcessId>,
@@ -49,6 +52,7 @@ impl Log {
             scheduler: Arc::clone(scheduler),
             state: Mutex::new(State {
                 partitions: vec![Vec::new(); partitions],
+                times: vec![Vec::new(); partitions],
                 ..State::default()
             }),
         })
@@ -59,7 +63,18 @@ impl Log {
     }
 
     pub fn append(&self, partition: usize, record: Record) {
-        self.state.lock().partitions[partition].push(record);
+        let now = self.scheduler.now();
+        let mut state = self.state.lock();
+        state.partitions[partition].push(record);
+        state.times[partition].push(now);
+    }
+
+    /// When the last record before `offset` was appended. A marker is none.
+    pub fn time_before(&self, partition: usize, offset: i64) -> Option<Micros> {
+        let state = self.state.lock();
+        let before = state.partitions.get(partition)?.get(..usize::try_from(offset).ok()?)?;
+        let last = before.iter().rposition(|record| !matches!(record, Record::Marker))?;
+        state.times[partition].get(last).copied()
     }
 
     pub fn ends(&self) -> Vec<i64> {
@@ -262,7 +277,10 @@ impl Log {
     fn poll(&self, process: ProcessId, limits: ReadLimits) -> Option<LogEvent> {
         let mut state = self.state.lock();
         let State {
-            partitions, members, ..
+            partitions,
+            times,
+            members,
+            ..
         } = &mut *state;
         let member = members.get_mut(&process)?;
         if let Some(event) = member.events.pop_front() {
@@ -284,21 +302,23 @@ impl Log {
             .scheduler
             .draw(|random| (random.index(readable.len()), 1 + random.index(limits.max_records)));
         let (partition, from) = readable[choice];
-        let batch = batch(&partitions[partition.0 as usize], partition, from, count);
+        let place = partition.0 as usize;
+        let batch = batch((&partitions[place], &times[place]), partition, from, count);
         member.positions.insert(partition, batch.range.end);
         member.delivered += 1;
         Some(LogEvent::Batch(batch))
     }
 }
 
-fn batch(records: &[Record], partition: PartitionId, from: Offset, count: usize) -> RawBatch {
+fn batch((records, times): (&[Record], &[Micros]), partition: PartitionId, from: Offset, count: usize) -> RawBatch {
     let mut builder = RawBatchBuilder::new();
     let start = from.0 as usize;
     let end = (start + count).min(records.len());
     for (offset, record) in records.iter().enumerate().take(end).skip(start) {
         // A marker takes an offset and is no record.
         if let Some(payload) = record.payload() {
-            builder.push(offset as i64, Some(1_750_000_000_000_000), None, Some(&payload), []);
+            let at = wall_clock(times[offset]).timestamp_micros();
+            builder.push(offset as i64, Some(at), None, Some(&payload), []);
         }
     }
     builder.finish(partition, OffsetRange::new(from, Offset(end as i64)))
@@ -351,10 +371,10 @@ impl PartitionedLog for LogClient {
     }
 
     async fn read(&self, partition: PartitionId, from: Offset, limits: ReadLimits) -> Result<Option<RawBatch>, Error> {
-        Ok(self.log.read_all(|partitions| {
-            let records = &partitions[partition.0 as usize];
-            ((from.0 as usize) < records.len()).then(|| batch(records, partition, from, limits.max_records))
-        }))
+        let state = self.log.state.lock();
+        let place = partition.0 as usize;
+        let (records, times) = (&state.partitions[place], &state.times[place]);
+        Ok(((from.0 as usize) < records.len()).then(|| batch((records, times), partition, from, limits.max_records)))
     }
 
     async fn subscribe(&self, _: &str) -> Result<Box<dyn Subscription>, Error> {

@@ -18,6 +18,10 @@ pub enum Mutation {
     ServesTooFar,
     /// A worker hands out the state of another snapshot than it was asked for.
     ServesOtherSnapshot,
+    /// A worker does not say which excluded events its state leaves out.
+    HidesExclusions,
+    /// A publication does not say from where on it holds events that have not expired.
+    HidesExpiry,
     /// The store replaces what is there when asked to create.
     CreatesOverOthers,
     /// The store says that it wrote a data file, and did not.

@@ -61,7 +61,7 @@ impl Network {
             .draw(|random| (random.chance(lost), random.within(50..6_000)));
         self.scheduler.sleep_micros(way).await;
         if lost {
-            self.server.counts.lock().add("calls lost", 1);
+            self.server.counts.lock().fault("calls lost");
             self.scheduler.sleep_micros(CALL_TIMEOUT).await;
             return Err("no answer in time".to_owned());
         }
@@ -104,6 +104,9 @@ impl Peer for Line {
             let mut reply = flight.freeze(&request);
             if network.server.mutation == Some(Mutation::ServesTooFar) {
                 claim_more(&mut reply);
+            }
+            if network.server.mutation == Some(Mutation::HidesExclusions) {
+                reply.views.values_mut().for_each(|pieces| pieces.excluded.clear());
             }
             network.way_back().await;
             Ok(reply)

@@ -2,16 +2,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anabranch_model::Coverage;
+use anabranch_model::{Coverage, Offset, RangeSet};
 use arrow::array::{Array, RecordBatch};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use crate::log::TOPIC;
 use crate::random::Random;
+use crate::scheduler::Micros;
 
-pub const VIEWS: &str = "
-CREATE TABLE clicks (page TEXT, n BIGINT, member BIGINT)
-WITH (connector = 'log', topic = 'clicks', format = 'json');
+/// How long events are kept, in microseconds, where they are not kept for ever.
+pub const KEPT_FOR: Micros = 25_000_000;
+
+/// What every run declares, where events expire or not.
+pub fn definitions(expires: bool) -> String {
+    let retention = if expires { ", retention = '25 seconds'" } else { "" };
+    format!(
+        "CREATE TABLE clicks (page TEXT, n BIGINT, member BIGINT)
+         WITH (connector = 'log', topic = 'clicks', format = 'json'{retention});
+         {VIEWS}"
+    )
+}
+
+const VIEWS: &str = "
 
 CREATE MATERIALIZED VIEW per_page AS
 SELECT page, count(*) AS clicks, sum(n) AS n, count(DISTINCT member) AS members FROM clicks GROUP BY page;
@@ -66,13 +78,30 @@ impl Record {
 /// The rows of a view, each as text, with how often it appears.
 pub type Rows = BTreeMap<String, usize>;
 
-/// What the view answers over the records before `through` of each partition.
-pub fn expected(view: &str, log: &[Vec<Record>], through: impl Fn(usize) -> i64) -> Rows {
+/// What of a partition is folded.
+#[derive(Clone, Debug, Default)]
+pub struct Part {
+    /// From here on.
+    pub since: i64,
+    /// Up to here.
+    pub through: i64,
+    /// But for these.
+    pub excluded: RangeSet,
+}
+
+impl Part {
+    fn holds(&self, offset: i64) -> bool {
+        (self.since..self.through).contains(&offset) && !self.excluded.contains(Offset(offset))
+    }
+}
+
+/// What the view answers over these parts of the partitions.
+pub fn expected(view: &str, log: &[Vec<Record>], part: impl Fn(usize) -> Part) -> Rows {
     let events = || {
         log.iter().enumerate().flat_map(|(partition, records)| {
-            let through = usize::try_from(through(partition)).unwrap_or(0).min(records.len());
-            records[..through].iter().filter_map(|record| match record {
-                Record::Event(event) => Some(event),
+            let part = part(partition);
+            (0i64..).zip(records).filter_map(move |(offset, record)| match record {
+                Record::Event(event) => part.holds(offset).then_some(event),
                 Record::Malformed | Record::Marker => None,
             })
         })
@@ -135,23 +164,24 @@ pub fn answered(batches: &[RecordBatch]) -> Rows {
 /// # Errors
 /// What is wrong with it.
 pub fn check(view: &str, batches: &[RecordBatch], coverage: &Coverage, log: &[Vec<Record>]) -> Result<(), String> {
-    let through = |partition: usize| {
-        coverage
-            .served_through
-            .get(&format!("{TOPIC}/{partition}"))
-            .copied()
-            .unwrap_or(0)
+    let part = |partition: usize| {
+        let name = format!("{TOPIC}/{partition}");
+        Part {
+            since: coverage.since.get(&name).copied().unwrap_or(0),
+            through: coverage.served_through.get(&name).copied().unwrap_or(0),
+            excluded: coverage.excluded.get(&name).cloned().unwrap_or_default(),
+        }
     };
     for (partition, records) in log.iter().enumerate() {
-        if through(partition) > records.len() as i64 {
+        let through = part(partition).through;
+        if through > records.len() as i64 {
             return Err(format!(
-                "{view} says it covers partition {partition} up to {}, but the log ends at {}",
-                through(partition),
+                "{view} says it covers partition {partition} up to {through}, but the log ends at {}",
                 records.len()
             ));
         }
     }
-    let (wanted, got) = (expected(view, log, through), answered(batches));
+    let (wanted, got) = (expected(view, log, part), answered(batches));
     if wanted == got {
         return Ok(());
     }

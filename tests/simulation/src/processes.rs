@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_batch::simulation::{Batch, BatchParts};
-use anabranch_dataset::{RunState, Store};
+use anabranch_dataset::Store;
 use anabranch_model::ErrorKind;
 use anabranch_serving::simulation::{Serving, ServingParts};
 use anabranch_speed::simulation::{Worker, WorkerParts};
@@ -13,6 +13,7 @@ use anabranch_topology::Step;
 use crate::log::LogClient;
 use crate::network::Lines;
 use crate::scheduler::{Micros, ProcessId};
+use crate::verdict;
 use crate::world::World;
 
 /// The longest a worker's topology sleeps when it has nothing to do.
@@ -72,7 +73,7 @@ pub async fn speed(world: Arc<World>, index: usize) {
                 // A spout that polled in vain says that it was busy.
                 Ok(step) => worked |= task != 0 && step == Step::Worked,
                 Err(error) if is_passing(error.kind()) => {
-                    world.count("workers that gave up and were started again");
+                    world.happened("workers that gave up and were started again");
                     return world.scheduler.kill(process);
                 }
                 Err(error) => return world.violation(format!("speed worker {name} failed: {error}")),
@@ -83,8 +84,8 @@ pub async fn speed(world: Arc<World>, index: usize) {
         (refusals, rebuilds) = (worker.refusals(), worker.rebuilds());
         {
             let mut counts = world.server.counts.lock();
-            counts.add("landings refused", refusals - before.0);
-            counts.add("rebuilds of realtime state", rebuilds - before.1);
+            counts.happened("landings refused", refusals - before.0);
+            counts.happened("rebuilds of realtime state", rebuilds - before.1);
         }
         idle = if worked { 1_000 } else { (idle * 2).min(LONGEST_IDLE) };
         let wait = world.scheduler.draw(|random| random.within(idle / 4..idle));
@@ -111,6 +112,7 @@ pub async fn batch(world: Arc<World>, index: usize) {
         store: store.clone(),
         worker_id: name.clone(),
         kernel: Arc::clone(&world.fixture.kernel),
+        peers: Arc::new(Lines(Arc::clone(&world.network))),
     };
     let batch = loop {
         match Batch::start(parts()).await {
@@ -120,22 +122,15 @@ pub async fn batch(world: Arc<World>, index: usize) {
         }
     };
     world.batches.lock().insert(index, Arc::clone(&batch));
-    let mut last = None;
     loop {
         let wait = world.scheduler.draw(|random| random.within(1_000_000..9_000_000));
         store.environment().sleep(Duration::from_micros(wait)).await;
         // Once all is to settle, runs are asked for by whoever waits for that.
         if !world.is_settling() && batch.request().await.is_ok() {
-            world.count("batch runs asked for");
+            world.happened("batch runs asked for");
         }
-        if let Some(record) = batch.last().await
-            && last.as_ref() != Some(&record.run_id)
-        {
-            if record.state == RunState::Failed {
-                world.count("batch runs that failed");
-                tracing::debug!(run = record.run_id, error = record.error, "a run failed");
-            }
-            last = Some(record.run_id);
+        if let Some(trouble) = batch.trouble().filter(|trouble| !verdict::is_passing(trouble)) {
+            world.violation(format!("maintenance of {name} was interrupted by: {trouble}"));
         }
     }
 }
@@ -162,13 +157,14 @@ pub async fn serve(world: Arc<World>, index: usize) {
 
 /// Asks once, and checks the answer. Says whether there was one, and whether it was exact.
 pub async fn ask(world: &World, serving: &Serving, exact: bool, timeout: Duration) -> Option<bool> {
+    let asked = world.scheduler.now();
     match serving.answer(exact, timeout).await {
         Ok(answer) => {
-            world.check(&answer);
+            world.check(&answer, asked);
             Some(answer.coverage.values().all(|coverage| coverage.exact))
         }
         Err(error) if is_passing(error.kind()) => {
-            world.count("queries that got no answer");
+            world.happened("queries that got no answer");
             None
         }
         Err(error) => {

@@ -1,5 +1,6 @@
 //! Runs one seed.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
@@ -10,10 +11,10 @@ use tokio::runtime::Runtime;
 
 use crate::faults::Counts;
 use crate::mutation::Mutation;
-use crate::oracle::VIEWS;
+use crate::oracle::{self, KEPT_FOR};
 use crate::scheduler::{Micros, WORLD};
 use crate::world::{Fixture, Kind, Shape, World};
-use crate::{trouble, verdict};
+use crate::{operator, trouble, verdict};
 
 /// A run that is not over by then, in virtual time, hangs.
 const HORIZON: Micros = 900_000_000;
@@ -32,49 +33,100 @@ pub struct Outcome {
     pub virtual_micros: u64,
 }
 
-/// Runs one seed from beginning to end, on this thread.
-pub fn run(seed: u64) -> Outcome {
-    run_mutated(seed, None)
+/// What one thread runs seeds with. Nothing of it is shared between threads, so that they do not wait for each other.
+pub struct Stage {
+    runtime: Runtime,
+    fixtures: [Arc<Fixture>; 2],
 }
 
-/// As [`run`], with a defect.
-pub fn run_mutated(seed: u64, mutation: Option<Mutation>) -> Outcome {
-    // The Delta kernel reads through an async engine; what it reads is answered at once, so its threads decide nothing.
-    let _entered = runtime().enter();
-    let (world, shape) = World::new(seed, mutation, fixture());
-    let ended = catch_unwind(AssertUnwindSafe(|| play(&world, &shape)));
-    let mut violations = world.violations();
-    match ended {
-        Ok(true) => {}
-        Ok(false) if violations.is_empty() => violations.push("the run does not end".to_owned()),
-        Ok(false) => {}
-        Err(panic) => {
-            let message = panic.downcast_ref::<String>().cloned();
-            let message = message.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            violations.push(format!("panic: {}", message.unwrap_or_default()));
+impl Stage {
+    /// Starts a thread for the Delta kernel's reads, and one for folds.
+    pub fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build();
+        let options = Options {
+            threads: 1,
+            ..Options::default()
+        };
+        let kernel = Arc::new(Kernel::new(&options).expect("a pool of one thread can be started"));
+        let fixture = |(catalog, views): &Definitions, kept_for| {
+            Arc::new(Fixture {
+                catalog: Arc::clone(catalog),
+                views: Arc::clone(views),
+                kernel: Arc::clone(&kernel),
+                kept_for,
+            })
+        };
+        let [kept, expiring] = definitions();
+        Self {
+            runtime: runtime.expect("a runtime with one thread can be started"),
+            fixtures: [fixture(kept, None), fixture(expiring, Some(KEPT_FOR))],
         }
     }
-    let mut counts = world.counts();
-    {
-        let audit = world.server.audit.lock();
-        counts.add("claims", audit.claims);
-        counts.add("landings", audit.landings);
-        counts.add("compactions", audit.compactions);
-        counts.add("merged files removed", audit.vacuumed);
-        counts.add("publications", audit.publications);
+
+    /// Runs one seed from beginning to end, on this thread.
+    pub fn run(&self, seed: u64) -> Outcome {
+        self.run_mutated(seed, None)
     }
-    let outcome = Outcome {
-        seed,
-        violations,
-        counts,
-        hash: world.scheduler.hash(),
-        virtual_micros: world.scheduler.now(),
-    };
-    world.scheduler.clear();
-    world.batches.lock().clear();
-    world.servings.lock().clear();
-    world.network.workers.lock().clear();
-    outcome
+
+    /// As [`run`](Self::run), with a defect.
+    pub fn run_mutated(&self, seed: u64, mutation: Option<Mutation>) -> Outcome {
+        // The Delta kernel reads through an async engine; what it reads is answered at once, so its threads decide nothing.
+        let _entered = self.runtime.enter();
+        let (world, shape) = World::new(seed, mutation, &self.fixtures);
+        let ended = catch_unwind(AssertUnwindSafe(|| play(&world, &shape)));
+        let mut violations = world.violations();
+        match ended {
+            Ok(true) => {}
+            Ok(false) if violations.is_empty() => violations.push("the run does not end".to_owned()),
+            Ok(false) => {}
+            Err(panic) => violations.push(format!("panic: {}", message(&*panic))),
+        }
+        let mut counts = world.counts();
+        {
+            let audit = world.server.audit.lock();
+            counts.happened("claims", audit.claims);
+            counts.happened("landings", audit.landings);
+            counts.happened("compactions", audit.compactions);
+            counts.happened("expiries", audit.expiries);
+            counts.happened("merged files removed", audit.vacuumed);
+            counts.happened("superseded state files removed", audit.expired_states);
+            counts.happened("publications", audit.publications);
+        }
+        let (hash, virtual_micros) = (world.scheduler.hash(), world.scheduler.now());
+        // What is left refers to the world, which refers to it.
+        let cleared = catch_unwind(AssertUnwindSafe(|| {
+            world.scheduler.clear();
+            world.batches.lock().clear();
+            world.servings.lock().clear();
+            world.network.workers.lock().clear();
+        }));
+        if let Err(panic) = cleared {
+            violations.push(format!("panic at the end: {}", message(&*panic)));
+        }
+        Outcome {
+            seed,
+            violations,
+            counts,
+            hash,
+            virtual_micros,
+        }
+    }
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn play(world: &Arc<World>, shape: &Shape) -> bool {
@@ -88,6 +140,9 @@ fn play(world: &Arc<World>, shape: &Shape) -> bool {
         }
     }
     world.scheduler.spawn(WORLD, trouble::make(Arc::clone(world)));
+    if shape.excludes {
+        world.scheduler.spawn(WORLD, operator::work(Arc::clone(world)));
+    }
     let (director, active) = (Arc::clone(world), shape.active);
     world.scheduler.spawn(WORLD, async move {
         let world = director;
@@ -102,34 +157,20 @@ fn play(world: &Arc<World>, shape: &Shape) -> bool {
     world.scheduler.run(HORIZON, || world.is_finished())
 }
 
-fn runtime() -> &'static Runtime {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime with one thread can be started")
-    })
-}
+type Definitions = (Arc<Catalog>, Arc<Vec<View>>);
 
-fn fixture() -> &'static Arc<Fixture> {
-    static FIXTURE: OnceLock<Arc<Fixture>> = OnceLock::new();
-    FIXTURE.get_or_init(|| {
-        let catalog = Catalog::parse(VIEWS).expect("the views are valid");
-        let views = catalog
-            .views
-            .values()
-            .map(|view| View::compile(view).expect("the views are supported"));
-        let views = Arc::new(views.collect());
-        let options = Options {
-            threads: 1,
-            ..Options::default()
-        };
-        Arc::new(Fixture {
-            catalog: Arc::new(catalog),
-            views,
-            kernel: Arc::new(Kernel::new(&options).expect("a pool of one thread can be started")),
+/// Where events are kept for ever, and where they expire. Compiled once; only read from then on.
+fn definitions() -> &'static [Definitions; 2] {
+    static DEFINITIONS: OnceLock<[Definitions; 2]> = OnceLock::new();
+    DEFINITIONS.get_or_init(|| {
+        [false, true].map(|expires| {
+            let catalog = Catalog::parse(&oracle::definitions(expires)).expect("the views are valid");
+            let views = catalog
+                .views
+                .values()
+                .map(|view| View::compile(view).expect("the views are supported"))
+                .collect();
+            (Arc::new(catalog), Arc::new(views))
         })
     })
 }

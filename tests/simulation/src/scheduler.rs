@@ -28,6 +28,9 @@ pub type Micros = u64;
 
 type TaskId = u64;
 
+/// So many polls at one moment of virtual time mean that tasks wake each other without end.
+const POLLS_AT_ONCE: u64 = 2_000_000;
+
 pub struct Scheduler {
     state: Mutex<State>,
     ready: Arc<Ready>,
@@ -149,12 +152,21 @@ impl Scheduler {
     pub fn trace(&self, what: &[u8]) {
         let mut state = self.state.lock();
         let now = state.now;
-        for byte in what.iter().chain(&now.to_le_bytes()) {
-            state.hash = (state.hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        let mut hash = state.hash;
+        let mut take = |word: u64| hash = (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
+        let (words, rest) = what.as_chunks::<8>();
+        for word in words {
+            take(u64::from_le_bytes(*word));
         }
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        take(u64::from_le_bytes(last));
+        take(what.len() as u64);
+        take(now);
+        state.hash = hash;
     }
 
-    /// FNV-1a over everything that was traced, and when.
+    /// Over everything that was traced, and when.
     pub fn hash(&self) -> u64 {
         self.state.lock().hash
     }
@@ -268,8 +280,10 @@ impl Scheduler {
     /// Runs until `done`, or until `horizon`; says whether it was done.
     ///
     /// # Panics
-    /// When something outside of the simulation woke a task: it would not run the same way twice.
+    /// When something outside of the simulation woke a task: it would not run the same way twice. When tasks wake each other
+    /// without end, so that no time passes.
     pub fn run(&self, horizon: Micros, done: impl Fn() -> bool) -> bool {
+        let mut polls = 0;
         while !done() {
             assert!(
                 !self.ready.foreign.load(Ordering::SeqCst),
@@ -278,8 +292,14 @@ impl Scheduler {
             if let Some((id, mut future, waker)) = self.next_ready() {
                 let poll = future.as_mut().poll(&mut Context::from_waker(&waker));
                 self.put_back(id, future, poll);
+                polls += 1;
+                assert!(
+                    polls < POLLS_AT_ONCE,
+                    "tasks wake each other without end, and no time passes"
+                );
                 continue;
             }
+            polls = 0;
             let action = {
                 let mut state = self.state.lock();
                 match state.timers.pop() {

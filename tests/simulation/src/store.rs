@@ -1,12 +1,12 @@
 //! The simulated object store: one server, and for each process a client whose requests take time and fail.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chrono::TimeDelta;
 use futures::channel::oneshot;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt, TryStreamExt};
@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::audit::Audit;
-use crate::environment::epoch;
+use crate::environment::wall_clock;
 use crate::faults::{Counts, Faults};
 use crate::mutation::Mutation;
 use crate::scheduler::{Micros, ProcessId, Scheduler, WORLD};
@@ -36,7 +36,8 @@ const SLOW_FOR: Range<Micros> = 300_000..5_000_000;
 pub struct Server {
     scheduler: Arc<Scheduler>,
     objects: InMemory,
-    history: Mutex<Vec<Entry>>,
+    /// Lives of each path, the last of which may go on.
+    history: Mutex<BTreeMap<Path, Vec<Life>>>,
     pub audit: Mutex<Audit>,
     pub counts: Mutex<Counts>,
     /// All zero once the run is to come to rest.
@@ -45,8 +46,7 @@ pub struct Server {
 }
 
 /// When an object came and went; what listings show.
-struct Entry {
-    path: Path,
+struct Life {
     size: u64,
     created: Micros,
     modified: Micros,
@@ -66,8 +66,8 @@ impl Server {
         })
     }
 
-    fn count(&self, what: &'static str) {
-        self.counts.lock().add(what, 1);
+    fn fault(&self, what: &'static str) {
+        self.counts.lock().fault(what);
     }
 
     fn put(
@@ -96,13 +96,10 @@ impl Server {
         );
         if result.is_ok() {
             let mut history = self.history.lock();
-            match history
-                .iter_mut()
-                .find(|entry| entry.path == *path && entry.deleted.is_none())
-            {
-                Some(entry) => (entry.modified, entry.size) = (now, bytes.len() as u64),
-                None => history.push(Entry {
-                    path: path.clone(),
+            let lives = history.entry(path.clone()).or_default();
+            match lives.last_mut().filter(|life| life.deleted.is_none()) {
+                Some(life) => (life.modified, life.size) = (now, bytes.len() as u64),
+                None => lives.push(Life {
                     size: bytes.len() as u64,
                     created: now,
                     modified: now,
@@ -110,7 +107,7 @@ impl Server {
                 }),
             }
             drop(history);
-            self.audit.lock().written(process, path, &bytes);
+            self.audit.lock().written(now, process, path, &bytes);
         }
         result
     }
@@ -122,6 +119,11 @@ impl Server {
             Some(Mutation::PublishesTooFar) if path.as_ref().starts_with("publications/") => {
                 if let Some(further) = one_further(&Bytes::from(payload.clone())) {
                     *payload = further.into();
+                }
+            }
+            Some(Mutation::HidesExpiry) if path.as_ref().starts_with("publications/") => {
+                if let Some(silent) = without_expiry(&Bytes::from(payload.clone())) {
+                    *payload = silent.into();
                 }
             }
             Some(Mutation::LosesWrites) if path.extension() == Some("parquet") => {
@@ -136,11 +138,8 @@ impl Server {
         let result = self.objects.get_opts(path, options).now_or_never();
         let mut result = result.expect("a store in memory answers at once")?;
         let history = self.history.lock();
-        if let Some(entry) = history
-            .iter()
-            .find(|entry| entry.path == *path && entry.deleted.is_none())
-        {
-            result.meta.last_modified = epoch() + TimeDelta::microseconds(entry.modified.cast_signed());
+        if let Some(life) = history.get(path).and_then(|lives| lives.last()) {
+            result.meta.last_modified = wall_clock(life.modified);
         }
         Ok(result)
     }
@@ -151,39 +150,35 @@ impl Server {
         self.trace(process, "delete", path, true, &[]);
         let now = self.scheduler.now();
         let mut history = self.history.lock();
-        if let Some(entry) = history
-            .iter_mut()
-            .find(|entry| entry.path == *path && entry.deleted.is_none())
-        {
-            entry.deleted = Some(now);
+        if let Some(life) = history.get_mut(path).and_then(|lives| lives.last_mut()) {
+            life.deleted.get_or_insert(now);
         }
         drop(history);
         self.audit.lock().deleted(process, path);
         Ok(())
     }
 
-    /// What was there at `at`, with the times of now.
-    fn list(&self, prefix: Option<&Path>, at: Micros) -> Vec<ObjectMeta> {
+    /// What was there at `then`, by path, with the times of now.
+    fn list(&self, prefix: Option<&Path>, then: Micros) -> Vec<ObjectMeta> {
+        let below =
+            |path: &Path| prefix.is_none_or(|prefix| path.prefix_match(prefix).is_some_and(|rest| rest.count() > 0));
+        let there = |life: &&Life| life.created <= then && life.deleted.is_none_or(|deleted| deleted > then);
         let history = self.history.lock();
-        let there = |entry: &&Entry| entry.created <= at && entry.deleted.is_none_or(|deleted| deleted > at);
-        let below = |entry: &&Entry| {
-            prefix.is_none_or(|prefix| entry.path.prefix_match(prefix).is_some_and(|rest| rest.count() > 0))
-        };
-        let mut found: Vec<ObjectMeta> = history
-            .iter()
-            .filter(there)
-            .filter(below)
-            .map(|entry| ObjectMeta {
-                location: entry.path.clone(),
-                last_modified: epoch() + TimeDelta::microseconds(entry.modified.cast_signed()),
-                size: entry.size,
-                e_tag: None,
-                version: None,
+        // Names that go on after the prefix without a new part lie in between, and are left out.
+        let from = history.range(prefix.cloned().unwrap_or_default()..);
+        from.take_while(|(path, _)| prefix.is_none_or(|prefix| path.as_ref().starts_with(prefix.as_ref())))
+            .filter(|(path, _)| below(path))
+            .filter_map(|(path, lives)| {
+                let life = lives.iter().find(there)?;
+                Some(ObjectMeta {
+                    location: path.clone(),
+                    last_modified: wall_clock(life.modified),
+                    size: life.size,
+                    e_tag: None,
+                    version: None,
+                })
             })
-            .collect();
-        found.sort_by(|a, b| a.location.cmp(&b.location));
-        found.dedup_by(|a, b| a.location == b.location);
-        found
+            .collect()
     }
 
     fn trace(&self, process: ProcessId, what: &str, path: &Path, done: bool, bytes: &[u8]) {
@@ -205,6 +200,14 @@ fn one_further(publication: &[u8]) -> Option<Vec<u8>> {
             *offset = Value::from(offset.as_i64()? + 1);
         }
     }
+    serde_json::to_vec(&publication).ok()
+}
+
+/// A publication that says nothing of what has expired.
+fn without_expiry(publication: &[u8]) -> Option<Vec<u8>> {
+    let mut publication: Value = serde_json::from_slice(publication).ok()?;
+    let notes = publication.pointer_mut("/manifest/notes/clicks")?.as_object_mut()?;
+    notes.remove("since");
     serde_json::to_vec(&publication).ok()
 }
 
@@ -258,7 +261,7 @@ impl Client {
             Some(0) => {
                 *left = None;
                 drop(left);
-                self.server.count("crashes at a request");
+                self.server.fault("crashes at a request");
                 tracing::debug!(process = self.process.0, "crashes at a request");
                 self.server.scheduler.kill(self.process);
                 true
@@ -281,7 +284,7 @@ impl Client {
         }
         for (chance, fate, name) in fates {
             if self.server.scheduler.draw(|random| random.chance(chance)) {
-                self.server.count(name);
+                self.server.fault(name);
                 return fate;
             }
         }
@@ -295,7 +298,7 @@ impl Client {
             (slow, random.within(if slow { SLOW_FOR } else { 100..4_000 }))
         });
         if slow {
-            self.server.count("slow requests");
+            self.server.fault("slow requests");
         }
         wait
     }
@@ -457,7 +460,7 @@ impl ObjectStore for Client {
                 }
             });
             if age > 0 {
-                client.server.count("stale listings");
+                client.server.fault("stale listings");
             }
             let found = client.server.list(prefix.as_ref(), now.saturating_sub(age));
             client.way_back().await;
@@ -475,7 +478,7 @@ impl ObjectStore for Client {
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         let objects: Vec<ObjectMeta> = self.list(prefix).try_collect().await?;
         let depth = prefix.map_or(0, |prefix| prefix.parts().count());
-        let (mut here, mut folders) = (Vec::new(), std::collections::BTreeSet::new());
+        let (mut here, mut folders) = (Vec::new(), BTreeSet::new());
         for object in objects {
             let parts: Vec<_> = object.location.parts().collect();
             if parts.len() == depth + 1 {

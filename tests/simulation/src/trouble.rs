@@ -22,7 +22,7 @@ pub async fn make(world: Arc<World>) {
         let happens = |chance: u32| world.scheduler.draw(|random| random.chance(chance));
         if happens(faults.crash) {
             let index = any(&world);
-            world.count("crashes");
+            world.fault("crashes");
             world.crash(index);
         }
         if happens(faults.crash_at_request) {
@@ -34,7 +34,7 @@ pub async fn make(world: Arc<World>) {
             pause(&world);
         }
         if happens(faults.rebalance) {
-            world.count("rebalances");
+            world.fault("rebalances");
             world.scheduler.trace(b"rebalance");
             world.log.rebalance();
         }
@@ -42,7 +42,7 @@ pub async fn make(world: Arc<World>) {
             let tell = happens(300);
             if world.log.give_to_two(tell) {
                 world.scheduler.trace(b"two owners");
-                world.count("partitions given to two workers");
+                world.fault("partitions given to two workers");
             }
         }
     }
@@ -71,14 +71,14 @@ fn pause(world: &Arc<World>) {
         return;
     }
     let length = world.scheduler.draw(|random| random.within(300_000..12_000_000));
-    world.count("pauses");
+    world.fault("pauses");
     world.scheduler.trace(b"pause");
     tracing::debug!(at = world.scheduler.now(), process = process.0, length, "pauses");
     world.scheduler.pause(process);
     let scheduler = Arc::clone(&world.scheduler);
     world.scheduler.after(length, move || scheduler.resume(process));
     if kind == Kind::Speed && length > SESSION_TIMEOUT {
-        world.count("workers that were paused past their session");
+        world.fault("workers that were paused past their session");
         let log = Arc::clone(&world.log);
         world
             .scheduler

@@ -8,7 +8,7 @@ use anabranch_batch::simulation::Batch;
 use anabranch_catalog::Catalog;
 use anabranch_compute::Kernel;
 use anabranch_dataset::{Environment, Store};
-use anabranch_model::CoverageMap;
+use anabranch_model::{CoverageMap, PartitionId, topic_partition};
 use anabranch_runtime::{BatchMode, ByteSize, Settings};
 use anabranch_serving::simulation::{Answer, Serving};
 use anabranch_view::View;
@@ -18,20 +18,26 @@ use parking_lot::Mutex;
 use crate::audit::Audit;
 use crate::environment::Surroundings;
 use crate::faults::{Counts, Faults};
-use crate::log::Log;
+use crate::log::{Log, TOPIC};
 use crate::mutation::Mutation;
 use crate::network::Network;
+use crate::operator::{self, Exclusions};
 use crate::oracle::{self, Record};
 use crate::processes;
 use crate::random::Random;
 use crate::scheduler::{Micros, ProcessId, Scheduler, WORLD};
 use crate::store::{Client, Server};
 
-/// What runs of all seeds share.
+/// A lease is believed for ten seconds, is renewed and read every other second, and requests may take five.
+const HEARD_WITHIN: Micros = 20_000_000;
+
+/// What all runs of a thread share.
 pub struct Fixture {
     pub catalog: Arc<Catalog>,
     pub views: Arc<Vec<View>>,
     pub kernel: Arc<Kernel>,
+    /// How long events are kept, if not for ever.
+    pub kept_for: Option<Micros>,
 }
 
 /// Which service a process runs.
@@ -64,6 +70,7 @@ pub struct World {
     pub slots: Mutex<Vec<Slot>>,
     pub batches: Mutex<BTreeMap<usize, Arc<Batch>>>,
     pub servings: Mutex<BTreeMap<usize, Serving>>,
+    pub exclusions: Mutex<Exclusions>,
     state: Mutex<State>,
 }
 
@@ -84,6 +91,10 @@ pub struct Shape {
     pub serve: usize,
     pub active: Micros,
     pub settings: Settings,
+    /// Somebody excludes events.
+    pub excludes: bool,
+    /// Events expire.
+    pub expires: bool,
 }
 
 impl Shape {
@@ -95,11 +106,11 @@ impl Shape {
         settings.speed.publication_poll = millis(200, 1_000).into();
         settings.serving.poll = millis(200, 1_000).into();
         settings.maintenance.every = millis(1_000, 6_000).into();
+        settings.maintenance.expire_every = millis(2_000, 6_000).into();
         settings.maintenance.vacuum_every = millis(3_000, 9_000).into();
         // Longer than anything is paused or slow here.
         settings.maintenance.vacuum_after = Duration::from_secs(20).into();
-        // All are looked at in the end.
-        settings.maintenance.keep_publications = 1_000;
+        settings.maintenance.keep_publications = if random.chance(500) { 1 + random.index(3) } else { 1_000 };
         settings.maintenance.compact_min_files = 2 + random.index(4);
         if random.chance(600) {
             settings.batch.mode = BatchMode::Incremental;
@@ -116,19 +127,29 @@ impl Shape {
             serve: 1 + usize::from(random.chance(200)),
             active: random.within(12_000_000..32_000_000),
             settings,
+            excludes: random.chance(350),
+            expires: random.chance(250),
         }
     }
 }
 
 impl World {
-    pub fn new(seed: u64, mutation: Option<Mutation>, fixture: &Arc<Fixture>) -> (Arc<Self>, Shape) {
+    /// `fixtures` are those of runs where events are kept for ever, and of those where they expire.
+    pub fn new(seed: u64, mutation: Option<Mutation>, fixtures: &[Arc<Fixture>; 2]) -> (Arc<Self>, Shape) {
         let scheduler = Scheduler::new(seed);
         let (mut shape, faults) = scheduler.draw(|random| (Shape::draw(random), Faults::draw(random)));
         if mutation == Some(Mutation::PublishesOverNewer) {
             // One service has one run at a time.
             shape.batch = 3;
         }
-        let server = Server::new(&scheduler, faults, mutation, Audit::default());
+        shape.excludes |= mutation == Some(Mutation::HidesExclusions);
+        shape.expires |= mutation == Some(Mutation::HidesExpiry);
+        let server = Server::new(
+            &scheduler,
+            faults,
+            mutation,
+            Audit::new(shape.settings.maintenance.keep_publications),
+        );
         let log = Log::new(&scheduler, shape.partitions);
         let network = Arc::new(Network {
             scheduler: Arc::clone(&scheduler),
@@ -141,17 +162,31 @@ impl World {
             log,
             network,
             settings: Arc::new(shape.settings.clone()),
-            fixture: Arc::clone(fixture),
+            fixture: Arc::clone(&fixtures[usize::from(shape.expires)]),
             slots: Mutex::default(),
             batches: Mutex::default(),
             servings: Mutex::default(),
+            exclusions: Mutex::default(),
             state: Mutex::default(),
         });
         (world, shape)
     }
 
-    pub fn count(&self, what: &'static str) {
-        self.server.counts.lock().add(what, 1);
+    /// How long events are kept, if not for ever.
+    pub fn kept_for(&self) -> Option<Micros> {
+        self.fixture.kept_for
+    }
+
+    pub fn fault(&self, what: &'static str) {
+        self.server.counts.lock().fault(what);
+    }
+
+    pub fn happened(&self, what: &'static str) {
+        self.server.counts.lock().happened(what, 1);
+    }
+
+    pub fn checked(&self, what: &'static str) {
+        self.server.counts.lock().checked(what, 1);
     }
 
     pub fn counts(&self) -> Counts {
@@ -292,12 +327,12 @@ impl World {
         }
     }
 
-    /// Compares an answer with the log.
-    pub fn check(&self, answer: &Answer) {
-        self.count("answers checked");
+    /// Compares an answer, which was asked for at `asked`, with the log.
+    pub fn check(&self, answer: &Answer, asked: Micros) {
+        self.checked("answers");
         self.trace_answer(answer);
         if answer.coverage.values().all(|coverage| coverage.exact) {
-            self.count("answers that were exact");
+            self.checked("answers that were exact");
         }
         for view in self.fixture.views.iter() {
             let (Some(rows), Some(coverage)) = (answer.rows.get(view.name()), answer.coverage.get(view.name())) else {
@@ -305,11 +340,37 @@ impl World {
                 continue;
             };
             let checked = self.log.read_all(|log| oracle::check(view.name(), rows, coverage, log));
+            let checked = checked.and_then(|()| operator::check(self, view.name(), coverage, asked));
             if let Err(wrong) = checked {
                 self.violation(wrong);
             }
         }
         self.one_prefix(&answer.coverage);
+        self.nothing_left_out(&answer.coverage, asked);
+    }
+
+    /// An answer that is exact names nothing that is missing, and holds whatever was landed for so long that everybody has
+    /// heard of it.
+    fn nothing_left_out(&self, coverage: &CoverageMap, asked: Micros) {
+        let known = self.server.audit.lock().landed_by(asked.saturating_sub(HEARD_WITHIN));
+        for (view, coverage) in coverage {
+            if coverage.exact != coverage.missing.is_empty() {
+                self.violation(format!("{view} contradicts itself: {coverage:?}"));
+            }
+            let through = |partition: &i32| {
+                coverage
+                    .served_through
+                    .get(&topic_partition(TOPIC, PartitionId(*partition)))
+            };
+            let behind = known
+                .iter()
+                .find(|(partition, next)| through(partition).is_none_or(|through| through < *next));
+            if let Some((partition, next)) = behind.filter(|_| coverage.exact) {
+                self.violation(format!(
+                    "{view} is called exact and leaves out partition {partition} up to {next}, landed long before: {coverage:?}"
+                ));
+            }
+        }
     }
 
     /// All views of an answer are read up to the same offset of a partition, where nothing is missing.
@@ -344,6 +405,6 @@ impl World {
             let record = self.scheduler.draw(Record::draw);
             self.log.append(partition, record);
         }
-        self.server.counts.lock().add("records produced", count as u64);
+        self.server.counts.lock().happened("records produced", count as u64);
     }
 }
