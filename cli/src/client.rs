@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use anabranch_access::Perimeter;
+use anabranch_dataset::Store;
 use anabranch_runtime::http::ApiError;
 use anabranch_runtime::tls::{self, Tls};
 use anabranch_runtime::{Settings, TlsSettings};
@@ -168,6 +170,19 @@ impl Client {
         }
         Ok(body.to_vec())
     }
+}
+
+/// A client that asks as a service of the site would, for whoever holds its settings and its store.
+///
+/// # Errors
+/// When `[tls]` cannot be used, or the store does not answer.
+pub async fn of_site(settings: &Settings, store: &Store, timeout: Duration) -> Result<reqwest::Client> {
+    let caller = Perimeter::start(settings, store, "cli").await?.caller();
+    let mut builder = caller.http().timeout(timeout);
+    if let Some(value) = caller.authorization() {
+        builder = builder.default_headers(HeaderMap::from_iter([(AUTHORIZATION, value)]));
+    }
+    builder.build().context("no HTTP client")
 }
 
 /// An address that a client on this machine can reach: a wildcard becomes loopback.

@@ -15,6 +15,7 @@ use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
 use crate::args::SupportBundle;
+use crate::client::of_site;
 use crate::commands::doctor;
 use crate::platform::VIEWS_FILE;
 
@@ -86,7 +87,7 @@ pub async fn run(args: SupportBundle) -> Result<ExitCode> {
     bundle.add(VIEWS_FILE, views);
     bundle.add_json("doctor.json", Ok(serde_json::to_value(doctor::findings(dir).await)?));
     match Store::open(&settings.storage.url, &settings.storage.options) {
-        Ok(store) => from_store(&mut bundle, &store).await,
+        Ok(store) => from_store(&mut bundle, &settings, &store).await,
         Err(error) => bundle.add("store.txt", error.to_string()),
     }
     for file in &args.log {
@@ -113,7 +114,12 @@ fn secrets(settings: &Settings) -> BTreeSet<String> {
         (&settings.kafka, settings.kafka.masked()),
         (&settings.storage.options, settings.storage.options.masked()),
     ];
-    let mut secrets = BTreeSet::new();
+    let mut secrets: BTreeSet<String> = settings
+        .access
+        .service_key
+        .iter()
+        .map(|key| key.expose().to_owned())
+        .collect();
     for (plain, masked) in properties {
         for (key, value) in plain.iter() {
             if masked.get(key) != Some(value) && value.len() >= 4 {
@@ -125,7 +131,7 @@ fn secrets(settings: &Settings) -> BTreeSet<String> {
 }
 
 /// Definitions, leases, and what live services say of themselves.
-async fn from_store(bundle: &mut Bundle, store: &Store) {
+async fn from_store(bundle: &mut Bundle, settings: &Settings, store: &Store) {
     let newest = tokio::time::timeout(PATIENCE, DefinitionLog::new(store).newest()).await;
     if let Ok(Ok(Some(entry))) = newest {
         let head = format!(
@@ -148,8 +154,12 @@ async fn from_store(bundle: &mut Bundle, store: &Store) {
         .map(|found| json!({"version": found.version, "lease": found.lease}))
         .collect();
     bundle.add_json("leases.json", Ok(Value::Array(shown)));
-    let Ok(http) = reqwest::Client::builder().timeout(PATIENCE).build() else {
-        return;
+    let http = match of_site(settings, store, PATIENCE).await {
+        Ok(http) => http,
+        Err(error) => {
+            bundle.add("services.txt", format!("{error:#}"));
+            return;
+        }
     };
     for found in &all {
         let lease = &found.lease;

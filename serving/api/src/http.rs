@@ -111,6 +111,7 @@ async fn measure(request: Request, next: Next) -> Response {
 
 async fn sql(
     State(service): State<Arc<Service>>,
+    Extension(principal): Extension<Principal>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Encoded, Error> {
@@ -121,7 +122,7 @@ async fn sql(
     let engine = Arc::clone(&service);
     let wait = demand.timeout;
     answer(&service, format, started, wait, async move {
-        engine.sql.query(&request.sql, &demand).await
+        engine.sql.query(&request.sql, &demand, &principal).await
     })
     .await
 }

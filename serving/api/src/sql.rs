@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use anabranch_access::Principal;
 use anabranch_catalog::nearest;
 use anabranch_view::View;
 use arrow::array::RecordBatch;
@@ -27,6 +28,7 @@ use crate::Error;
 use crate::consistency::{Consistency, Demand, Frozen};
 use crate::format::{Answer, MAX_ANSWER_BYTES};
 use crate::provider::FrozenSchema;
+use crate::views;
 
 /// Memory that one query may use for joins, sorts and aggregation, in bytes.
 const QUERY_MEMORY_BYTES: usize = 1 << 30;
@@ -73,22 +75,24 @@ impl SqlEngine {
         }
     }
 
-    /// Runs one query.
+    /// Runs one query over the views that the principal may see.
     ///
     /// # Errors
     /// `Sql` for anything but one SELECT over views, `UnknownView`, and whatever the query or its views meet.
-    pub(crate) async fn query(&self, sql: &str, demand: &Demand) -> Result<Answer, Error> {
+    pub(crate) async fn query(&self, sql: &str, demand: &Demand, principal: &Principal) -> Result<Answer, Error> {
         for _ in 1..READS {
-            match self.attempt(sql, demand).await {
+            match self.attempt(sql, demand, principal).await {
                 Err(error) if error.is_lost_worker() => tracing::debug!(%error, "running the query again"),
                 settled => return settled,
             }
         }
-        self.attempt(sql, demand).await
+        self.attempt(sql, demand, principal).await
     }
 
-    async fn attempt(&self, sql: &str, demand: &Demand) -> Result<Answer, Error> {
-        let served = Arc::clone(&self.consistency.adoption.pin().served);
+    async fn attempt(&self, sql: &str, demand: &Demand, principal: &Principal) -> Result<Answer, Error> {
+        let served: Vec<View> = views::visible(&self.consistency.adoption.pin().served, principal)
+            .cloned()
+            .collect();
         let Checked { statement, views } = check(sql, &served)?;
         let views: Vec<View> = served
             .iter()

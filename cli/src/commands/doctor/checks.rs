@@ -10,6 +10,7 @@ use chrono::Utc;
 use futures::future::join_all;
 
 use super::Finding;
+use crate::client::of_site;
 use crate::platform::{Platform, VIEWS_FILE};
 
 /// A broker, a store or a service that takes longer is as good as away.
@@ -72,7 +73,7 @@ pub(super) async fn all(dir: &Path) -> Vec<Finding> {
             if let Ok(platform) = &platform {
                 findings.push(definitions(&store, &platform.definitions.sql).await);
             }
-            findings.extend(services(&store).await);
+            findings.extend(services(&settings, &store).await);
         }
         Err(finding) => findings.push(finding),
     }
@@ -238,15 +239,15 @@ async fn definitions(store: &Store, sql: &str) -> Finding {
 }
 
 /// Who is there, whether they answer, and whether all are of one version.
-async fn services(store: &Store) -> Vec<Finding> {
+async fn services(settings: &Settings, store: &Store) -> Vec<Finding> {
     let leases = Leases::new(store);
-    let http = match reqwest::Client::builder().timeout(Duration::from_secs(5)).build() {
+    let http = match of_site(settings, store, Duration::from_secs(5)).await {
         Ok(http) => http,
         Err(error) => {
             return vec![Finding::fail(
                 "services",
-                error.to_string(),
-                "this machine has no HTTP client",
+                format!("{error:#}"),
+                "services cannot be asked with these settings; look at [tls] and [access]",
             )];
         }
     };
