@@ -7,24 +7,24 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anabranch_dataset::Store;
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use object_store::path::Path;
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Denied, Error};
+use crate::limit::Limiter;
 use crate::principal::Principal;
 use crate::token::{NewToken, TokenRecord, id_of};
 
 const TOKENS: &str = "access/tokens";
 const REVOKED: &str = "access/revoked";
-/// A token that is not known makes us look again, at most this often.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// A token that is not known makes us look again, so often per second on average and at once: strangers can name any token.
+const LOOKS_PER_SECOND: f64 = 1.0;
+const LOOKS_AT_ONCE: f64 = 10.0;
 
 /// That a token counts no more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,8 +51,7 @@ struct Known {
 pub struct Tokens {
     store: Store,
     known: ArcSwap<Known>,
-    /// When the store was last looked at, or is being looked at.
-    looked: Mutex<Option<Instant>>,
+    looks: Limiter<()>,
     refreshing: tokio::sync::Mutex<()>,
 }
 
@@ -62,7 +61,7 @@ impl Tokens {
         Self {
             store: store.clone(),
             known: ArcSwap::default(),
-            looked: Mutex::default(),
+            looks: Limiter::new(LOOKS_PER_SECOND, LOOKS_AT_ONCE),
             refreshing: tokio::sync::Mutex::default(),
         }
     }
@@ -73,7 +72,6 @@ impl Tokens {
     /// When the store does not answer; what was known stays.
     pub async fn refresh(&self) -> Result<(), Error> {
         let _refreshing = self.refreshing.lock().await;
-        *self.looked.lock() = Some(self.store.environment().instant());
         let known = self.known.load_full();
         let (tokens, revoked) = tokio::try_join!(
             self.read_all(TOKENS, |id| known.tokens.get(id).cloned()),
@@ -243,12 +241,8 @@ impl Tokens {
     }
 
     async fn look_again(&self) -> Result<(), Denied> {
-        let recently = |looked: Option<Instant>| {
-            looked.is_some_and(|looked| self.store.environment().elapsed(looked) < LOOK_AGAIN)
-        };
-        if recently(*self.looked.lock()) {
-            // Whoever looks at this moment may find it.
-            drop(self.refreshing.lock().await);
+        if self.looks.take(&(), self.store.environment().instant()).is_err() {
+            // The next look of all is seconds away.
             return Ok(());
         }
         self.refresh().await.map_err(|error| Denied::Unavailable {
