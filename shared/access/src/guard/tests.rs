@@ -212,7 +212,8 @@ async fn a_session_acts_only_for_pages_of_our_own() {
         let status = site.ask("POST", "/v1/views/apply", &headers, "").await.0;
         assert_eq!(status, expected, "{headers:?}");
     }
-    let (status, headers, _) = site.ask("POST", "/v1/logout", &with(&[]), "").await;
+    let own = with(&[("x-anabranch-csrf", "1")]);
+    let (status, headers, _) = site.ask("POST", "/v1/logout", &own, "").await;
     assert_eq!(status, 200);
     assert!(headers["set-cookie"].to_str().unwrap().contains("Max-Age=0"));
     let foreign = [("origin", "https://evil.example"), ("host", "site.example")];
