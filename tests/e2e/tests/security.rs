@@ -189,7 +189,9 @@ fn routes(folder: &str) -> BTreeSet<String> {
         for entry in std::fs::read_dir(folder).expect("sources can be listed") {
             let path = entry.expect("sources can be listed").path();
             if path.is_dir() {
-                walk(&path, found);
+                if !path.ends_with("tests") && !path.ends_with("benches") {
+                    walk(&path, found);
+                }
             } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
                 let text = std::fs::read_to_string(&path).expect("a source can be read");
                 for call in text.split(".route(").chain(text.split(".route_service(")).skip(1) {

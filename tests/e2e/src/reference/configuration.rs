@@ -81,7 +81,12 @@ fn section(page: &mut String, path: &str, field: &Field, defaults: &Value, secti
     for field in plain {
         assert!(!field.about.is_empty(), "`{path}.{}` has no doc comment", field.name);
         let default = default_of(&defaults[&field.name]);
-        let _ = writeln!(page, "| `{}` | {default} | {} |", field.name, cell(about_key(field, &defaults[&field.name])));
+        let _ = writeln!(
+            page,
+            "| `{}` | {default} | {} |",
+            field.name,
+            cell(about_key(field, &defaults[&field.name]))
+        );
     }
     page.push('\n');
     for field in nested {
