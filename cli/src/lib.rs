@@ -13,3 +13,4 @@ pub mod commands;
 pub mod demo;
 pub mod output;
 pub mod platform;
+mod starting;

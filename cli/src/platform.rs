@@ -18,6 +18,8 @@ use async_trait::async_trait;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use crate::starting;
+
 /// Name of the file with tables and views in a configuration folder.
 pub const VIEWS_FILE: &str = "views.sql";
 /// Partitions of an embedded-log topic whose table names no number.
@@ -249,24 +251,38 @@ impl AllLayers {
     /// # Errors
     /// Whatever keeps one of them from starting; the others are stopped.
     pub async fn start(platform: &Platform, shutdown: &Shutdown) -> Result<Self> {
+        let started = Self::start_unless_stopped(platform, shutdown).await?;
+        started.context("stopped before the object store answered")
+    }
+
+    /// As [`start`](Self::start); `None` when the shutdown signal comes before the store has answered.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_unless_stopped(platform: &Platform, shutdown: &Shutdown) -> Result<Option<Self>> {
         let settings = &platform.settings;
         let listeners = (
             bind(&settings.speed.listen, "speed.listen").await?,
             bind(&settings.batch.listen, "batch.listen").await?,
             bind(&settings.serving.listen, "serving.listen").await?,
         );
-        let store = platform.store().await?;
-        let platform = platform.settled(&store).await?;
+        let doors = [("speed", listeners.0), ("batch", listeners.1), ("serve", listeners.2)];
+        let Some(opened) = starting::open(platform, doors, shutdown).await? else {
+            return Ok(None);
+        };
+        let starting::Opened {
+            store,
+            platform,
+            listeners: [speed, batch, serving],
+        } = opened;
         let opener = platform.opener();
         let logs = platform.logs(&opener).await?;
         // Serving stops first, so that nobody asks layers that are gone; each layer hears its own signal.
         let (front, back) = (shutdown.child(), Shutdown::new());
-        let speed = platform
-            .speed(&store, (logs.clone(), opener), listeners.0, &back)
-            .await?;
-        let batch = platform.batch(&store, listeners.1, &back).await?;
-        let serving = platform.serving(&store, listeners.2, &front).await?;
-        Ok(Self {
+        let speed = platform.speed(&store, (logs.clone(), opener), speed, &back).await?;
+        let batch = platform.batch(&store, batch, &back).await?;
+        let serving = platform.serving(&store, serving, &front).await?;
+        Ok(Some(Self {
             speed,
             batch,
             serving,
@@ -275,7 +291,7 @@ impl AllLayers {
             store,
             front,
             back,
-        })
+        }))
     }
 
     /// Address of the HTTP API.

@@ -1,12 +1,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anabranch_access::{Caller, Perimeter};
 use anabranch_catalog::Source;
 use anabranch_compute::{Kernel, Options};
 use anabranch_dataset::{Leases, MasterDataset, Publications, RunRecord, RunState, Runs, Store};
 use anabranch_definitions::Definitions;
+use anabranch_model::ErrorKind;
 use anabranch_realtime::Directory;
 use anabranch_runtime::http::Drain;
 use anabranch_runtime::tls::Clients;
@@ -38,6 +40,9 @@ pub struct BatchOptions {
     pub worker_id: String,
     pub shutdown: Shutdown,
 }
+
+/// How soon a start is tried again that the store did not answer.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Starts the batch layer.
 pub struct BatchLayer;
@@ -91,7 +96,6 @@ impl BatchLayer {
             memory_budget_bytes: batch.memory_budget.get(),
             spill_dir: batch.spill_dir.clone(),
         })?;
-        store.prove_create_if_absent().await?;
         let leases = Leases::new(&store);
         let shared = Arc::new(Shared {
             publications: Publications::new(&store),
@@ -116,9 +120,13 @@ impl BatchLayer {
             definitions: Current::new(&store, definitions),
             store,
         });
-        // First the lease: who claims leadership must be seen to be alive.
-        shared.lease.renew(&shared).await?;
-        leader::settle(&shared, true).await?;
+        while let Err(error) = shared.begin().await {
+            if error.kind() != ErrorKind::Unavailable || shutdown.is_cancelled() {
+                return Err(error);
+            }
+            tracing::warn!(%error, "the object store does not answer; trying again");
+            shared.store.environment().sleep(TRY_AGAIN).await;
+        }
 
         begin_counters();
         let tasks = Tasks::new(shutdown.clone());
@@ -246,6 +254,14 @@ pub(crate) enum Requested {
 }
 
 impl Shared {
+    /// What a start needs of the store.
+    async fn begin(&self) -> Result<(), Error> {
+        self.store.prove_create_if_absent().await?;
+        // First the lease: who claims leadership must be seen to be alive.
+        self.lease.renew(self).await?;
+        leader::settle(self, true).await
+    }
+
     /// Asks for a run.
     ///
     /// # Errors

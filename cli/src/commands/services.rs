@@ -11,11 +11,14 @@ use crate::args::Config;
 use crate::client::reachable;
 use crate::commands::start_service;
 use crate::platform::{AllLayers, Platform, bind};
+use crate::starting::{self, Opened};
 
 pub async fn dev(args: Config) -> Result<ExitCode> {
     let platform = Platform::load(&args.config)?;
     let shutdown = start_service(&platform.settings, "dev")?;
-    let layers = AllLayers::start(&platform, &shutdown).await?;
+    let Some(layers) = AllLayers::start_unless_stopped(&platform, &shutdown).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
     let url = format!(
         "{}://{}",
         platform.settings.tls.scheme(),
@@ -46,8 +49,14 @@ pub async fn speed(args: Config) -> Result<ExitCode> {
     let platform = Platform::load(&args.config)?;
     let shutdown = start_service(&platform.settings, "speed")?;
     let listener = bind(&platform.settings.speed.listen, "speed.listen").await?;
-    let store = platform.store().await?;
-    let platform = platform.settled(&store).await?;
+    let Some(opened) = starting::open(&platform, [("speed", listener)], &shutdown).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let Opened {
+        store,
+        platform,
+        listeners: [listener],
+    } = opened;
     let opener = platform.opener();
     let logs = platform.logs(&opener).await?;
     let layer = platform.speed(&store, (logs, opener), listener, &shutdown).await?;
@@ -61,8 +70,14 @@ pub async fn batch(args: Config) -> Result<ExitCode> {
     let platform = Platform::load(&args.config)?;
     let shutdown = start_service(&platform.settings, "batch")?;
     let listener = bind(&platform.settings.batch.listen, "batch.listen").await?;
-    let store = platform.store().await?;
-    let platform = platform.settled(&store).await?;
+    let Some(opened) = starting::open(&platform, [("batch", listener)], &shutdown).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let Opened {
+        store,
+        platform,
+        listeners: [listener],
+    } = opened;
     let layer = platform.batch(&store, listener, &shutdown).await?;
     info!(address = %layer.address(), "batch layer is running");
     layer.stopped().await.context("batch layer")?;
@@ -74,8 +89,14 @@ pub async fn serve(args: Config) -> Result<ExitCode> {
     let platform = Platform::load(&args.config)?;
     let shutdown = start_service(&platform.settings, "serve")?;
     let listener = bind(&platform.settings.serving.listen, "serving.listen").await?;
-    let store = platform.store().await?;
-    let platform = platform.settled(&store).await?;
+    let Some(opened) = starting::open(&platform, [("serve", listener)], &shutdown).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let Opened {
+        store,
+        platform,
+        listeners: [listener],
+    } = opened;
     let layer = platform.serving(&store, listener, &shutdown).await?;
     info!(address = %layer.address(), "serving layer is running");
     layer.stopped().await.context("serving layer")?;

@@ -90,7 +90,7 @@ async fn ask_all(client: &Client, view: &str, sql: &str, at_least: &Map<String, 
 }
 
 async fn ask(client: &Client, sql: &str, at_least: &Map<String, Value>, layer: &str) -> Result<Value> {
-    let mut body = json!({"sql": sql, "layer": layer, "timeout": "30s"});
+    let mut body = json!({"sql": sql, "layer": layer, "timeout": "120s"});
     if layer == "merged" {
         body["require"] = "exact".into();
         body["at_least"] = Value::Object(at_least.clone());

@@ -20,6 +20,17 @@ pub enum Error {
     )]
     NotAtomic { url: String, reason: String },
 
+    /// The store does not let this service in.
+    #[error(
+        "storage `{url}` refuses this service: {source}. Check aws_access_key_id and aws_secret_access_key in \
+         [storage.options] (or AWS_* in the environment), and that they may read, list, write and delete there"
+    )]
+    Credentials { url: String, source: object_store::Error },
+
+    /// There is no such bucket.
+    #[error("storage `{url}`: there is no such bucket. Create it, or correct `url` in [storage] ({source})")]
+    NoBucket { url: String, source: object_store::Error },
+
     /// A request to the store failed, after its own retries.
     #[error("cannot {operation} `{path}`: {source}")]
     Store {
@@ -149,6 +160,8 @@ impl Error {
         match self {
             Self::Url { .. }
             | Self::NotAtomic { .. }
+            | Self::Credentials { .. }
+            | Self::NoBucket { .. }
             | Self::Identity { .. }
             | Self::ColumnType { .. }
             | Self::Protocol { .. }

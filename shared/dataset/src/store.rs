@@ -11,7 +11,10 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{ClientConfigKey, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{
+    BackoffConfig, ClientConfigKey, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    RetryConfig,
+};
 use serde::de::DeserializeOwned;
 
 use crate::environment::Environment;
@@ -23,6 +26,11 @@ pub use durable_local::DurableLocal;
 
 /// Puts that race in [`Store::prove_create_if_absent`].
 const RACING_PUTS: usize = 16;
+/// Probes in which nobody seems to win before the store is refused.
+const PROBES: usize = 3;
+/// Longest wait of the S3 client between two attempts at one request. Whoever asks tries again on his own account, and is to
+/// hear soon that the store is back.
+const LONGEST_S3_WAIT: Duration = Duration::from_secs(2);
 /// Attempts of [`Store::create`] before an unclear outcome is given up on.
 const CREATE_ATTEMPTS: u32 = 6;
 
@@ -97,8 +105,20 @@ impl Store {
     /// winner's bytes, and a later put must be refused (ARCHITECTURE.md, rule 11).
     ///
     /// # Errors
-    /// `Invalid` when the store failed the proof and must not be used; otherwise whatever kept it from answering.
+    /// `Invalid` when the store failed the proof and must not be used, refuses the credentials or has no such bucket;
+    /// otherwise whatever kept it from answering.
     pub async fn prove_create_if_absent(&self) -> Result<()> {
+        for _ in 0..PROBES {
+            if self.probe().await.map_err(|error| self.explained(error))? {
+                return Ok(());
+            }
+        }
+        Err(self.not_atomic(format!("none of {RACING_PUTS} racing puts won")))
+    }
+
+    /// One race. False when nobody seems to have won it: the client may have repeated the winner's put, because the answer
+    /// was lost, and then it was refused.
+    async fn probe(&self) -> Result<bool> {
         let path = Path::from(format!("probe/{}", self.environment().ordered_id().simple()));
         let puts = (0..RACING_PUTS).map(|writer| {
             let (store, path) = (self.clone(), path.clone());
@@ -118,7 +138,8 @@ impl Store {
         }
         let verdict = match (unclear, winners.as_slice()) {
             (Some(error), _) => Err(error),
-            (None, [winner]) => self.judge_probe(&path, *winner).await,
+            (None, []) => Ok(false),
+            (None, [winner]) => self.judge_probe(&path, *winner).await.map(|()| true),
             (None, winners) => Err(self.not_atomic(format!("{} of {RACING_PUTS} racing puts won", winners.len()))),
         };
         match self.objects().delete(&path).await {
@@ -136,6 +157,24 @@ impl Store {
             return Err(self.not_atomic("an object that was there was created once more".into()));
         }
         Ok(())
+    }
+
+    /// What waiting does not mend, in words that say what to change.
+    fn explained(&self, error: Error) -> Error {
+        use object_store::Error as E;
+        let url = self.url().to_owned();
+        match error {
+            Error::Store { source, .. } if url.starts_with("s3://") => match source {
+                E::NotFound { .. } => Error::NoBucket { url, source },
+                E::PermissionDenied { .. } | E::Unauthenticated { .. } => Error::Credentials { url, source },
+                source => Error::Store {
+                    operation: "probe",
+                    path: url,
+                    source,
+                },
+            },
+            error => error,
+        }
     }
 
     fn not_atomic(&self, reason: String) -> Error {
@@ -283,7 +322,14 @@ fn s3(rest: &str, options: &BTreeMap<String, String>) -> Result<Arc<dyn ObjectSt
     if bucket.is_empty() {
         return Err("write `s3://bucket/prefix`".into());
     }
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+    let retry = RetryConfig {
+        backoff: BackoffConfig {
+            max_backoff: LONGEST_S3_WAIT,
+            ..BackoffConfig::default()
+        },
+        ..RetryConfig::default()
+    };
+    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry);
     for (key, value) in options {
         let key = AmazonS3ConfigKey::from_str(key)
             .map_err(|_| format!("`{key}` is not an option of S3 storage; see object_store's AmazonS3ConfigKey"))?;

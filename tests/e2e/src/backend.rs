@@ -29,6 +29,14 @@ impl Backend {
         })
     }
 
+    /// The embedded log and an S3 server of a test's own.
+    pub fn log_and(s3: &'static S3Server) -> Self {
+        Self {
+            kafka: None,
+            s3: Some(s3),
+        }
+    }
+
     /// Apache Kafka and a local folder; `None`, said loudly, where it cannot run.
     pub fn kafka_and_folder() -> Option<Self> {
         Some(Self {

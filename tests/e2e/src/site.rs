@@ -9,7 +9,7 @@ use crate::process::{Output, Process};
 use crate::{ports, runtime::until};
 
 /// Longest that a service may take to be ready. Generous: the tests share few cores.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(180);
 
 /// Where services keep their data by default, below the folder.
 const DATA: &str = ".anabranch";
@@ -103,6 +103,15 @@ impl Site {
     /// Ports of the speed, the batch and the serving layer.
     pub fn ports(&self) -> [u16; 3] {
         [self.speed, self.batch, self.serving]
+    }
+
+    /// What `speed`, `batch` or `serve` answers at its own port.
+    pub fn http_of(&self, service: &str) -> Http {
+        Http::new(match service {
+            "speed" => self.speed,
+            "batch" => self.batch,
+            _ => self.serving,
+        })
     }
 
     /// Starts `dev`, `speed`, `batch` or `serve`, and waits until it is ready.

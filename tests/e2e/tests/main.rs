@@ -25,6 +25,7 @@ mod nested;
 mod runs;
 mod security;
 mod soak;
+mod store_away;
 mod tls;
 mod transactions;
 mod verified;

@@ -95,6 +95,16 @@ async fn a_store_that_looks_before_it_writes_is_found_out() {
     assert!(error.to_string().contains("must not be used"), "{error}");
 }
 
+/// The winner's put was repeated by the client, since its answer was lost; so nobody was told that it won.
+#[tokio::test]
+async fn a_race_that_nobody_seems_to_win_is_run_again() {
+    let (faulty, store) = Faulty::store();
+    // Whoever comes first.
+    faulty.next_put("probe", Fault::Repeated);
+    store.prove_create_if_absent().await.unwrap();
+    assert_eq!(faulty.outstanding(), 0);
+}
+
 #[tokio::test]
 async fn create_tells_ours_from_theirs() {
     for fault in [
