@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 
 use anabranch_model::PartitionId;
 
-/// How soon a partition is claimed again that somebody else has claimed; longer after each further time.
+/// How soon a partition is claimed again that somebody else has claimed; longer after each further time. Never for long: the
+/// group is asked first, and nobody reads the partition meanwhile.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_secs(8);
 /// A claim that has held this long was good: the next loss counts as the first.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 
 /// Why an assigned partition is not read.
 #[derive(Debug)]

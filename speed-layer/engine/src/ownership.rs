@@ -17,7 +17,8 @@ use crate::source::{SourceLayer, Stopped, now_rfc3339};
 use crate::state::PartitionState;
 
 const FIRST_RETRY: Duration = Duration::from_millis(200);
-const LAST_RETRY: Duration = Duration::from_secs(10);
+/// Nobody reads a partition that waits to be claimed.
+const LAST_RETRY: Duration = Duration::from_secs(3);
 /// How often a log must be found too short before it is believed, and how long between two looks.
 const SHORTER_LOOKS: usize = 3;
 const SHORTER_WAIT: Duration = Duration::from_millis(500);
