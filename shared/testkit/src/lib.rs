@@ -1,5 +1,7 @@
 //! Generators, naive oracles and real servers for tests.
 
+mod disk;
 pub mod servers;
 
+pub use disk::SmallDisk;
 pub use servers::skip;

@@ -227,7 +227,11 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 }
 
 fn generic(path: &FsPath, source: io::Error) -> object_store::Error {
-    let source = io::Error::new(source.kind(), format!("{}: {source}", path.display()));
+    let help = match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "the disk is full; free some space: ",
+        _ => "",
+    };
+    let source = io::Error::new(source.kind(), format!("{}: {help}{source}", path.display()));
     object_store::Error::Generic {
         store: "DurableLocal",
         source: source.into(),

@@ -1,6 +1,7 @@
 //! The whole speed layer on the embedded log and a local store, against a naive count of the same events.
 
 mod broker;
+mod disk;
 mod end_to_end;
 mod faults;
 mod gaps;
