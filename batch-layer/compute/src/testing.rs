@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use anabranch_catalog::Catalog;
+use anabranch_model::columns;
 use anabranch_view::View;
 use arrow::array::{
-    ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array,
+    ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array,
 };
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
@@ -58,16 +59,18 @@ pub(crate) fn events(rows: usize, pages: u32, seed: u64) -> RecordBatch {
         price.push(random.random_bool(0.9).then(|| random.random_range(0.0..1000.0f64)));
     }
     let schema = event_schema();
-    let columns = schema.fields().iter().map(|field| -> ArrayRef {
+    let arrays = schema.fields().iter().map(|field| -> ArrayRef {
         match field.name().as_str() {
             "t" => Arc::new(TimestampMicrosecondArray::from(t.clone()).with_timezone("UTC")),
             "page" => Arc::new(StringArray::from(page.clone())),
             "n" => Arc::new(Int64Array::from(n.clone())),
             "price" => Arc::new(Float64Array::from(price.clone())),
+            columns::PARTITION => Arc::new(Int32Array::from_value(0, rows)),
+            columns::OFFSET => Arc::new((0..rows as i64).collect::<Int64Array>()),
             _ => new_null_array(field.data_type(), rows),
         }
     });
-    RecordBatch::try_new(schema.clone(), columns.collect()).unwrap()
+    RecordBatch::try_new(schema.clone(), arrays.collect()).unwrap()
 }
 
 pub(crate) fn parquet(batch: &RecordBatch, row_group_rows: usize) -> Bytes {

@@ -38,4 +38,5 @@ pub use aggregator::Aggregator;
 pub use compare::{Comparison, Difference};
 pub use error::Error;
 pub use filter::KeyFilter;
+pub use sql::AGGREGATES;
 pub use view::{Prepared, View, ViewHash};

@@ -1,4 +1,7 @@
+use std::sync::LazyLock;
+
 use anabranch_model::ErrorKind;
+use anabranch_view::AGGREGATES;
 use arrow::array::{BooleanArray, UInt32Array};
 use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use proptest::prelude::*;
@@ -12,6 +15,40 @@ const SELECTS: [&str; 3] = [
     "SELECT page, tumble(t, INTERVAL '1 minute') AS m, count(DISTINCT n) AS d, approx_distinct(n) AS a, \
      approx_median(price) AS p FROM events GROUP BY page, m HAVING count(*) > 2",
     "SELECT count(*) AS c, stddev(price) AS s FROM events WHERE n > 0",
+];
+
+/// Every aggregate that a view may have, over groups of many rows and of one, with nulls; some of them over nothing.
+const EVERY_AGGREGATE: [&str; 9] = [
+    "SELECT page, count(*) AS c, count(n) AS cn, count(n, price) AS cnp, sum(n) AS sn, sum(CAST(n AS INT) % 100) AS si, \
+     sum(CAST(n AS DECIMAL(10, 2)) * 2) AS sd, avg(CAST(n AS DECIMAL(10, 2))) AS ad, min(n) AS mn, max(n) AS xn, \
+     min(price) AS mp, max(price) AS xp, min(t) AS mt, max(t) AS xt, bool_and(n > -900) AS ba, bool_or(n > 900) AS bo, \
+     bit_and(n) AS band, bit_or(n) AS bor, bit_xor(n) AS bx FROM events GROUP BY page",
+    "SELECT page, sum(price) AS s, avg(price) AS ap, avg(n) AS an, stddev(price) AS st, stddev_pop(price) AS sp, \
+     var(price) AS v, var_pop(price) AS vp FROM events GROUP BY page",
+    "SELECT page, covar_samp(price, CAST(n AS DOUBLE)) AS cs, covar_pop(price, CAST(n AS DOUBLE)) AS cp, \
+     corr(price, CAST(n AS DOUBLE)) AS co, regr_count(price, CAST(n AS DOUBLE)) AS rc, \
+     regr_avgx(price, CAST(n AS DOUBLE)) AS rx, regr_avgy(price, CAST(n AS DOUBLE)) AS ry, \
+     regr_sxx(price, CAST(n AS DOUBLE)) AS rxx, regr_syy(price, CAST(n AS DOUBLE)) AS ryy, \
+     regr_sxy(price, CAST(n AS DOUBLE)) AS rxy, regr_slope(price, CAST(n AS DOUBLE)) AS rs, \
+     regr_intercept(price, CAST(n AS DOUBLE)) AS ri, regr_r2(price, CAST(n AS DOUBLE)) AS r2 FROM events GROUP BY page",
+    "SELECT tumble(t, INTERVAL '10 minutes') AS m, count(DISTINCT n) AS dn, count(DISTINCT page) AS dp, \
+     count(DISTINCT price) AS dx, sum(DISTINCT n) AS sn, avg(DISTINCT n) AS an, min(DISTINCT page) AS mp, \
+     max(DISTINCT n) AS xn FROM events GROUP BY m",
+    "SELECT page, first_value(n) AS fn, last_value(price) AS lp, first_value(t) AS ft, last_value(n ORDER BY price) AS ln, \
+     first_value(price ORDER BY n DESC) AS fp, last_value(n) IGNORE NULLS AS li, \
+     first_value(n) FILTER (WHERE price > 500) AS ff FROM events GROUP BY page",
+    "SELECT page, approx_distinct(n) AS an, approx_distinct(t) AS at, approx_distinct(n > 0) AS ab FROM events GROUP BY page",
+    "SELECT n % 7 AS k, approx_median(price) AS m, approx_percentile_cont(0.9) WITHIN GROUP (ORDER BY price) AS p, \
+     approx_percentile_cont(price, 0.1, 50) AS q, \
+     approx_percentile_cont_with_weight(price, n % 3 + 3, 0.5) AS w FROM events GROUP BY k",
+    // Groups of which most of this is empty.
+    "SELECT page, sum(n) FILTER (WHERE n > 999) AS s, avg(price) FILTER (WHERE n > 990) AS a, \
+     count(DISTINCT n) FILTER (WHERE price < 5) AS d, min(page) FILTER (WHERE false) AS never, \
+     sum(price) FILTER (WHERE false) AS nothing, corr(price, CAST(n AS DOUBLE)) FILTER (WHERE n > 950) AS co, \
+     last_value(n) FILTER (WHERE false) AS nobody, approx_median(price) FILTER (WHERE n > 995) AS m FROM events GROUP BY page",
+    // Without keys, and without rows: one group all the same.
+    "SELECT count(*) AS c, sum(n) AS s, avg(price) AS a, min(page) AS m, count(DISTINCT n) AS d, bool_or(n > 0) AS b, \
+     first_value(n) AS f, approx_distinct(page) AS ad, var(price) AS v FROM events WHERE n > 998",
 ];
 
 /// State in batches of `rows` rows.
@@ -40,7 +77,12 @@ fn assert_agree(view: &View, left: &RecordBatch, right: &RecordBatch) {
 }
 
 fn folded(events: &RecordBatch, threads: usize) -> Vec<ViewState> {
-    let plan = Plan::new(views(&SELECTS), events.num_rows() as u64).unwrap();
+    static VIEWS: LazyLock<Vec<View>> = LazyLock::new(|| views(&SELECTS));
+    folded_by(&VIEWS, events, threads)
+}
+
+fn folded_by(views: &[View], events: &RecordBatch, threads: usize) -> Vec<ViewState> {
+    let plan = Plan::new(views.to_vec(), events.num_rows() as u64).unwrap();
     fold(
         &kernel(threads, 64 << 20),
         &plan,
@@ -62,15 +104,16 @@ proptest! {
         mut cuts in prop::collection::vec(0usize..1500, 0..4),
         piece in 1usize..300,
     ) {
+        static VIEWS: LazyLock<Vec<View>> = LazyLock::new(|| views(&[&SELECTS[..], &EVERY_AGGREGATE[..]].concat()));
         let all = events(rows, pages, seed);
         cuts.iter_mut().for_each(|cut| *cut = (*cut).min(rows));
         cuts.extend([0, rows]);
         cuts.sort_unstable();
-        let whole = folded(&all, 2);
-        let mut chain: Vec<Option<RecordBatch>> = vec![None; SELECTS.len()];
+        let whole = folded_by(&VIEWS, &all, 2);
+        let mut chain: Vec<Option<RecordBatch>> = vec![None; VIEWS.len()];
         let mut before = 0;
         for window in cuts.windows(2) {
-            let part = folded(&all.slice(window[0], window[1] - window[0]), 1);
+            let part = folded_by(&VIEWS, &all.slice(window[0], window[1] - window[0]), 1);
             for (base, state) in chain.iter_mut().zip(part) {
                 let state = match base.take() {
                     Some(base) => state.with_base(pieces(&base, piece), before as u64),
@@ -86,6 +129,16 @@ proptest! {
             assert_agree(&view, &gathered(whole), &chain.unwrap());
         }
     }
+}
+
+#[test]
+fn no_aggregate_is_left_out_of_the_chain() {
+    let text = EVERY_AGGREGATE.concat();
+    let left_out: Vec<_> = AGGREGATES
+        .iter()
+        .filter(|name| !text.contains(&format!(" {name}(")))
+        .collect();
+    assert!(left_out.is_empty(), "{left_out:?}");
 }
 
 #[test]

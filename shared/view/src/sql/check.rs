@@ -204,6 +204,42 @@ impl Checker<'_> {
 /// Aggregates that take DISTINCT.
 const DISTINCT: [&str; 5] = ["count", "sum", "avg", "min", "max"];
 
+/// Every aggregate that may be in a view.
+pub const AGGREGATES: &[&str] = &[
+    "count",
+    "sum",
+    "avg",
+    "min",
+    "max",
+    "stddev",
+    "stddev_pop",
+    "var",
+    "var_pop",
+    "covar_samp",
+    "covar_pop",
+    "corr",
+    "regr_slope",
+    "regr_intercept",
+    "regr_count",
+    "regr_r2",
+    "regr_avgx",
+    "regr_avgy",
+    "regr_sxx",
+    "regr_syy",
+    "regr_sxy",
+    "bool_and",
+    "bool_or",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "first_value",
+    "last_value",
+    "approx_distinct",
+    "approx_median",
+    "approx_percentile_cont",
+    "approx_percentile_cont_with_weight",
+];
+
 /// Why an aggregate cannot be in a view, and what to write instead.
 fn refused_aggregate(name: &str) -> Option<(&'static str, &'static str)> {
     Some(match name {
@@ -229,38 +265,7 @@ fn refused_aggregate(name: &str) -> Option<(&'static str, &'static str)> {
             "`{name}` belongs to GROUPING SETS, which are not supported",
             "write one view per grouping",
         ),
-        "count"
-        | "sum"
-        | "avg"
-        | "min"
-        | "max"
-        | "stddev"
-        | "stddev_pop"
-        | "var"
-        | "var_pop"
-        | "covar_samp"
-        | "covar_pop"
-        | "corr"
-        | "regr_slope"
-        | "regr_intercept"
-        | "regr_count"
-        | "regr_r2"
-        | "regr_avgx"
-        | "regr_avgy"
-        | "regr_sxx"
-        | "regr_syy"
-        | "regr_sxy"
-        | "bool_and"
-        | "bool_or"
-        | "bit_and"
-        | "bit_or"
-        | "bit_xor"
-        | "first_value"
-        | "last_value"
-        | "approx_distinct"
-        | "approx_median"
-        | "approx_percentile_cont"
-        | "approx_percentile_cont_with_weight" => return None,
+        name if AGGREGATES.contains(&name) => return None,
         _ => (
             "the aggregate `{name}` is not known to merge",
             "use count, sum, avg, min, max or another that merges",

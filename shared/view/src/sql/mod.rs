@@ -4,6 +4,7 @@ mod check;
 mod logical;
 mod session;
 
+pub use check::AGGREGATES;
 pub(crate) use check::{check, in_aggregate, internal, place_of_key};
 pub(crate) use logical::{Logical, plan};
 pub(crate) use session::{coerce, coerced_expression, event_schema, session};
