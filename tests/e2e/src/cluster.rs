@@ -1,5 +1,7 @@
 //! Many processes on one store and one log: several `speed`, `batch` and `serve`, each with a folder and ports of its own.
 
+use std::path::Path;
+
 use crate::http::Http;
 use crate::process::Process;
 use crate::site::Site;
@@ -86,13 +88,20 @@ impl Member {
         self.frozen = false;
     }
 
-    /// Starts the process again if it has ended, as a supervisor would; says how it ended if nobody had killed it.
+    /// Starts the process again if it has ended, as a supervisor would; says how it ended if nobody had killed it: in the
+    /// first line the status and the last word, then the end of its log.
     pub fn supervise(&mut self) -> Option<String> {
         let ended = match &mut self.process {
             None => None,
             Some(process) => {
                 let status = process.ended()?;
-                Some(format!("`{}` ended with {status}\n{}", self.service, process.tail()))
+                let log = process.stderr();
+                let last = log
+                    .lines()
+                    .rfind(|line| !line.trim().is_empty())
+                    .unwrap_or("not a word");
+                let tail = process.tail();
+                Some(format!("`{}` ended with {status}: {last}\n{tail}", self.service))
             }
         };
         self.spawn();
@@ -138,6 +147,20 @@ impl Cluster {
             .iter_mut()
             .chain([&mut self.batch])
             .chain(self.serve.iter_mut())
+    }
+
+    /// Copies the logs of all members into a folder, each with all its restarts.
+    ///
+    /// # Panics
+    /// When they cannot be written there.
+    pub fn keep_logs(&self, folder: &Path) {
+        std::fs::create_dir_all(folder).expect("the folder can be made");
+        let members = self.speed.iter().chain([&self.batch]).chain(&self.serve);
+        for (number, member) in members.enumerate() {
+            let log = member.site.file(&format!("{}.err", member.service));
+            let kept = folder.join(format!("{number}-{}.log", member.service));
+            std::fs::copy(log, kept).expect("a log can be copied");
+        }
     }
 
     /// The API of the first `serve`.
