@@ -1,23 +1,24 @@
 //! Kafka by SASL/SCRAM over TLS: needs a client with TLS, which the workspace's normal build has not.
 //!
 //! ```text
-//! cargo test -p anabranch-e2e --features kafka-tls -- tls::
+//! cargo test -p anabranch-e2e --features kafka-tls-system -- tls::   # with the system's OpenSSL: libssl-dev
+//! cargo test -p anabranch-e2e --features kafka-tls -- tls::          # builds OpenSSL
 //! ```
 
-#[cfg(not(feature = "kafka-tls"))]
+#[cfg(not(any(feature = "kafka-tls", feature = "kafka-tls-system")))]
 #[test]
 fn scram_over_tls() {
-    // Not a matter of servers: CI builds and runs it in a step of its own, with ANABRANCH_CI_TLS=1.
-    eprintln!("SKIPPED scram_over_tls: built without the feature `kafka-tls`");
+    // Not a matter of servers: CI builds with TLS wherever OpenSSL is installed or can be.
+    eprintln!("SKIPPED scram_over_tls: built without the feature `kafka-tls` or `kafka-tls-system`");
 }
 
-#[cfg(feature = "kafka-tls")]
+#[cfg(any(feature = "kafka-tls", feature = "kafka-tls-system"))]
 #[test]
 fn scram_over_tls() {
     secure::scram_over_tls();
 }
 
-#[cfg(feature = "kafka-tls")]
+#[cfg(any(feature = "kafka-tls", feature = "kafka-tls-system"))]
 mod secure {
     use anabranch_e2e::dev::acknowledged;
     use anabranch_e2e::{Dev, Site, gate, master};
