@@ -277,9 +277,9 @@ impl Service {
     }
 }
 
-/// Polls until `check` is content; panics with its last word after 20 seconds.
+/// Polls until `check` is content; panics with its last word after two minutes, which only ends a hang.
 pub(crate) async fn eventually<T>(mut check: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         match check().await {
             Ok(value) => return value,

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 mod certificates;
 mod kafka;
@@ -86,11 +87,16 @@ fn run(command: &mut Command) -> Result<String, String> {
     }
 }
 
-/// A port on the loopback address that was free a moment ago.
+/// A port on the loopback address that was free a moment ago. It lies below those that the system hands out by itself: a
+/// client that knocks again and again while a server is down could else be given the server's own port, and keep it.
 fn free_port() -> Result<u16, String> {
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| format!("find a free port: {error}"))?;
-    listener
-        .local_addr()
-        .map(|address| address.port())
-        .map_err(|error| format!("find a free port: {error}"))
+    const FIRST: u16 = 30_000;
+    const COUNT: u16 = 2_700;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Two test processes begin at different places.
+    let begin = (std::process::id() % 27) as u16 * 100;
+    let mut candidates = (0..COUNT).map(|_| FIRST + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT);
+    candidates
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .ok_or_else(|| format!("none of the ports {FIRST} to {} is free", FIRST + COUNT - 1))
 }

@@ -336,11 +336,9 @@ pub async fn a_waiting_read_wakes_on_append(factory: &Factory<'_>) {
     let acknowledged = Instant::now();
     let batch = reader.await.unwrap().unwrap().expect("a batch");
     assert_eq!(text(&batch), ["second"]);
+    // Long before its own time was up, on however slow a machine.
     let late = acknowledged.elapsed();
-    assert!(
-        late < Duration::from_secs(2),
-        "the reader woke {late:?} after the append"
-    );
+    assert!(late < PATIENCE / 2, "the reader woke {late:?} after the append");
 }
 
 /// Neither silently skipped nor silently waited for.

@@ -16,14 +16,14 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, TopicPartitionList};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 const ZERO: PartitionId = PartitionId(0);
 
 fn properties(server: &KafkaServer) -> BTreeMap<String, String> {
     [
         ("bootstrap.servers", server.bootstrap().as_str()),
         ("topic.metadata.refresh.interval.ms", "1000"),
-        ("delivery.timeout.ms", "4000"),
+        ("delivery.timeout.ms", "120000"),
     ]
     .into_iter()
     .map(|(name, value)| (name.to_string(), value.to_string()))
@@ -416,6 +416,10 @@ async fn a_broker_that_restarts_is_waited_for() {
     let log = connect(&server, "restarts", 2).await;
     let identity = log.identity().await.unwrap();
     log.append(vec![record_for(ZERO, 2, "before")]).await.unwrap();
+    // One that gives a record up soon.
+    let mut impatient = properties(&server);
+    impatient.insert("delivery.timeout.ms".into(), "2000".into());
+    let impatient = KafkaLog::connect(&impatient, "restarts", None).await.unwrap();
     let mut subscription = log.subscribe("restarts").await.unwrap();
     let broker = server.clone();
     let mut subscription = tokio::task::spawn_blocking(move || {
@@ -432,7 +436,7 @@ async fn a_broker_that_restarts_is_waited_for() {
     })
     .await
     .unwrap();
-    let error = log.append(vec![record_for(ZERO, 2, "never")]).await.unwrap_err();
+    let error = impatient.append(vec![record_for(ZERO, 2, "never")]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     let error = log.ends().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");

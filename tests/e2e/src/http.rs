@@ -8,8 +8,8 @@ use crate::answer::Answer;
 use crate::runtime::block_on;
 
 /// How long answers may wait for what they must cover.
-pub(crate) const TIMEOUT: &str = "60s";
-const REQUEST: Duration = Duration::from_secs(120);
+pub(crate) const TIMEOUT: &str = "180s";
+const REQUEST: Duration = Duration::from_secs(300);
 
 /// The HTTP API at one port of loopback.
 #[derive(Clone, Debug)]

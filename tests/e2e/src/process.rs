@@ -8,7 +8,7 @@ use crate::child;
 use crate::runtime::until;
 
 /// Longest that a graceful stop may take.
-const STOP: Duration = Duration::from_secs(60);
+const STOP: Duration = Duration::from_secs(180);
 /// Lines of a child's log that a failing test shows.
 const TAIL_LINES: usize = 120;
 

@@ -255,7 +255,7 @@ fn an_answer_can_be_waited_for() {
         let body = json!({"sql": "SELECT edits FROM totals", "at_least": at_least, "timeout": timeout});
         dev.http().post("/v1/sql", &body)
     };
-    ask("5s", &through).expect(200);
+    ask("60s", &through).expect(200);
     let beyond = TopicOffsets::from([("wikipedia/0".to_owned(), EVENTS.len() as i64 + 1)]);
     let (_, message, hint) = ask("100ms", &beyond).error(504);
     assert!(
@@ -286,7 +286,7 @@ fn exactness_is_refused_when_the_speed_layer_is_gone() {
     let mut speed = site.start("speed");
     let (_batch, _serve) = (site.start("batch"), site.start("serve"));
     let http = site.http();
-    until("serving knows the speed layer", Duration::from_secs(20), || {
+    until("serving knows the speed layer", Duration::from_secs(120), || {
         (http.status()["sources"]["wikipedia"]["partitions"].as_object()?.len() == 1).then_some(())
     });
     let line = |n: i64| json!({"time": "2024-05-01T00:00:00Z", "channel": "c", "added": n}).to_string();
@@ -405,7 +405,7 @@ fn queries_and_runs_on_the_command_line() {
     let shown = run(&["start"]);
     assert!(shown.contains("published"), "{shown}");
     let id = run(&["start", "--detach"]).trim().to_owned();
-    until("the run publishes", Duration::from_secs(60), || {
+    until("the run publishes", Duration::from_secs(180), || {
         run(&["show", &id]).contains("published").then_some(())
     });
     let list = run(&["list"]);

@@ -96,7 +96,7 @@ fn dead_letters(dev: &Dev) -> Option<u64> {
 fn wait_for_dead_letters(dev: &Dev, expected: usize) {
     until(
         &format!("/v1/status counts {expected} dead letters"),
-        Duration::from_secs(20),
+        Duration::from_secs(120),
         || (dead_letters(dev)? == expected as u64).then_some(()),
     );
 }

@@ -7,6 +7,8 @@ use anabranch_e2e::{Dev, data, gate, until};
 use anabranch_model::TopicOffsets;
 use serde_json::{Value, json};
 
+/// Ends a hang.
+const WITHIN: Duration = Duration::from_secs(120);
 const SOON: &str = "[landing]\nmax_age = '200ms'\n[speed]\npublication_poll = '100ms'";
 
 fn orders(n: &str) -> String {
@@ -99,7 +101,7 @@ fn dead_letters_are_redriven_once_on_the_command_line() {
     assert_eq!((&planned["letters"], &planned["undecodable"]), (&json!(5), &json!(1)));
     let redriven = run(&dev, &["dead-letters", "redrive", "--by", "ada"]);
     assert!(redriven.contains("redrive 1 is done: 5 produced"), "{redriven}");
-    let through = until("what was produced is seen", Duration::from_secs(30), || {
+    let through = until("what was produced is seen", WITHIN, || {
         let ends = ends(&dev);
         (ends.values().sum::<i64>() == 31).then_some(ends)
     });
@@ -116,7 +118,7 @@ fn dead_letters_are_redriven_once_on_the_command_line() {
     assert!(redrives.contains("ada") && redrives.contains("done"), "{redrives}");
 
     // The same after a batch run and a crash: they are events like all others.
-    let through = until("what was produced is seen", Duration::from_secs(30), || {
+    let through = until("what was produced is seen", WITHIN, || {
         let ends = ends(&dev);
         (ends.values().sum::<i64>() == 33).then_some(ends)
     });
@@ -160,7 +162,7 @@ fn events_are_excluded_and_included_on_the_command_line() {
     assert!(said.contains(&format!("exclusion {id}: offsets 10..20")), "{said}");
     assert!(said.contains(&format!("anabranch include {id}")), "{said}");
     let wait = |expected: [i64; 2]| {
-        until("the answer is right", Duration::from_secs(60), || {
+        until("the answer is right", WITHIN, || {
             (totals(&dev, &through) == expected).then_some(())
         });
     };
@@ -170,9 +172,7 @@ fn events_are_excluded_and_included_on_the_command_line() {
         assert!(listed.contains(part), "no `{part}` in\n{listed}");
     }
     let published = || json_of(&dev, &["exclude", "--list"])["exclusions"][0]["published"] == true;
-    until("a run has applied it", Duration::from_secs(60), || {
-        published().then_some(())
-    });
+    until("a run has applied it", WITHIN, || published().then_some(()));
     assert_eq!(totals(&dev, &through), rest);
 
     let site = dev.site();

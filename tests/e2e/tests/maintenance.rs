@@ -9,7 +9,7 @@ use serde_json::Value;
 
 const TOPIC: &str = "orders";
 const PARTITIONS: u32 = 2;
-const WITHIN: Duration = Duration::from_secs(60);
+const WITHIN: Duration = Duration::from_secs(180);
 
 fn with() -> String {
     format!("connector = 'log', topic = '{TOPIC}', partitions = {PARTITIONS}")
@@ -76,7 +76,7 @@ fn small_files_are_merged_while_everything_goes_on() {
     let site = dev.into_site();
     let feed = Feed::embedded(&site.file(".anabranch/log"), TOPIC, PARTITIONS);
     let ends = feed.ends();
-    feed.extend(&mut oracle, &ends, Duration::from_secs(10))
+    feed.extend(&mut oracle, &ends, WITHIN)
         .unwrap_or_else(|error| panic!("{error}"));
     for (question, answer) in answers.iter().enumerate() {
         if let Some(contradiction) = oracle.contradiction(question, answer) {
@@ -145,7 +145,7 @@ fn what_expires_leaves_the_views_and_answers_say_since_when() {
     dev.terminate();
     let site = dev.into_site();
     let feed = Feed::embedded(&site.file(".anabranch/log"), TOPIC, PARTITIONS);
-    feed.extend(&mut oracle, &feed.ends(), Duration::from_secs(10))
+    feed.extend(&mut oracle, &feed.ends(), WITHIN)
         .unwrap_or_else(|error| panic!("{error}"));
     let expected = |through: &anabranch_model::TopicOffsets, column: usize| -> i64 {
         oracle.rows(0, through)[0][column].as_i64().unwrap_or_default()

@@ -21,7 +21,7 @@ const BETWEEN_KILLS: Duration = Duration::from_secs(3);
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Longest that partitions may take to move: a session, a rebalance, a rebuild.
-const MOVE: Duration = Duration::from_secs(60);
+const MOVE: Duration = Duration::from_secs(180);
 /// Parts in which the edits come in.
 const PARTS: usize = 12;
 

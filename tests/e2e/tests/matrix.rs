@@ -41,7 +41,7 @@ fn edits(test: &str, backend: Option<Backend>) {
 
     dev.wait_landed(TABLE, &through);
     let run = start_run(dev.http());
-    until("the run has published", Duration::from_secs(60), || {
+    until("the run has published", Duration::from_secs(180), || {
         let answer = dev.query_at_least("SELECT edits FROM totals", &through);
         assert_eq!(answer.integers(), [EVENTS], "while a run publishes");
         let state = dev.http().get(&format!("/v1/batch/runs/{run}")).expect(200).json()["state"].clone();

@@ -11,7 +11,7 @@ use serde_json::json;
 
 const TEST: &str = "transactions";
 const PARTITIONS: i32 = 2;
-const WAIT: Duration = Duration::from_secs(20);
+const WAIT: Duration = Duration::from_secs(120);
 
 const VIEWS: &str = "
 CREATE MATERIALIZED VIEW totals AS SELECT count(*) AS payments, sum(n) AS n FROM payments;

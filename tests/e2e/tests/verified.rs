@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::edits::{Edits, TABLE, views};
 
 const LOG: &str = "connector = 'log', partitions = 2";
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(120);
 const SETTINGS: &str = "[landing]\nmax_age = '200ms'\n[batch]\nmode = 'incremental'\nfull_every = 0\non_diff = 'hold'";
 
 /// Runs a command to its end; returns its exit code and what it printed.

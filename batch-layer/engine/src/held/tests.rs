@@ -198,7 +198,16 @@ async fn an_exclusion_holds_no_run_back() {
         .unwrap();
     let range = OffsetRange::new(Offset(0), Offset(30));
     dataset.exclude(PartitionId(0), range, "tests", "tests").await.unwrap();
-    let (record, publication) = service.published().await;
+    // A run follows by itself.
+    let publication = eventually(async || {
+        let latest = shared_publications(&store).latest().await.unwrap();
+        latest
+            .filter(|latest| latest.number == 2)
+            .ok_or_else(|| "there is no second publication".to_owned())
+    })
+    .await;
+    let record = service.wait_for(&publication.manifest.run_id, "published").await;
+    assert_eq!(record["trigger"], "exclusions");
     assert_eq!(record["diff"]["views"]["per_page"]["differing"], 3);
     assert_eq!(record["diff"]["expected"], "exclusions or retention of clicks changed");
     assert_eq!(service.answer(&publication, "overall").await, ["60"]);

@@ -92,7 +92,7 @@ async fn a_leader_that_is_displaced_gives_its_run_up() {
         id: "other".to_owned(),
         address: "http://127.0.0.1:1".to_owned(),
         facts: json!({}),
-        ttl: Duration::from_secs(60),
+        ttl: Duration::from_secs(600),
     };
     anabranch_dataset::Leases::new(&store).renew(&lease).await.unwrap();
     assert!(store.create(&path(2), usurper.into()).await.unwrap());

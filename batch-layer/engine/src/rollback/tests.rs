@@ -50,7 +50,7 @@ fn speed_worker(holds: &[u64]) -> Lease {
         id: "worker".to_owned(),
         address: "http://127.0.0.1:1".to_owned(),
         facts: json!({"sources": {}, "state_bytes": 0, "holds": holds}),
-        ttl: Duration::from_secs(60),
+        ttl: Duration::from_secs(600),
     }
 }
 

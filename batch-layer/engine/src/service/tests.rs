@@ -287,7 +287,7 @@ async fn what_a_dead_process_left_is_settled_at_the_next_start() {
         id: "another".into(),
         address: "http://another".into(),
         facts: json!({"running": [{"run_id": alive, "cuts": {}}], "queued": []}),
-        ttl: Duration::from_secs(60),
+        ttl: Duration::from_secs(600),
     };
     Leases::new(&store).renew(&other).await.unwrap();
 
@@ -328,7 +328,7 @@ async fn what_a_process_held_is_settled_once_its_lease_has_gone() {
             id: format!("holder of {run_id}"),
             address: "http://another".into(),
             facts: json!({"running": [{"run_id": run_id, "cuts": {}}], "queued": []}),
-            ttl: Duration::from_secs(60),
+            ttl: Duration::from_secs(600),
         };
         leases.renew(&holder).await.unwrap();
     }
@@ -496,7 +496,7 @@ async fn too_much_realtime_state_starts_a_run() {
         id: "worker".into(),
         address: "http://worker".into(),
         facts: json!({"sources": {}, "state_bytes": state_bytes}),
-        ttl: Duration::from_secs(60),
+        ttl: Duration::from_secs(600),
     };
     Leases::new(&store).renew(&lease(1000)).await.unwrap();
     tokio::time::sleep(Duration::from_millis(1500)).await;

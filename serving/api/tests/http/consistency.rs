@@ -163,7 +163,7 @@ async fn require_exact_refuses_rather_than_leave_out() {
     let waiting = {
         let (http, url) = (
             world.http.clone(),
-            format!("{}/v1/views/pages/rows?require=exact&timeout=20", world.base),
+            format!("{}/v1/views/pages/rows?require=exact&timeout=120", world.base),
         );
         tokio::spawn(async move { http.get(url).send().await.unwrap().status().as_u16() })
     };
@@ -197,7 +197,7 @@ async fn at_least_waits_for_what_was_ingested() {
         tokio::time::sleep(Duration::from_millis(60)).await;
         late.consume("clicks", 0, &[click("b", 2)]);
     });
-    let (status, answer) = world.post("/v1/sql", &body("10s")).await;
+    let (status, answer) = world.post("/v1/sql", &body("120s")).await;
     assert_eq!((status, answer["rows"].clone()), (200, json!([[3]])));
     let (status, _) = world
         .get("/v1/views/pages/rows?at_least=%7B%22web-clicks%2F0%22%3A2%7D")

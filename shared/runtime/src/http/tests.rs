@@ -2,12 +2,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 use super::*;
+
+/// A request that waits until it is let go on.
+#[derive(Clone, Default)]
+struct Slow {
+    begun: Arc<Notify>,
+    go_on: Arc<Notify>,
+}
 
 /// Starts a service whose readiness follows `ready`; returns its base address.
 async fn service(
     ready: Arc<AtomicBool>,
+    slow: &Slow,
     shutdown: &Shutdown,
 ) -> (String, tokio::task::JoinHandle<std::io::Result<()>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -19,11 +28,15 @@ async fn service(
             Err("still looking".to_owned())
         }
     };
+    let slow = slow.clone();
     let router = base_router("test", ready)
         .route("/panic", get(async || -> &'static str { panic!("as asked") }))
         .route(
             "/slow",
-            get(async || tokio::time::sleep(Duration::from_millis(200)).await),
+            get(async move || {
+                slow.begun.notify_one();
+                slow.go_on.notified().await;
+            }),
         );
     (base, tokio::spawn(serve(listener, router, shutdown.clone())))
 }
@@ -36,7 +49,7 @@ async fn fetch(url: String) -> (u16, serde_json::Value) {
 #[tokio::test]
 async fn health_readiness_and_errors_have_one_shape() {
     let (ready, shutdown) = (Arc::new(AtomicBool::new(false)), Shutdown::new());
-    let (base, server) = service(Arc::clone(&ready), &shutdown).await;
+    let (base, server) = service(Arc::clone(&ready), &Slow::default(), &shutdown).await;
     assert_eq!(fetch(format!("{base}/healthz")).await.0, 200);
     let (status, body) = fetch(format!("{base}/readyz")).await;
     assert_eq!((status, body["error"]["code"].as_str()), (503, Some("unavailable")));
@@ -64,14 +77,13 @@ async fn health_readiness_and_errors_have_one_shape() {
 
 #[tokio::test]
 async fn open_requests_finish_after_the_shutdown_signal() {
-    let shutdown = Shutdown::new();
-    let (base, server) = service(Arc::new(AtomicBool::new(true)), &shutdown).await;
-    let slow = tokio::spawn(fetch(format!("{base}/slow")));
-    // The request is under way once the server has accepted another one after it.
-    fetch(format!("{base}/healthz")).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    let (slow, shutdown) = (Slow::default(), Shutdown::new());
+    let (base, server) = service(Arc::new(AtomicBool::new(true)), &slow, &shutdown).await;
+    let answer = tokio::spawn(fetch(format!("{base}/slow")));
+    slow.begun.notified().await;
     shutdown.cancel();
-    assert_eq!(slow.await.unwrap().0, 200);
+    slow.go_on.notify_one();
+    assert_eq!(answer.await.unwrap().0, 200);
     server.await.unwrap().unwrap();
 }
 

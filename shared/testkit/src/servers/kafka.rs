@@ -18,7 +18,7 @@ use super::{free_port, provision, run, skip};
 
 const VERSION: &str = "4.1.1";
 const LOG4J_VERSION: &str = "2.24.3";
-const START_TIMEOUT: Duration = Duration::from_secs(90);
+const START_TIMEOUT: Duration = Duration::from_secs(180);
 const SCRAM: &str = "SCRAM-SHA-512";
 const USER: &str = "anabranch";
 const PASSWORD: &str = "anabranch-test-secret";

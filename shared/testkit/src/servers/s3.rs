@@ -22,7 +22,7 @@ const BUCKET: &str = "anabranch";
 const ACCESS_KEY: &str = "anabranch";
 const SECRET_KEY: &str = "anabranch-test-secret";
 const REGION: &str = "us-east-1";
-const START_TIMEOUT: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A running S3 server with one empty bucket.
 #[derive(Debug)]

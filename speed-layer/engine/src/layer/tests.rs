@@ -41,7 +41,7 @@ async fn an_http_server_that_ends_ends_the_worker_with_an_error() {
     let worker = SpeedLayer::start_with(options(folder.path()).await, serve)
         .await
         .unwrap();
-    let ended = tokio::time::timeout(Duration::from_secs(30), worker.stopped()).await;
+    let ended = tokio::time::timeout(Duration::from_secs(120), worker.stopped()).await;
     let error = ended.expect("it ends by itself").unwrap_err();
     assert!(matches!(error, Error::ServerEnded(Some(_))), "{error}");
     assert!(error.to_string().contains("the listener is gone"), "{error}");
@@ -54,7 +54,7 @@ async fn an_http_server_that_ends_without_a_reason_does_too() {
     let worker = SpeedLayer::start_with(options(folder.path()).await, serve)
         .await
         .unwrap();
-    let ended = tokio::time::timeout(Duration::from_secs(30), worker.stopped()).await;
+    let ended = tokio::time::timeout(Duration::from_secs(120), worker.stopped()).await;
     let error = ended.expect("it ends by itself").unwrap_err();
     assert!(matches!(error, Error::ServerEnded(None)), "{error}");
 }

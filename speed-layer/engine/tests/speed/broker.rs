@@ -216,7 +216,7 @@ async fn a_worker_that_waits_for_its_broker_can_be_stopped() {
     let log = Moody::new(&world.log);
     log.set(|mood| &mood.away, true);
     let worker = world.start_on("a", Arc::new(log)).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(20), worker.stop())
+    tokio::time::timeout(Duration::from_secs(120), worker.stop())
         .await
         .expect("it does not wait for the broker to end")
         .unwrap();

@@ -26,6 +26,9 @@ use tonic::transport::Channel;
 
 pub const PARTITIONS: u32 = 3;
 
+/// How long a test waits before it says that it hangs.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 pub const VIEWS: &str = r"
 CREATE TABLE clicks (ts TIMESTAMP NOT NULL, url TEXT, user_id BIGINT, ms BIGINT, never TEXT)
 WITH (connector = 'log', topic = 'clicks', format = 'json', event_time = 'ts');
@@ -168,6 +171,34 @@ impl World {
         .await
     }
 
+    /// Waits until reading has paused for good, and says what the worker's status was then: some of the log is unread, and
+    /// stays so. `more` is to append events when all that there are have been read: memory is measured now and then, so how
+    /// much comes in before a pause is a matter of luck. State that is merged may let in a little more afterwards.
+    pub async fn paused_for_good(
+        &self,
+        worker: &Worker,
+        enough: impl Fn(&serde_json::Value) -> bool,
+        mut more: impl AsyncFnMut(),
+    ) -> serde_json::Value {
+        const LOOKS: usize = 50;
+        let (mut before, mut alike) = (Vec::new(), 0);
+        eventually("reading has paused for good", async || {
+            let ends = self.log.ends().await.unwrap();
+            let status = worker.status().await;
+            let partitions = &status["sources"]["clicks"]["partitions"];
+            let next = |partition: PartitionId| partitions[partition.to_string()]["next_consumed"].as_i64();
+            let read: Vec<_> = ends.partitions().map(next).collect();
+            let unread = ends.iter().any(|(partition, end)| next(partition) < Some(end.0));
+            if !unread {
+                more().await;
+            }
+            let rests = unread && status["paused"] == true && enough(&status) && read == before;
+            (before, alike) = (read, if rests { alike + 1 } else { 0 });
+            (alike == LOOKS).then_some(status)
+        })
+        .await
+    }
+
     /// (partition, offset) of every landed row, events and dead letters.
     pub async fn landed_rows(&self) -> Vec<(i32, i64)> {
         use arrow::datatypes::Int32Type;
@@ -238,14 +269,14 @@ pub fn open_store(folder: &Path) -> Store {
 }
 
 pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(value) = condition().await {
             return value;
         }
         assert!(
             Instant::now() < deadline,
-            "it did not come true within 30 s that {what}"
+            "it did not come true within {PATIENCE:?} that {what}"
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -356,7 +387,7 @@ impl Reader {
     }
 
     pub async fn covering(&mut self, cut: &OffsetVector, through: &OffsetVector) -> SnapshotReply {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let snapshot = self.snapshot(cut).await;
             let covered = |view: &ViewPieces| covers(&view.partitions, cut, through);
@@ -365,7 +396,7 @@ impl Reader {
             }
             assert!(
                 Instant::now() < deadline,
-                "not covered within 30 s: {snapshot:?}, wanted {through:?}"
+                "not covered within {PATIENCE:?}: {snapshot:?}, wanted {through:?}"
             );
             tokio::time::sleep(Duration::from_millis(2)).await;
         }

@@ -331,9 +331,9 @@ async fn answer(response: reqwest::Response) -> (u16, Value) {
     )
 }
 
-/// Waits for something that other tasks bring about.
+/// Waits for something that other tasks bring about. Two minutes only end a hang.
 pub async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(120);
     while !check().await {
         assert!(tokio::time::Instant::now() < deadline, "never happened: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
