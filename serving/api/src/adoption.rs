@@ -4,27 +4,30 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use anabranch_catalog::Catalog;
-use anabranch_dataset::{Environment, Publication, Publications, StateFiles, Store};
+use anabranch_dataset::{Environment, Publication, Publications, Store};
 use anabranch_definitions::{Definitions, Follower, shadows};
-use anabranch_merge::{BatchState, Noted};
+use anabranch_merge::Noted;
 use anabranch_model::Cut;
 use anabranch_runtime::Shutdown;
 use anabranch_view::View;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use futures::future::try_join_all;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::Error;
+use crate::batch_view::{BatchViewState, Holdings, load};
 use crate::compute::Compute;
 use crate::masters::noted;
 use crate::versions::{Facts, Verdict, judge};
 
+/// Batch views that are loaded at the same time.
+const LOADS: usize = 4;
 /// How long a publication is held back for a speed layer that does not get ready for it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// One publication with all its batch views in memory, and the versions of views that answer over it. Requests pin it by
+/// One publication with all its batch views at hand, and the versions of views that answer over it. Requests pin it by
 /// holding the `Arc`.
 pub(crate) struct Published {
     /// 0 before the first publication.
@@ -41,7 +44,7 @@ pub(crate) struct Published {
 #[derive(Clone)]
 pub(crate) struct PublishedView {
     pub(crate) cut: Cut,
-    pub(crate) state: Arc<BatchState>,
+    pub(crate) state: Arc<BatchViewState>,
     /// Events folded into the batch view.
     pub(crate) events: u64,
     /// What its run left out.
@@ -77,6 +80,7 @@ pub(crate) struct Adoption {
     store: Store,
     log: Publications,
     compute: Arc<Compute>,
+    holdings: Holdings,
     current: ArcSwap<Published>,
     /// Every publication that was current; dead entries are those no request reads any more.
     adopted: Mutex<Vec<Weak<Published>>>,
@@ -95,7 +99,7 @@ struct Polling {
 }
 
 impl Adoption {
-    pub(crate) fn new(store: &Store, definitions: Arc<Definitions>, compute: Arc<Compute>) -> Self {
+    pub(crate) fn new(store: &Store, definitions: Arc<Definitions>, compute: Arc<Compute>, holdings: Holdings) -> Self {
         let none = Arc::new(Published {
             number: 0,
             publication: None,
@@ -107,6 +111,7 @@ impl Adoption {
             store: store.clone(),
             log: Publications::new(store),
             compute,
+            holdings,
             adopted: Mutex::new(vec![Arc::downgrade(&none)]),
             current: ArcSwap::new(none),
             polling: tokio::sync::Mutex::new(Polling {
@@ -285,13 +290,8 @@ impl Adoption {
         };
         let mut views = BTreeMap::new();
         for view in changing {
-            match without_state(latest, view) {
-                Ok(Some(published)) => drop(views.insert(view.name().to_owned(), published)),
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::warn!(view = view.name(), %error, "cannot be probed");
-                    return BTreeSet::new();
-                }
+            if let Some(published) = without_state(latest, view) {
+                views.insert(view.name().to_owned(), published);
             }
         }
         let next = Arc::new(Published {
@@ -325,6 +325,7 @@ impl Adoption {
         let started = Instant::now();
         let published = Arc::new(self.load(latest, definitions, served, current).await?);
         let bytes: usize = published.views.values().map(|view| view.state.size_bytes()).sum();
+        let stored: u64 = published.views.values().map(|view| view.state.stored_bytes()).sum();
         let behind: Vec<&str> = published
             .served
             .iter()
@@ -337,6 +338,7 @@ impl Adoption {
             views = published.views.len(),
             ?behind,
             bytes,
+            stored,
             elapsed_ms = started.elapsed().as_millis() as u64,
             "publication adopted"
         );
@@ -344,6 +346,7 @@ impl Adoption {
         metrics::gauge!("anabranch_serving_definitions").set(published.definitions.number as f64);
         metrics::gauge!("anabranch_serving_views_changing").set(behind.len() as f64);
         metrics::gauge!("anabranch_serving_batch_view_bytes").set(bytes as f64);
+        metrics::gauge!("anabranch_serving_stored_bytes").set(stored as f64);
         self.adopted.lock().push(Arc::downgrade(&published));
         self.current.store(published);
         self.changed.notify_one();
@@ -382,7 +385,7 @@ impl Adoption {
     ) -> Result<Published, Error> {
         let number = publication.as_ref().map_or(0, |publication| publication.number);
         let mut views = BTreeMap::new();
-        let mut loads = Vec::new();
+        let mut wanted = Vec::new();
         for view in &served {
             let Some(batch) = publication
                 .as_ref()
@@ -404,19 +407,22 @@ impl Adoption {
                 views.insert(view.name().to_owned(), loaded.clone());
                 continue;
             }
+            wanted.push((view, batch));
+        }
+        // Small ones first: more of them fit.
+        wanted.sort_by_key(|(_, batch)| batch.files.iter().map(|file| file.bytes).sum::<u64>());
+        let held = views.values().map(|view: &PublishedView| view.state.size_bytes()).sum();
+        let budget = self.holdings.budget(held);
+        let mut loads = Vec::new();
+        for (view, batch) in wanted {
             let cut = cut_of(publication.as_ref(), &batch.source);
             let notes = notes_of(publication.as_ref(), &batch.source);
             let (store, view, batch) = (self.store.clone(), view.clone(), batch.clone());
+            let (holdings, budget) = (self.holdings.clone(), Arc::clone(&budget));
             loads.push(self.compute.run(async move {
-                let batches = StateFiles::read(&store, &batch, &view.state_schema()).await?;
-                let name = view.name().to_owned();
-                let state = store
-                    .environment()
-                    .offload(move || BatchState::new(&view, batches))
-                    .await
-                    .map_err(|join| Error::Internal(format!("loading a batch view failed: {join}")))??;
+                let state = load(&store, &view, &batch, &holdings, &budget).await?;
                 Ok((
-                    name,
+                    view.name().to_owned(),
                     PublishedView {
                         cut,
                         state: Arc::new(state),
@@ -426,7 +432,8 @@ impl Adoption {
                 ))
             }));
         }
-        views.extend(try_join_all(loads).await?);
+        let loaded: Vec<_> = stream::iter(loads).buffered(LOADS).try_collect().await?;
+        views.extend(loaded);
         Ok(Published {
             number,
             publication,
@@ -452,17 +459,15 @@ fn notes_of(publication: Option<&Publication>, source: &str) -> Noted {
 }
 
 /// A view of a publication as a probe needs it: where it is cut.
-fn without_state(publication: Option<&Publication>, view: &View) -> Result<Option<PublishedView>, Error> {
+fn without_state(publication: Option<&Publication>, view: &View) -> Option<PublishedView> {
     let batch = publication.and_then(|publication| publication.manifest.views.get(view.name()));
-    let Some(batch) = batch.filter(|batch| &batch.hash == view.hash()) else {
-        return Ok(None);
-    };
-    Ok(Some(PublishedView {
+    let batch = batch.filter(|batch| &batch.hash == view.hash())?;
+    Some(PublishedView {
         cut: cut_of(publication, &batch.source),
-        state: Arc::new(BatchState::new(view, Vec::new())?),
+        state: Arc::new(BatchViewState::empty(view)),
         events: 0,
         notes: notes_of(publication, &batch.source),
-    }))
+    })
 }
 
 #[cfg(test)]

@@ -1,12 +1,19 @@
 use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
+use futures::{Stream, StreamExt};
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::Error;
 
 /// From so many rows on, work leaves the async threads.
 pub(crate) const LARGE_ROWS: usize = 16_384;
+
+/// Stack of a query thread: planning goes down one level for each operator of a chain.
+const STACK_BYTES: usize = 64 << 20;
 
 /// The runtime that plans, merges and formats. HTTP workers only wait for it.
 pub(crate) struct Compute {
@@ -19,6 +26,7 @@ impl Compute {
     pub(crate) fn start() -> Result<Self, Error> {
         let runtime = Builder::new_multi_thread()
             .thread_name("anabranch-query")
+            .thread_stack_size(STACK_BYTES)
             .enable_all()
             .build()
             .map_err(|source| Error::Io {
@@ -55,6 +63,43 @@ impl Compute {
         (&mut task.0)
             .await
             .unwrap_or_else(|join| Err(Error::Internal(format!("query task failed: {join}"))))
+    }
+}
+
+impl Compute {
+    /// Reads `stream` there, at most `ahead` items before they are asked for. Dropping what is returned drops the stream.
+    pub(crate) fn pipe<T: Send + 'static>(
+        &self,
+        ahead: usize,
+        stream: impl Stream<Item = T> + Send + 'static,
+    ) -> Piped<T> {
+        let (sender, items) = mpsc::channel(ahead);
+        let task = self.handle.spawn(async move {
+            let mut stream = std::pin::pin!(stream);
+            while let Some(item) = stream.next().await {
+                if sender.send(item).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Piped {
+            items,
+            _task: AbortOnDrop(task),
+        }
+    }
+}
+
+/// A stream that is computed on the threads for queries.
+pub(crate) struct Piped<T> {
+    items: mpsc::Receiver<T>,
+    _task: AbortOnDrop<()>,
+}
+
+impl<T> Stream for Piped<T> {
+    type Item = T;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.items.poll_recv(cx)
     }
 }
 

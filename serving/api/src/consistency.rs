@@ -1,22 +1,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anabranch_merge::{Decision, Patience, Plan, RetryReason, Selection, ViewFacts, ViewPlan, answer, decide, lacking};
-use anabranch_model::realtime::{SnapshotReply, SnapshotRequest, StateTicket, ViewCut};
+use anabranch_merge::{Decision, Patience, Plan, RetryReason, ViewFacts, ViewPlan, decide, lacking};
+use anabranch_model::realtime::{SnapshotReply, SnapshotRequest, ViewCut};
 use anabranch_model::{CoverageMap, TopicOffsets};
 use anabranch_realtime::{Directory, Services, SpeedWorker, Worker};
 use anabranch_trace::{Kind, Span};
 use anabranch_view::View;
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
-use futures::future::{join_all, try_join_all};
+use futures::future::join_all;
 
 use crate::Error;
 use crate::adoption::{Adoption, Probe, Published};
-use crate::compute::{LARGE_ROWS, cpu};
 use crate::masters::Masters;
 use crate::pushdown::Pushdown;
+use crate::query::Ticket;
+use crate::reading::{Reading, realtime};
 
 /// How often the facts are gathered again before what is unsettled is called missing.
 const ATTEMPTS: u32 = 5;
@@ -26,20 +27,20 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a request demands of its answer, beside being consistent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Demand {
+pub struct Demand {
     /// `require=exact`: nothing may be missing.
-    pub(crate) exact: bool,
+    pub exact: bool,
     /// `topic/partition` → next offset that the answer must reach.
-    pub(crate) at_least: TopicOffsets,
+    pub at_least: TopicOffsets,
     /// How long to wait for the two above.
-    pub(crate) timeout: Duration,
+    pub timeout: Duration,
     /// Which part of the merge to show.
-    pub(crate) arm: Arm,
+    pub arm: Arm,
 }
 
 /// The arms of the river: the answer is both of them together, but each can be looked at alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Arm {
+pub enum Arm {
     /// Batch view up to the cut, realtime state from there on.
     #[default]
     Merged,
@@ -76,6 +77,19 @@ impl Consistency {
     /// # Errors
     /// `Inexact` or `Behind` when the demand is not met in time; whatever makes an exact merge impossible.
     pub(crate) async fn freeze(&self, views: &[View], demand: &Demand) -> Result<Frozen, Error> {
+        self.freeze_with(views, demand, None).await
+    }
+
+    /// As [`freeze`](Self::freeze), for a query that lets others compute while it waits.
+    ///
+    /// # Errors
+    /// As [`freeze`](Self::freeze), and when it does not get its permit back.
+    pub(crate) async fn freeze_with(
+        &self,
+        views: &[View],
+        demand: &Demand,
+        mut ticket: Option<&mut Ticket>,
+    ) -> Result<Frozen, Error> {
         self.check_topics(views, demand)?;
         let environment = self.adoption.environment();
         let deadline = environment.instant() + demand.timeout;
@@ -91,7 +105,13 @@ impl Consistency {
             }
             // The pinned publication must not hold back the speed layer while nothing is read from it.
             drop(frozen);
+            if let Some(ticket) = &mut ticket {
+                ticket.pause();
+            }
             environment.sleep(pause.min(deadline - now)).await;
+            if let Some(ticket) = &mut ticket {
+                ticket.resume().await?;
+            }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
@@ -299,11 +319,6 @@ impl Frozen {
         &self.published
     }
 
-    /// The views, by name.
-    pub(crate) fn views(&self) -> impl Iterator<Item = &View> {
-        self.views.values().map(|frozen| &frozen.view)
-    }
-
     /// Groups in the batch views of the request: what a planner can know of its size beforehand.
     pub(crate) fn batch_rows(&self) -> usize {
         let rows = |name: &String| self.published.views.get(name).map_or(0, |batch| batch.state.rows());
@@ -345,53 +360,28 @@ impl Frozen {
     /// # Errors
     /// `WorkerFailed` when a worker's state could not be read: freeze again.
     pub(crate) async fn read(&self, view: &str, pushdown: &Pushdown) -> Result<Vec<RecordBatch>, Error> {
+        self.open(view, pushdown).await?.collect().await
+    }
+
+    /// Reads the realtime state of one view, and finds the groups of its batch view that are selected.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) async fn open(&self, view: &str, pushdown: &Pushdown) -> Result<Reading, Error> {
         let frozen = self.views.get(view).expect("only views of the request are read");
         let mut span = Span::child(Kind::Internal, "merge view");
         if let Some(span) = &mut span {
             span.text("anabranch.view", view);
         }
         let context = span.as_ref().map(Span::context);
-        let wanted = if self.arm == Arm::Batch {
-            &[]
+        let live = if self.arm == Arm::Batch {
+            Vec::new()
         } else {
-            frozen.plan.reads.as_slice()
+            let read = realtime(view, &frozen.plan, &frozen.workers, pushdown);
+            anabranch_trace::in_scope(context, read).await?
         };
-        let reads = wanted.iter().map(|read| {
-            let ticket = StateTicket {
-                snapshot: read.snapshot,
-                view: view.to_owned(),
-                partitions: read.partitions.clone(),
-                filter: pushdown.sql.clone(),
-            };
-            let worker = frozen.workers.get(&read.worker).cloned();
-            fetch(read.worker.clone(), worker, ticket)
-        });
-        let realtime: Vec<RecordBatch> = anabranch_trace::in_scope(context, try_join_all(reads))
-            .await?
-            .into_iter()
-            .flatten()
-            .collect();
         let batch = self.published.views.get(view).map(|batch| Arc::clone(&batch.state));
         let batch = batch.filter(|_| self.arm != Arm::Realtime);
-        let started = Instant::now();
-        let rows =
-            batch.as_ref().map_or(0, |batch| batch.rows()) + realtime.iter().map(RecordBatch::num_rows).sum::<usize>();
-        let large = rows > LARGE_ROWS && !pushdown.is_narrow();
-        let (view, selection): (View, Selection) = (frozen.view.clone(), pushdown.selection.clone());
-        let merged = cpu(large, move || {
-            Ok(answer(&view, batch.as_deref(), &realtime, &selection)?)
-        })
-        .await;
-        metrics::histogram!("anabranch_serving_merge_seconds").record(started.elapsed().as_secs_f64());
-        merged
+        Reading::new(frozen.view.clone(), batch, live, pushdown.selection.clone()).await
     }
-}
-
-/// Reads one view's state out of one worker's snapshot.
-async fn fetch(name: String, worker: Option<Worker>, ticket: StateTicket) -> Result<Vec<RecordBatch>, Error> {
-    let worker = worker.ok_or_else(|| Error::WorkerFailed {
-        worker: name,
-        message: "its connection is gone".into(),
-    })?;
-    Ok(worker.state(&ticket).await?)
 }

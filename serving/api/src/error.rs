@@ -1,10 +1,14 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_model::ErrorKind;
 use anabranch_runtime::http::ApiError;
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use datafusion::error::DataFusionError;
+
+use crate::query::RETRY_AFTER_SECONDS;
 
 /// What went wrong in the serving layer. Each request error becomes one `{"error": …}` answer.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +55,12 @@ pub enum Error {
     },
     #[error("the query did not finish within {after:?}")]
     Timeout { after: Duration },
+    /// As many queries as may compute and wait do so already.
+    #[error("overloaded: {running} queries are running and {waiting} are waiting, which is as many as may")]
+    Overloaded { running: usize, waiting: usize },
+    /// All queries together use as much memory as they may.
+    #[error("overloaded: the queries that are running use all of the {limit_bytes} bytes of memory that they may")]
+    MemoryBusy { limit_bytes: usize },
     #[error("the answer is larger than {limit_bytes} bytes")]
     AnswerTooLarge { limit_bytes: usize },
     #[error("the body is larger than {limit_bytes} bytes")]
@@ -86,6 +96,9 @@ pub enum Error {
     Query(DataFusionError),
     #[error(transparent)]
     Arrow(#[from] arrow::error::ArrowError),
+    /// What was read is not what was written.
+    #[error("the local file of the batch view {view} is damaged")]
+    LocalState { view: String },
     /// The service itself cannot start or go on.
     #[error("{what}: {source}")]
     Io { what: &'static str, source: std::io::Error },
@@ -127,6 +140,8 @@ impl Error {
             Self::TooManyReaders { .. } => ErrorKind::Unavailable,
             Self::Inexact { .. } | Self::Behind { .. } | Self::Timeout { .. } => ErrorKind::Unavailable,
             Self::WorkerFailed { .. } | Self::NoService { .. } | Self::Superseded => ErrorKind::Unavailable,
+            Self::Overloaded { .. } | Self::MemoryBusy { .. } => ErrorKind::Unavailable,
+            Self::LocalState { .. } => ErrorKind::Data,
             Self::Merge(error) => error.kind(),
             Self::Dataset(error) => error.kind(),
             Self::Definitions(error) => error.kind(),
@@ -137,7 +152,13 @@ impl Error {
         }
     }
 
-    fn hint(&self) -> Option<String> {
+    /// Whether the same request may succeed once others are done.
+    pub fn is_overload(&self) -> bool {
+        matches!(self, Self::Overloaded { .. } | Self::MemoryBusy { .. })
+    }
+
+    /// What to do about it, in words.
+    pub fn hint(&self) -> Option<String> {
         match self {
             Self::UnknownView { hint, .. } | Self::UnknownColumn { hint, .. } | Self::UnknownTable { hint, .. } => {
                 hint.clone()
@@ -148,13 +169,20 @@ impl Error {
             }
             Self::Behind { .. } => Some("wait longer with timeout; /v1/status shows each partition's lag".into()),
             Self::Timeout { .. } => Some("narrow the query, or raise [serving] query_timeout".into()),
+            Self::Overloaded { .. } => Some(
+                "try again shortly, with fewer queries at a time; [serving] max_queries and max_waiting_queries are the limits"
+                    .into(),
+            ),
+            Self::MemoryBusy { .. } => {
+                Some("try again shortly, or narrow the query; [serving] total_query_memory is the limit".into())
+            }
             Self::AnswerTooLarge { .. } => Some("add a LIMIT or a filter, or aggregate in the query".into()),
             Self::BodyTooLarge { .. } => Some("send it in several requests".into()),
             Self::LiveTooLarge { .. } => Some("add a filter or limit, or raise [serving] live_max_rows".into()),
             Self::TooManyReaders { .. } => Some("try again later, or raise [serving] live_max_readers".into()),
             Self::WorkerFailed { .. } | Self::Superseded => Some("try again".into()),
             Self::NoService { hint, .. } => Some(hint.clone()),
-            Self::Query(error) if is_out_of_memory(error) => Some("narrow the query: it needs too much memory".into()),
+            Self::Query(error) if is_out_of_memory(error) => Some("narrow the query: it needs too much memory; [serving] query_memory is the limit".into()),
             _ => None,
         }
     }
@@ -179,6 +207,11 @@ impl Error {
                 other => other,
             },
             DataFusionError::Diagnostic(_, inner) => Self::from_query(*inner),
+            // Operators share an error among their outputs; nothing else holds it by then.
+            DataFusionError::Shared(inner) => match Arc::try_unwrap(inner) {
+                Ok(inner) => Self::from_query(inner),
+                Err(inner) => Self::Query(DataFusionError::Shared(inner)),
+            },
             other => Self::Query(other),
         }
     }
@@ -240,7 +273,10 @@ impl From<Error> for ApiError {
             },
             other => with_sources(other),
         };
-        let answer = Self::new(error.kind(), message).with_status(error.status());
+        let mut answer = Self::new(error.kind(), message).with_status(error.status());
+        if error.is_overload() {
+            answer.code = "overloaded".into();
+        }
         match error.hint() {
             Some(hint) => answer.with_hint(hint),
             None => answer,
@@ -250,6 +286,13 @@ impl From<Error> for ApiError {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        ApiError::from(self).into_response()
+        let overload = self.is_overload();
+        let mut response = ApiError::from(self).into_response();
+        if overload {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+        }
+        response
     }
 }

@@ -6,16 +6,18 @@
 
 mod csv;
 mod json;
+mod stream;
 mod types;
 mod value;
 
 use anabranch_model::CoverageMap;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use arrow::ipc::writer::StreamWriter;
+use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
+pub(crate) use stream::Writer;
 pub(crate) use types::sql_type;
 pub(crate) use value::{Cell, json_cell};
 
@@ -100,41 +102,63 @@ impl Format {
 
     /// Puts the whole answer into bytes. CPU-bound.
     pub(crate) fn encode(self, answer: &Answer, elapsed: std::time::Duration) -> Result<Encoded, Error> {
-        let body = match self {
-            Self::Json => json::document(answer, elapsed)?,
-            Self::NdJson => json::lines(answer)?,
-            Self::Csv => csv::table(answer)?,
-            Self::Arrow => arrow_stream(answer)?,
+        let body = if self == Self::Json {
+            json::document(answer, elapsed)?
+        } else {
+            let mut writer = Writer::new(self, &answer.schema)?;
+            let mut body = writer.begin();
+            for batch in &answer.batches {
+                body.append(&mut writer.batch(batch)?);
+            }
+            body.append(&mut writer.finish()?);
+            body
         };
+        let head = self.head(&answer.coverage)?;
+        Ok(Encoded {
+            head,
+            body: Body::from(body),
+        })
+    }
+
+    /// What stands before the rows of an answer.
+    pub(crate) fn head(self, coverage: &CoverageMap) -> Result<Head, Error> {
         let coverage = match self {
             Self::Json => None,
             _ => Some(
-                serde_json::to_string(&answer.coverage)
+                serde_json::to_string(coverage)
                     .map_err(|error| Error::Internal(format!("coverage cannot be written: {error}")))?,
             ),
         };
-        Ok(Encoded {
+        Ok(Head {
             content_type: self.content_type(),
-            body,
             coverage,
         })
     }
 }
 
+/// Headers of an answer.
+pub(crate) struct Head {
+    content_type: &'static str,
+    coverage: Option<String>,
+}
+
 /// An answer, ready to be sent.
 pub(crate) struct Encoded {
-    content_type: &'static str,
-    body: Vec<u8>,
-    coverage: Option<String>,
+    pub(crate) head: Head,
+    pub(crate) body: Body,
 }
 
 impl IntoResponse for Encoded {
     fn into_response(self) -> Response {
-        let mut response = self.body.into_response();
+        let mut response = Response::new(self.body);
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.head.content_type));
         // View and topic names may hold what a header cannot: JSON escapes keep it ASCII.
-        if let Some(value) = self.coverage.and_then(|text| HeaderValue::try_from(ascii(&text)).ok()) {
+        if let Some(value) = self
+            .head
+            .coverage
+            .and_then(|text| HeaderValue::try_from(ascii(&text)).ok())
+        {
             headers.insert(COVERAGE_HEADER, value);
         }
         response
@@ -155,18 +179,6 @@ fn ascii(json: &str) -> String {
         }
     }
     out
-}
-
-fn arrow_stream(answer: &Answer) -> Result<Vec<u8>, Error> {
-    let mut out = Vec::new();
-    let mut writer = StreamWriter::try_new(&mut out, &answer.schema)?;
-    for batch in &answer.batches {
-        // Operators may sharpen a schema (nullability); the stream has the one that was announced.
-        writer.write(&RecordBatch::try_new(answer.schema.clone(), batch.columns().to_vec())?)?;
-    }
-    writer.finish()?;
-    drop(writer);
-    Ok(out)
 }
 
 #[cfg(test)]

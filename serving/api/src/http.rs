@@ -7,7 +7,7 @@ use anabranch_model::ErrorKind;
 use anabranch_runtime::Shutdown;
 use anabranch_runtime::http::{ApiError, base_router};
 use arrow::array::RecordBatch;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{MatchedPath, Path, Query, Request, State};
 use axum::http::{HeaderMap, Uri};
@@ -16,17 +16,19 @@ use axum::response::Response;
 use axum::routing::{any, delete, get, post};
 use axum::{Extension, Json, Router};
 use chrono::Utc;
+use futures::StreamExt;
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::compute::{LARGE_ROWS, cpu};
+use crate::compute::{Compute, LARGE_ROWS, cpu};
 use crate::dead_letters;
 use crate::definitions::apply_views;
 use crate::exclusions;
-use crate::format::{Answer, Encoded, Format};
+use crate::format::{Answer, Encoded, Format, Writer};
 use crate::live::live;
 use crate::openapi;
 use crate::params::{self, SqlRequest};
+use crate::query::{Rows, Session};
 use crate::rows::{RowsRequest, rows};
 use crate::server::Service;
 use crate::status::{self, Reports};
@@ -34,6 +36,12 @@ use crate::views;
 
 /// Largest body of `POST /v1/sql`, in bytes (axum's own default).
 const SQL_BODY_BYTES: u64 = 2 << 20;
+
+/// Answers of up to so many bytes are sent whole, with their length.
+const STREAM_BYTES: usize = 256 << 10;
+
+/// How long past its time a query may still be on its way to notice.
+const GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// How often a request is begun again when the definition of its view changes at the same moment.
 const ATTEMPTS: u32 = 5;
@@ -118,13 +126,17 @@ async fn sql(
     let started = Instant::now();
     let format = Format::accepted(&headers)?;
     let request = SqlRequest::parse(&body.map_err(bad_body)?)?;
-    let demand = request.demand()?;
-    let engine = Arc::clone(&service);
-    let wait = demand.timeout;
-    answer(&service, format, started, wait, async move {
-        engine.sql.query(&request.sql, &demand, &principal).await
-    })
-    .await
+    let (demand, values) = (request.demand()?, request.values()?);
+    let (engine, session, wait) = (service.engine.clone(), Session::new(principal), demand.timeout);
+    if format == Format::Json {
+        let query = async move { engine.answer(&request.sql, values, &demand, &session).await };
+        return answer(&service, format, started, wait, query).await;
+    }
+    let open = async move { engine.open(&request.sql, values, &demand, &session).await };
+    let (rows, coverage) = within(&service, wait, service.compute.run(open)).await?;
+    let head = format.head(&coverage)?;
+    let body = streamed(&service.compute, format, rows).await?;
+    Ok(Encoded { head, body })
 }
 
 async fn view_rows(
@@ -143,9 +155,9 @@ async fn view_rows(
         // A request is read by the version that answers it: columns may have changed between two attempts.
         let view = views::find(&service.adoption.pin().served, &principal, &name)?.clone();
         let request = RowsRequest::parse(&view, &pairs)?;
-        let consistency = Arc::clone(&service.consistency);
+        let (consistency, admission) = (Arc::clone(&service.consistency), Arc::clone(&service.admission));
         let wait = request.wait();
-        let work = async move { rows(&consistency, &view, request).await };
+        let work = async move { rows(&consistency, &admission, &view, request).await };
         match answer(&service, format, started, wait, work).await {
             Err(Error::Superseded) if attempt < ATTEMPTS => attempt += 1,
             settled => return settled,
@@ -161,22 +173,56 @@ async fn answer(
     wait: std::time::Duration,
     query: impl Future<Output = Result<Answer, Error>> + Send + 'static,
 ) -> Result<Encoded, Error> {
-    let after = *service.settings.serving.query_timeout + wait;
     let work = service.compute.run(async move {
         let answer = query.await?;
         let rows: usize = answer.batches.iter().map(RecordBatch::num_rows).sum();
         cpu(rows > LARGE_ROWS, move || format.encode(&answer, started.elapsed())).await
     });
-    tokio::time::timeout(after, work)
+    within(service, wait, work).await
+}
+
+/// A query minds its own time; this answers for one that does not come round to it.
+async fn within<T>(
+    service: &Service,
+    wait: std::time::Duration,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let after = *service.settings.serving.query_timeout + wait;
+    tokio::time::timeout(after + GRACE, work)
         .await
         .map_err(|_| Error::Timeout { after })?
 }
 
+/// The rows as a body: whole if they are few, otherwise as they come. What fails before the first bytes are sent is an
+/// answer of its own; what fails later breaks the body off.
+async fn streamed(compute: &Compute, format: Format, rows: Rows) -> Result<Body, Error> {
+    let mut writer = Writer::new(format, rows.schema())?;
+    let mut first = writer.begin();
+    let encoded = futures::stream::try_unfold(Some((rows, writer)), async |state| {
+        let Some((mut rows, mut writer)) = state else {
+            return Ok(None);
+        };
+        Ok::<_, Error>(match rows.next().await {
+            Some(batch) => Some((writer.batch(&batch?)?, Some((rows, writer)))),
+            None => Some((writer.finish()?, None)),
+        })
+    });
+    let mut pieces = compute.pipe(1, encoded);
+    while first.len() < STREAM_BYTES {
+        match pieces.next().await {
+            Some(piece) => first.append(&mut piece?),
+            None => return Ok(Body::from(first)),
+        }
+    }
+    let first = futures::stream::once(async { Ok(first) });
+    Ok(Body::from_stream(first.chain(pieces)))
+}
+
 async fn list_views(State(service): State<Arc<Service>>, Extension(principal): Extension<Principal>) -> Json<Value> {
     let published = service.adoption.pin();
-    Json(
-        json!({"definitions": published.definitions.number, "views": views::visible(&published.served, &principal).map(|view| views::summary(view, &published)).collect::<Vec<_>>()}),
-    )
+    let visible = views::visible(&published.served, &principal);
+    let views: Vec<Value> = visible.map(|view| views::summary(view, &published)).collect();
+    Json(json!({"definitions": published.definitions.number, "views": views}))
 }
 
 async fn show_view(
@@ -209,7 +255,7 @@ async fn show_status(State(service): State<Arc<Service>>, Extension(principal): 
     let services = service.directory.services();
     let published = service.adoption.pin();
     let reports = Reports::gather(&service.forwarder, &services, published.catalog(), &service.masters).await;
-    let whole = status::document(
+    let mut whole = status::document(
         &service.id,
         published.catalog(),
         &published,
@@ -217,6 +263,8 @@ async fn show_status(State(service): State<Arc<Service>>, Extension(principal): 
         &reports,
         Utc::now(),
     );
+    let (running, waiting) = service.admission.counts();
+    whole["queries"] = json!({"running": running, "waiting": waiting});
     Json(status::visible(whole, &principal, &published))
 }
 

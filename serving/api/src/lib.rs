@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!  request ─► parse ─► consistency ──────────────────────► read ──► DataFusion ──► format
-//!             sql      pin one publication                  │       filters, joins,  JSON CSV
+//!             query    pin one publication                  │       filters, joins,  JSON CSV
 //!             rows     ask every speed worker for one       │       order            NDJSON Arrow
 //!                      snapshot of all views of the request │
-//!                      decide (anabranch-merge): coverage   └─ per view: batch state in memory
+//!                      decide (anabranch-merge): coverage   └─ per view: batch state, by key
 //!                      retry · wait (require, at_least)                  + realtime state over Flight
 //! ```
 //!
@@ -15,12 +15,13 @@
 //! Invariants:
 //!
 //! * One request is answered from one publication and, per partition, one prefix of the log, whatever views it joins.
-//! * A publication serves only once all its batch views are in memory; one that is still read by a request is kept, and
+//! * A publication serves only once all its batch views are at hand, in memory or in local files; one that is still read by a request is kept, and
 //!   this service's lease names the oldest such, so that the speed layer keeps the realtime state that belongs to it.
 //! * What an answer lacks is said in its coverage; `require=exact` answers 503 instead.
 //! * Planning, merging and formatting run on a runtime of their own, so that a heavy query delays no health check.
 
 mod adoption;
+mod batch_view;
 mod compute;
 mod consistency;
 mod dead_letters;
@@ -38,15 +39,18 @@ mod openapi;
 mod params;
 mod provider;
 mod pushdown;
+mod query;
+mod reading;
 mod rows;
 mod server;
 #[doc(hidden)]
 pub mod simulation;
-mod sql;
 mod status;
 mod versions;
 mod views;
 
+pub use consistency::{Arm, Demand};
 pub use error::Error;
 pub use openapi::document as openapi;
+pub use query::{Prepared, QueryMemory, Running, Session, SqlEngine, SystemSchema};
 pub use server::{ServingHandle, ServingLayer, ServingOptions};

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use anabranch_model::TopicOffsets;
+use datafusion::common::ScalarValue;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -16,6 +17,9 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
 #[serde(deny_unknown_fields)]
 pub(crate) struct SqlRequest {
     pub(crate) sql: String,
+    /// Values of `$1`, `$2`, ….
+    #[serde(default)]
+    parameters: Vec<Value>,
     #[serde(default)]
     require: Option<String>,
     #[serde(default)]
@@ -30,8 +34,37 @@ impl SqlRequest {
     pub(crate) fn parse(body: &[u8]) -> Result<Self, Error> {
         serde_json::from_slice(body).map_err(|error| Error::Request {
             message: format!("the body is not a query: {error}"),
-            hint: Some(r#"send {"sql": "SELECT …"}, and if need be "require", "at_least", "timeout", "layer""#.into()),
+            hint: Some(
+                r#"send {"sql": "SELECT …"}, and if need be "parameters", "require", "at_least", "timeout", "layer""#
+                    .into(),
+            ),
         })
+    }
+
+    /// The values of the query's parameters, as JSON spells them.
+    ///
+    /// # Errors
+    /// For lists and objects.
+    pub(crate) fn values(&self) -> Result<Vec<ScalarValue>, Error> {
+        let value = |(index, value): (usize, &Value)| {
+            Ok(match value {
+                Value::Null => ScalarValue::Null,
+                Value::Bool(value) => ScalarValue::from(*value),
+                Value::String(text) => ScalarValue::from(text.as_str()),
+                Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+                    (Some(number), _, _) => ScalarValue::from(number),
+                    (None, Some(number), _) => ScalarValue::from(number),
+                    (None, None, number) => ScalarValue::Float64(number),
+                },
+                Value::Array(_) | Value::Object(_) => {
+                    return Err(Error::Request {
+                        message: format!("${} is {value}", index + 1),
+                        hint: Some("parameters are null, booleans, numbers or texts".into()),
+                    });
+                }
+            })
+        };
+        self.parameters.iter().enumerate().map(value).collect()
     }
 
     pub(crate) fn demand(&self) -> Result<Demand, Error> {

@@ -1,10 +1,13 @@
+mod scan;
+
 use std::fmt;
 use std::sync::Arc;
 
 use anabranch_view::View;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use datafusion::catalog::{SchemaProvider, Session, TableProvider};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::internal_err;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::Result as QueryResult;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
@@ -12,41 +15,23 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use crate::consistency::Frozen;
 use crate::pushdown::{Pushdown, is_pushable};
+use scan::MergedScan;
 
-/// The views of one request as one SQL schema. All tables share one frozen state.
-pub(crate) struct FrozenSchema(pub(crate) Arc<Frozen>);
+/// Up to so many groups are merged before the query begins.
+const SMALL_ROWS: usize = 32_768;
 
-impl fmt::Debug for FrozenSchema {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.views().map(View::name)).finish()
-    }
-}
-
-#[async_trait]
-impl SchemaProvider for FrozenSchema {
-    fn table_names(&self) -> Vec<String> {
-        self.0.views().map(|view| view.name().to_owned()).collect()
-    }
-
-    async fn table(&self, name: &str) -> QueryResult<Option<Arc<dyn TableProvider>>> {
-        let view = self.0.views().find(|view| view.name() == name).cloned();
-        Ok(view.map(|view| {
-            Arc::new(MergedView {
-                frozen: Arc::clone(&self.0),
-                view,
-            }) as Arc<dyn TableProvider>
-        }))
-    }
-
-    fn table_exist(&self, name: &str) -> bool {
-        self.0.views().any(|view| view.name() == name)
-    }
-}
+/// The state that an execution reads, in its session's configuration: plans are made before anything is frozen.
+pub(crate) struct FrozenState(pub(crate) Arc<Frozen>);
 
 /// A merged view as a table. Filters on key columns are applied before merging, all filters after it.
 pub(crate) struct MergedView {
-    frozen: Arc<Frozen>,
     view: View,
+}
+
+impl MergedView {
+    pub(crate) fn new(view: View) -> Self {
+        Self { view }
+    }
 }
 
 impl fmt::Debug for MergedView {
@@ -79,7 +64,8 @@ impl TableProvider for MergedView {
             .collect())
     }
 
-    /// Reads and merges at once, so that the planner knows the true size of each input.
+    /// A small part of a view is read and merged at once, so that the planner knows the true size of each input; a large one
+    /// is merged while it is read.
     async fn scan(
         &self,
         state: &dyn Session,
@@ -88,9 +74,17 @@ impl TableProvider for MergedView {
         _limit: Option<usize>,
     ) -> QueryResult<Arc<dyn ExecutionPlan>> {
         let pushdown = Pushdown::new(&self.view, filters);
-        let batches = self.frozen.read(self.view.name(), &pushdown).await?;
-        // A batch to each partition in turn, so that large views are queried in parallel.
-        let partitions = state.config().target_partitions().clamp(1, batches.len().max(1));
+        let Some(frozen) = state.config().get_extension::<FrozenState>() else {
+            return internal_err!("view {} is executed without a frozen state", self.view.name());
+        };
+        let reading = frozen.0.open(self.view.name(), &pushdown).await?;
+        let partitions = state.config().target_partitions();
+        if reading.rows_at_most() > SMALL_ROWS && self.view.key_count() > 0 {
+            return Ok(Arc::new(MergedScan::new(&self.view, reading, projection, partitions)?));
+        }
+        let batches = reading.collect().await?;
+        // A batch to each partition in turn, so that they are queried in parallel.
+        let partitions = partitions.clamp(1, batches.len().max(1));
         let mut spread = vec![Vec::new(); partitions];
         for (index, batch) in batches.into_iter().enumerate() {
             spread[index % partitions].push(batch);

@@ -1,14 +1,14 @@
 use std::sync::Arc;
 
-use anabranch_merge::{Bound, Comparison, Selection};
+use anabranch_merge::Selection;
 use anabranch_view::View;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, Result as QueryResult, ScalarValue};
+use datafusion::common::{Column, Result as QueryResult};
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{Expr, Operator, Volatility};
+use datafusion::logical_expr::{Expr, Volatility};
 use datafusion::sql::unparser::expr_to_sql;
 
-/// The part of a query's filters that only concerns group keys, in the three forms it is needed in. Groups outside of it
+/// The part of a query's filters that only concerns group keys, in the forms it is needed in. Groups outside of it
 /// need not be merged; the filters are applied to the answer all the same.
 #[derive(Clone, Default)]
 pub(crate) struct Pushdown {
@@ -16,8 +16,6 @@ pub(crate) struct Pushdown {
     pub(crate) sql: Option<String>,
     /// The same for batch state.
     pub(crate) selection: Selection,
-    /// Whether the first key column is fixed.
-    narrow: bool,
 }
 
 impl Pushdown {
@@ -51,20 +49,10 @@ impl Pushdown {
         let Ok((sql, filter)) = compiled else {
             return Self::default();
         };
-        let bounds: Vec<Bound> = texts.iter().filter_map(|(_, filter)| bound(view, filter)).collect();
-        let narrow = bounds
-            .iter()
-            .any(|bound| bound.key == 0 && bound.comparison == Comparison::Eq);
         Self {
             sql: Some(sql),
-            narrow,
-            selection: Selection::filtered(Arc::new(filter), bounds),
+            selection: Selection::filtered(Arc::new(filter)),
         }
-    }
-
-    /// Whether a binary search narrows the batch state down to a small part.
-    pub(crate) fn is_narrow(&self) -> bool {
-        self.narrow
     }
 }
 
@@ -120,35 +108,4 @@ fn to_sql(filter: &Expr) -> Option<String> {
         })
     });
     expr_to_sql(&bare.ok()?.data).ok().map(|sql| sql.to_string())
-}
-
-/// Reads `key = literal` and the like, either way around.
-fn bound(view: &View, filter: &Expr) -> Option<Bound> {
-    let Expr::BinaryExpr(binary) = filter else { return None };
-    let (column, operator, literal) = match (binary.left.as_ref(), binary.right.as_ref()) {
-        (Expr::Column(column), Expr::Literal(literal, _)) => (column, binary.op, literal),
-        (Expr::Literal(literal, _), Expr::Column(column)) => (column, binary.op.swap()?, literal),
-        _ => return None,
-    };
-    let comparison = match operator {
-        Operator::Eq => Comparison::Eq,
-        Operator::Gt => Comparison::Gt,
-        Operator::GtEq => Comparison::GtEq,
-        Operator::Lt => Comparison::Lt,
-        Operator::LtEq => Comparison::LtEq,
-        _ => return None,
-    };
-    let (_, key) = view.output_keys().iter().find(|(name, _)| name == &column.name)?;
-    value(literal, view.state_schema().field(*key).data_type()).map(|value| Bound {
-        key: *key,
-        comparison,
-        value,
-    })
-}
-
-fn value(literal: &ScalarValue, data_type: &arrow::datatypes::DataType) -> Option<arrow::array::ArrayRef> {
-    if literal.is_null() || &literal.data_type() != data_type {
-        return None;
-    }
-    literal.to_array().ok()
 }

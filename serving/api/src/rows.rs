@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use anabranch_catalog::did_you_mean;
+use anabranch_merge::Order;
 use anabranch_model::CoverageMap;
 use anabranch_view::View;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray};
@@ -17,13 +18,16 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, lit};
 use datafusion::physical_expr::create_physical_expr;
+use futures::TryStreamExt;
 
 use crate::Error;
 use crate::compute::{LARGE_ROWS, cpu};
-use crate::consistency::{Consistency, Demand};
+use crate::consistency::{Consistency, Demand, Frozen};
 use crate::format::{Answer, sql_type};
 use crate::params;
 use crate::pushdown::Pushdown;
+use crate::query::{Admission, Ticket};
+use crate::reading::Reading;
 
 /// How often a read is started anew when a speed worker disappears.
 const READS: u32 = 3;
@@ -105,14 +109,30 @@ impl RowsRequest {
 ///
 /// # Errors
 /// Whatever freezing and merging meet.
-pub(crate) async fn rows(consistency: &Consistency, view: &View, request: RowsRequest) -> Result<Answer, Error> {
-    match rows_unless(consistency, view, request, None).await? {
-        Some(answer) => Ok(answer),
-        None => Err(Error::Internal("rows were left out that nobody has".into())),
+pub(crate) async fn rows(
+    consistency: &Consistency,
+    admission: &Arc<Admission>,
+    view: &View,
+    request: RowsRequest,
+) -> Result<Answer, Error> {
+    let mut ticket = admission.enter(request.demand.timeout).await?;
+    let (at, after) = ticket.deadline();
+    let work = read(consistency, Some(&mut ticket), view, request, None);
+    let answer = tokio::time::timeout_at(at, work)
+        .await
+        .unwrap_or(Err(Error::Timeout { after }));
+    match answer {
+        Ok(Some(answer)) => {
+            ticket.succeed();
+            Ok(answer)
+        }
+        Ok(None) => Err(Error::Internal("rows were left out that nobody has".into())),
+        Err(error) => Err(ticket.fail(error)),
     }
 }
 
-/// The same, but nothing when the answer would cover exactly what `known` covers: then it holds the same rows.
+/// The same for whoever looks again and again, without a permit: nothing when the answer would cover exactly what `known`
+/// covers, as then it holds the same rows.
 ///
 /// # Errors
 /// Whatever freezing and merging meet.
@@ -122,29 +142,87 @@ pub(crate) async fn rows_unless(
     request: RowsRequest,
     known: Option<&CoverageMap>,
 ) -> Result<Option<Answer>, Error> {
+    read(consistency, None, view, request, known).await
+}
+
+async fn read(
+    consistency: &Consistency,
+    mut ticket: Option<&mut Ticket>,
+    view: &View,
+    request: RowsRequest,
+    known: Option<&CoverageMap>,
+) -> Result<Option<Answer>, Error> {
     let pushdown = Pushdown::new(view, &request.filters);
+    let views = std::slice::from_ref(view);
+    let schema = view.output_schema();
     let mut attempt = 1;
     let (batches, coverage) = loop {
-        let frozen = consistency.freeze(std::slice::from_ref(view), &request.demand).await?;
+        let frozen = consistency
+            .freeze_with(views, &request.demand, ticket.as_deref_mut())
+            .await?;
         if known.is_some_and(|known| *known == frozen.coverage()) {
             return Ok(None);
         }
-        match frozen.read(view.name(), &pushdown).await {
+        match page(&frozen, view, &pushdown, &request).await {
             Ok(batches) => break (batches, frozen.coverage()),
             Err(error) if error.is_lost_worker() && attempt < READS => attempt += 1,
             Err(error) => return Err(error),
         }
     };
-    let (schema, rows) = (
-        view.output_schema(),
-        batches.iter().map(RecordBatch::num_rows).sum::<usize>(),
-    );
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let batch = cpu(rows > LARGE_ROWS, move || arrange(&schema, batches, &request)).await?;
     Ok(Some(Answer {
         schema: batch.schema(),
         batches: vec![batch],
         coverage,
     }))
+}
+
+/// The rows that a page is cut from: of a large view whose keys are in the order that is asked for, only the first ones.
+async fn page(
+    frozen: &Frozen,
+    view: &View,
+    pushdown: &Pushdown,
+    request: &RowsRequest,
+) -> Result<Vec<RecordBatch>, Error> {
+    let reading = frozen.open(view.name(), pushdown).await?;
+    let end = request.limit.map(|limit| request.offset.saturating_add(limit));
+    let order = key_order(view, &reading, &request.order);
+    let (Some(end), Some(order), true) = (end, order, reading.rows_at_most() > LARGE_ROWS) else {
+        return reading.collect().await;
+    };
+    let schema = view.output_schema();
+    let (mut batches, mut rows) = (Vec::new(), 0);
+    let mut merged = std::pin::pin!(reading.stream(order));
+    while rows < end
+        && let Some(batch) = merged.try_next().await?
+    {
+        for batch in filtered(&schema, vec![batch], &request.filters)? {
+            rows += batch.num_rows();
+            batches.push(batch);
+        }
+    }
+    Ok(batches)
+}
+
+/// The order of keys that is the order asked for, nulls last.
+fn key_order(view: &View, reading: &Reading, order: &[(usize, bool)]) -> Option<Order> {
+    let descending = order.first()?.1;
+    let schema = view.output_schema();
+    let same = order.len() <= view.key_count()
+        && order.iter().enumerate().all(|(key, (column, backwards))| {
+            let name = schema.field(*column).name();
+            let is_key = view
+                .output_keys()
+                .iter()
+                .any(|(output, number)| output == name && *number == key);
+            is_key && *backwards == descending && (descending || reading.is_without_null_keys(key))
+        });
+    same.then_some(if descending {
+        Order::Descending
+    } else {
+        Order::Ascending
+    })
 }
 
 /// Filter, order, limit, columns.

@@ -13,13 +13,14 @@ use tokio::net::TcpListener;
 
 use crate::Error;
 use crate::adoption::{Adoption, Probe};
+use crate::batch_view::Holdings;
 use crate::compute::Compute;
 use crate::consistency::Consistency;
 use crate::directory;
 use crate::forward::Forwarder;
 use crate::live::Hub;
 use crate::masters::Masters;
-use crate::sql::SqlEngine;
+use crate::query::{Admission, SqlEngine};
 
 /// How long others believe this service's lease, and how often it is written.
 const LEASE_TTL: Duration = Duration::from_secs(10);
@@ -47,6 +48,7 @@ pub struct ServingLayer;
 /// A running serving layer.
 pub struct ServingHandle {
     address: SocketAddr,
+    engine: SqlEngine,
     tasks: Tasks,
 }
 
@@ -59,7 +61,8 @@ pub(crate) struct Service {
     pub(crate) directory: Arc<Directory>,
     pub(crate) masters: Arc<Masters>,
     pub(crate) consistency: Arc<Consistency>,
-    pub(crate) sql: SqlEngine,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) engine: SqlEngine,
     pub(crate) forwarder: Forwarder,
     pub(crate) live: Arc<Hub>,
 }
@@ -85,7 +88,12 @@ impl ServingLayer {
         let perimeter = Perimeter::start(&settings, &store, &worker_id).await?;
         perimeter.check("serving.listen", address)?;
         let compute = Arc::new(Compute::start()?);
-        let adoption = Arc::new(Adoption::new(&store, definitions, Arc::clone(&compute)));
+        let adoption = Arc::new(Adoption::new(
+            &store,
+            definitions,
+            Arc::clone(&compute),
+            Holdings::new(&settings.serving),
+        ));
         let directory = Arc::new(Directory::new(&store).with_caller(perimeter.caller()));
         let masters = Arc::new(Masters::new(&store));
         let consistency = Arc::new(Consistency {
@@ -95,9 +103,17 @@ impl ServingLayer {
         });
         let probe: Weak<dyn Probe> = Arc::downgrade(&(Arc::clone(&consistency) as Arc<dyn Probe>));
         adoption.attach(probe);
+        let admission = Admission::new(&settings.serving);
+        let engine = SqlEngine::new(
+            Arc::clone(&consistency),
+            Arc::clone(&compute),
+            Arc::clone(&admission),
+            &settings.serving,
+        );
         let service = Arc::new(Service {
             id: worker_id.clone(),
-            sql: SqlEngine::new(Arc::clone(&consistency)),
+            engine: engine.clone(),
+            admission,
             forwarder: Forwarder::new(perimeter.caller())?,
             settings: Arc::clone(&settings),
             adoption: Arc::clone(&adoption),
@@ -166,7 +182,7 @@ impl ServingLayer {
             served
         });
         tracing::info!(%address, "serving");
-        Ok(ServingHandle { address, tasks })
+        Ok(ServingHandle { address, engine, tasks })
     }
 }
 
@@ -174,6 +190,11 @@ impl ServingHandle {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Answers SQL as its HTTP port does: for front ends of other protocols.
+    pub fn engine(&self) -> SqlEngine {
+        self.engine.clone()
     }
 
     /// Waits until it has stopped: after `shutdown.cancel()`, or because it failed.

@@ -10,12 +10,13 @@ use anabranch_dataset::Store;
 use anabranch_definitions::Definitions;
 use anabranch_model::CoverageMap;
 use anabranch_realtime::{Directory, Peers};
-use anabranch_runtime::Shutdown;
+use anabranch_runtime::{Settings, Shutdown};
 use anabranch_view::View;
 use arrow::array::RecordBatch;
 
 use crate::Error;
 use crate::adoption::Adoption;
+use crate::batch_view::Holdings;
 use crate::compute::Compute;
 use crate::consistency::{Consistency, Demand};
 use crate::directory;
@@ -63,7 +64,12 @@ impl Serving {
         } = parts;
         let environment = store.environment().clone();
         let definitions = Arc::new(Definitions::fixed(catalog, Arc::clone(&views)));
-        let adoption = Arc::new(Adoption::new(&store, definitions, Arc::new(Compute::inline())));
+        let adoption = Arc::new(Adoption::new(
+            &store,
+            definitions,
+            Arc::new(Compute::inline()),
+            Holdings::new(&Settings::default().serving),
+        ));
         let directory = Arc::new(Directory::simulated(&store, peers));
         let masters = Arc::new(Masters::new(&store));
         let consistency = Arc::new(Consistency {

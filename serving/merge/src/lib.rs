@@ -6,10 +6,10 @@
 //!   snapshots ───► pieces per worker ┘             or Retry
 //!
 //!   batch view (sorted state) ───────┐
-//!   realtime state of the plan ──────┴─► answer ─► finalised rows
+//!   realtime state of the plan ──────┴─► merging, block by block ─► finalised rows
 //! ```
 //!
-//! [`decide`] takes facts and returns a decision; [`answer`] takes state and returns rows. Neither reads, waits nor keeps
+//! [`decide`] takes facts and returns a decision; [`Merging`] takes state and returns rows. Neither reads, waits nor keeps
 //! anything: who asks workers, retries and caches is the serving API.
 //!
 //! Invariants:
@@ -25,4 +25,7 @@ mod state;
 
 pub use decide::{Decision, Missing, Noted, Patience, Plan, Read, RetryReason, ViewFacts, ViewPlan, decide, lacking};
 pub use error::Error;
-pub use state::{BatchState, Bound, Comparison, Selection, answer, merge_states};
+pub use state::{
+    BatchState, Block, BlockIndex, Live, Merging, Order, OutOfOrder, Selection, answer, cut_blocks, merge_states,
+    sort_whole,
+};

@@ -157,6 +157,20 @@ impl Settings {
                 1,
             ),
             ("maintenance.keep_runs", self.maintenance.keep_runs as u64, 1),
+            ("serving.max_queries", self.serving.max_queries as u64, 1),
+            ("serving.query_memory", self.serving.query_memory.get(), 1024 * 1024),
+            (
+                "serving.total_query_memory",
+                self.serving.total_query_memory.get(),
+                1024 * 1024,
+            ),
+            ("serving.max_queries", self.serving.max_queries as u64, 1),
+            ("serving.query_memory", self.serving.query_memory.get(), 1024 * 1024),
+            (
+                "serving.total_query_memory",
+                self.serving.total_query_memory.get(),
+                1024 * 1024,
+            ),
         ] {
             if value < least {
                 return refuse(format!("`{key}` is {value}, but must be at least {least}"));
@@ -247,8 +261,10 @@ impl Settings {
             self.storage.url = format!("file://{}", dir.join(path).display());
         }
         self.ingest_log.dir = dir.join(&self.ingest_log.dir);
-        if let Some(spill) = &mut self.batch.spill_dir {
-            *spill = dir.join(&*spill);
+        for folder in [&mut self.batch.spill_dir, &mut self.serving.state_dir] {
+            if let Some(folder) = folder {
+                *folder = dir.join(&*folder);
+            }
         }
         security::resolve(&mut self.access, &mut self.tls, &mut self.oidc, &dir);
     }

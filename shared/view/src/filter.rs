@@ -1,10 +1,12 @@
+mod domains;
+
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, Result, plan_err};
+use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::{Expr, Volatility};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::collect_columns;
@@ -14,8 +16,12 @@ use datafusion::sql::sqlparser::parser::Parser;
 use crate::Error;
 use crate::error::During;
 use crate::expr::{NullCounter, Scope, truth};
+use crate::keys::KeyRanges;
 use crate::plan::Plan;
 use crate::sql;
+
+use self::domains::Reader;
+pub(crate) use self::domains::{Domain, Domains};
 
 /// A predicate over group keys, applicable to state batches.
 #[derive(Debug, Clone)]
@@ -23,6 +29,7 @@ pub struct KeyFilter {
     view: Arc<str>,
     predicate: Arc<dyn PhysicalExpr>,
     key_count: usize,
+    ranges: Option<KeyRanges>,
 }
 
 impl KeyFilter {
@@ -44,6 +51,11 @@ impl KeyFilter {
             .and_then(|v| v.into_array(state.num_rows()))
             .during(&self.view, "filtering by key")?;
         filter_record_batch(state, &truth(mask.as_boolean())).during(&self.view, "filtering by key")
+    }
+
+    /// Where, in the order of keys, the rows are that the predicate may keep; `None` when they may be anywhere.
+    pub fn ranges(&self) -> Option<&KeyRanges> {
+        self.ranges.as_ref()
     }
 
     /// Indices of the key columns that the predicate reads, ascending.
@@ -68,7 +80,7 @@ impl Plan {
                 Ok(expr)
             })
             .map_err(|e| refuse(format!("`{text}` is not a predicate: {e}")))?;
-        let predicate = self.compile_key_predicate(&parsed).map_err(|e| {
+        let (predicate, ranges) = self.compile_key_predicate(&parsed).map_err(|e| {
             let keys: Vec<&str> = self.output_keys.iter().map(|(name, _)| name.as_str()).collect();
             refuse(format!(
                 "`{text}`: {}; keys are {}",
@@ -80,10 +92,14 @@ impl Plan {
             view: Arc::clone(&self.name),
             predicate,
             key_count: self.key_count,
+            ranges,
         })
     }
 
-    fn compile_key_predicate(&self, parsed: &datafusion::sql::sqlparser::ast::Expr) -> Result<Arc<dyn PhysicalExpr>> {
+    fn compile_key_predicate(
+        &self,
+        parsed: &datafusion::sql::sqlparser::ast::Expr,
+    ) -> Result<(Arc<dyn PhysicalExpr>, Option<KeyRanges>)> {
         // First by the names of the output, each name once; then renumbered to the columns of the state.
         let fields: Vec<Field> = self
             .output_keys
@@ -96,10 +112,40 @@ impl Plan {
             return plan_err!("it calls a function that gives another answer each time");
         }
         // A row on which the predicate fails is left out, as by any filter; nobody counts that.
-        let predicate = Scope::new(schema, sql::session(), NullCounter::default()).compile(&expr)?;
+        let scope = Scope::new(schema, sql::session(), NullCounter::default());
+        let predicate = scope.compile(&expr)?;
+        let ranges = self.key_ranges(&expr, &scope);
         let state = Arc::clone(&self.state_schema);
-        renumber(predicate, &self.output_keys, &state)
+        Ok((renumber(predicate, &self.output_keys, &state)?, ranges))
     }
+
+    fn key_ranges(&self, predicate: &Expr, scope: &Scope) -> Option<KeyRanges> {
+        let codec = self.codec.as_ref()?;
+        let keys: Vec<(&str, usize, &DataType)> = self
+            .output_keys
+            .iter()
+            .map(|(name, key)| (name.as_str(), *key, self.state_schema.field(*key).data_type()))
+            .collect();
+        let reader = Reader {
+            keys: &keys,
+            constant: &|expr| constant(expr, scope),
+        };
+        KeyRanges::new(codec, &reader.read(predicate))
+    }
+}
+
+/// The value of an expression that reads no column.
+fn constant(expr: &Expr, scope: &Scope) -> Option<ScalarValue> {
+    if let Expr::Literal(value, _) = expr {
+        return Some(value.clone());
+    }
+    if expr.any_column_refs() {
+        return None;
+    }
+    let one = RecordBatchOptions::new().with_row_count(Some(1));
+    let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &one).ok()?;
+    let value = scope.compile(expr).ok()?.evaluate(&row).ok()?;
+    ScalarValue::try_from_array(&value.into_array(1).ok()?, 0).ok()
 }
 
 fn is_immutable(expr: &Expr) -> Result<bool> {

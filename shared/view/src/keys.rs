@@ -1,5 +1,7 @@
 //! Group keys: which types can be one, their one spelling, and routing by hash.
 
+mod codec;
+mod range;
 mod sort;
 
 use std::sync::Arc;
@@ -11,6 +13,8 @@ use arrow::row::{RowConverter, SortField};
 use datafusion::common::Result;
 use datafusion::common::hash_utils::{RandomState, create_hashes};
 
+pub use codec::{KeyCodec, KeyIndex};
+pub use range::{KeyRange, KeyRanges, partition_point};
 pub(crate) use sort::sort_order;
 
 /// Seed of the hash that routes keys. Fixed, so that parts that were routed or spilled by another process are the same;

@@ -20,7 +20,7 @@ use crate::aggregator::Aggregator;
 use crate::describe;
 use crate::error::{During, Error};
 use crate::expr::{ColumnsBy, NullCounter, Scope, canonical, plain_type};
-use crate::keys::can_be_key;
+use crate::keys::{KeyCodec, can_be_key};
 use crate::sql::{self, Logical};
 use crate::window::{Grid, HOP, Windows};
 
@@ -38,6 +38,8 @@ pub(crate) struct Plan {
     pub slot_columns: Vec<std::ops::Range<usize>>,
     pub key_count: usize,
     pub state_schema: SchemaRef,
+    /// Encodes keys; `None` without GROUP BY.
+    pub codec: Option<KeyCodec>,
     pub answers: Vec<Answer>,
     /// Keys, then answers: what outputs and HAVING are computed over.
     pub answer_schema: SchemaRef,
@@ -226,6 +228,7 @@ fn build(definition: &ViewDefinition, logical: &Logical) -> Result<Plan, Refused
         slot_columns.push(from..fields.len());
     }
     let state_schema = Arc::new(Schema::new(fields));
+    let codec = KeyCodec::new(&state_schema, key_types.len()).map_err(DataFusionError::from)?;
 
     let finalise = finalise_plan(logical, &key_types, &classes, &nulled)?;
     let hash = describe::hash(source, &texts, &slots, &answers, &state_schema, &finalise.text);
@@ -251,6 +254,7 @@ fn build(definition: &ViewDefinition, logical: &Logical) -> Result<Plan, Refused
         slot_columns,
         key_count: key_types.len(),
         state_schema,
+        codec,
         answers,
         answer_schema: finalise.answer_schema,
         having: finalise.having,

@@ -7,6 +7,7 @@ use arrow::datatypes::SchemaRef;
 use crate::aggregator::Aggregator;
 use crate::error::During;
 use crate::filter::KeyFilter;
+use crate::keys::KeyCodec;
 use crate::plan::{self, Plan};
 use crate::{Class, Error, keys};
 
@@ -199,6 +200,11 @@ impl View {
     /// When it does not parse, or reads what is not a key.
     pub fn key_filter(&self, sql: &str) -> Result<KeyFilter, Error> {
         self.plan.key_filter(sql)
+    }
+
+    /// Encodes its group keys as bytes that compare like them; `None` for a global aggregate.
+    pub fn key_codec(&self) -> Option<&KeyCodec> {
+        self.plan.codec.as_ref()
     }
 
     /// Casts that failed, divisions by zero and overflows that became NULL so far in this process. What happens in

@@ -179,14 +179,8 @@ impl Snapshots {
             .filter(|(partition, _)| wanted(partition))
             .flat_map(|(_, runs)| runs);
         let mut batches = Vec::new();
-        for state in runs.filter_map(|run| run.state.as_ref()) {
-            let state = match &filter {
-                Some(filter) => filter.apply(state)?,
-                None => state.clone(),
-            };
-            if state.num_rows() > 0 {
-                batches.push(state);
-            }
+        for run in runs {
+            batches.extend(run.select(&frozen.view, filter.as_ref())?);
         }
         if batches.len() > MERGE_ABOVE {
             let mut aggregator = frozen.view.aggregator()?;

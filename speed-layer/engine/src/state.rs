@@ -8,5 +8,5 @@ mod lane;
 mod merge;
 mod partition;
 
-pub(crate) use lane::{Held, Lane, Run, common_end};
+pub(crate) use lane::{Held, Lane, Run, common_end, emit_run};
 pub(crate) use partition::{Adoption, Base, Install, Members, PartitionState, SegmentCounts, Until, ViewPhase, Wanted};

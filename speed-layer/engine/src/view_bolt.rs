@@ -11,7 +11,7 @@ use crate::Error;
 use crate::message::Message;
 use crate::program::Program;
 use crate::source::SourceLayer;
-use crate::state::PartitionState;
+use crate::state::{PartitionState, emit_run};
 
 pub(crate) struct ViewBolt {
     layer: Arc<SourceLayer>,
@@ -61,7 +61,7 @@ impl ViewBolt {
             let merged = if aggregator.groups() == 0 {
                 None
             } else {
-                Some(aggregator.emit()?)
+                Some(emit_run(aggregator)?)
             };
             state.replace(self.instance, &job, merged);
         }

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 
 mod compaction;
 mod events;
+mod point_queries;
 mod recompute;
 mod recovery;
 
@@ -65,6 +66,8 @@ enum Measure {
         #[arg(long, default_value_t = 2_000)]
         queries: u32,
     },
+    /// Point queries of many clients at once on a large view, while events come in.
+    PointQueries(point_queries::Options),
     /// From acknowledged event to an answer that includes it, under load.
     Latency {
         #[arg(long, default_value_t = 20_000)]
@@ -97,6 +100,7 @@ fn main() -> Result<()> {
             Measure::Recompute { events } => recompute::run(events).await,
             Measure::Compaction { files, events } => compaction::run(files, events).await,
             Measure::PointQuery { events, queries } => point_query(events, queries).await,
+            Measure::PointQueries(options) => point_queries::run(options).await,
             Measure::Latency { rate, seconds } => latency(rate, seconds).await,
             Measure::Recovery { events } => recovery::run(&events).await,
             Measure::RecoveryChild { folder, fill } => recovery::child(&folder, fill).await,
@@ -112,6 +116,7 @@ fn all() -> Result<()> {
         "recompute",
         "compaction",
         "point-query",
+        "point-queries",
         "latency",
         "recovery",
     ] {

@@ -52,7 +52,12 @@ async fn publish(store: &Store, views: &[View], next: i64, hash: Option<&str>, f
 
 fn adoption(store: &Store, views: &Arc<Vec<View>>) -> Adoption {
     let definitions = Definitions::fixed(Arc::default(), Arc::clone(views));
-    Adoption::new(store, Arc::new(definitions), Arc::new(Compute::start().unwrap()))
+    Adoption::new(
+        store,
+        Arc::new(definitions),
+        Arc::new(Compute::start().unwrap()),
+        Holdings::new(&Default::default()),
+    )
 }
 
 #[tokio::test]

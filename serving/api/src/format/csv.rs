@@ -1,39 +1,40 @@
-use arrow::array::Array;
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::Schema;
 
-use super::Answer;
 use super::json::cells;
 use crate::Error;
 
-/// RFC 4180 with a header row: nulls are empty fields, the empty string is `""`, nested values are JSON.
-pub(crate) fn table(answer: &Answer) -> Result<Vec<u8>, Error> {
-    let mut out = Vec::with_capacity(4096);
-    for (index, field) in answer.schema.fields().iter().enumerate() {
+/// The header row of RFC 4180.
+pub(super) fn header(schema: &Schema, out: &mut Vec<u8>) {
+    for (index, field) in schema.fields().iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        write_field(field.name(), &mut out);
+        write_field(field.name(), out);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// RFC 4180: nulls are empty fields, the empty string is `""`, nested values are JSON.
+pub(super) fn rows(batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), Error> {
     let mut scratch = Vec::new();
-    for batch in &answer.batches {
-        let cells = cells(batch)?;
-        let nulls: Vec<_> = batch.columns().iter().map(|column| column.logical_nulls()).collect();
-        for row in 0..batch.num_rows() {
-            for (index, cell) in cells.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                if nulls[index].as_ref().is_some_and(|nulls| nulls.is_null(row)) {
-                    continue;
-                }
-                scratch.clear();
-                cell(row, &mut scratch);
-                write_json_as_field(&scratch, &mut out)?;
+    let cells = cells(batch)?;
+    let nulls: Vec<_> = batch.columns().iter().map(|column| column.logical_nulls()).collect();
+    for row in 0..batch.num_rows() {
+        for (index, cell) in cells.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
             }
-            out.extend_from_slice(b"\r\n");
+            if nulls[index].as_ref().is_some_and(|nulls| nulls.is_null(row)) {
+                continue;
+            }
+            scratch.clear();
+            cell(row, &mut scratch);
+            write_json_as_field(&scratch, out)?;
         }
+        out.extend_from_slice(b"\r\n");
     }
-    Ok(out)
+    Ok(())
 }
 
 /// JSON strings lose their quotes and escapes, everything else stays as it is.

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
 use serde_json::json;
 
 use super::value::{Cell, json_cell, object, quoted};
@@ -48,17 +49,14 @@ pub(crate) fn document(answer: &Answer, elapsed: Duration) -> Result<Vec<u8>, Er
 }
 
 /// One object per row and line.
-pub(crate) fn lines(answer: &Answer) -> Result<Vec<u8>, Error> {
-    let mut out = Vec::with_capacity(4096);
-    for batch in &answer.batches {
-        let names = answer.schema.fields().iter().map(|field| quoted(field.name()));
-        let members: Vec<_> = names.zip(cells(batch)?).collect();
-        for row in 0..batch.num_rows() {
-            object(&members, row, &mut out);
-            out.push(b'\n');
-        }
+pub(super) fn lines(schema: &Schema, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), Error> {
+    let names = schema.fields().iter().map(|field| quoted(field.name()));
+    let members: Vec<_> = names.zip(cells(batch)?).collect();
+    for row in 0..batch.num_rows() {
+        object(&members, row, out);
+        out.push(b'\n');
     }
-    Ok(out)
+    Ok(())
 }
 
 pub(super) fn cells(batch: &RecordBatch) -> Result<Vec<Cell>, Error> {

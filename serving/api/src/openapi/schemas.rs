@@ -136,6 +136,11 @@ fn queries() -> Value {
     json!({
         "SqlRequest": request(&["sql"], json!({
             "sql": {"type": "string", "description": "One SELECT."},
+            "parameters": {
+                "type": "array",
+                "items": {"type": ["string", "number", "boolean", "null"]},
+                "description": "Values of $1, $2, … in the query.",
+            },
             "require": or_null(reference("Require")),
             "at_least": or_null(reference("Offsets")),
             "timeout": or_null(reference("Patience")),

@@ -162,6 +162,19 @@ pub struct Serving {
     pub advertise: Option<String>,
     /// A query that takes longer is cancelled. Default `30s`.
     pub query_timeout: HumanDuration,
+    /// Queries that compute at the same time. Default 64.
+    pub max_queries: usize,
+    /// Queries that wait for their turn behind them; more are answered 503 at once. Default 1024.
+    pub max_waiting_queries: usize,
+    /// Memory that one query may use for joins, sorts, aggregation and its answer. Default `1GiB`.
+    pub query_memory: ByteSize,
+    /// Memory that all queries together may use for these. Default `4GiB`.
+    pub total_query_memory: ByteSize,
+    /// Memory for batch views. What does not fit is kept in local files and read by key, which is slower but no less exact.
+    /// While a publication replaces another, both are held. Default `2GiB`.
+    pub state_memory: ByteSize,
+    /// Folder for these files; they have no names, and go when the process ends. Default: the system's temporary folder.
+    pub state_dir: Option<PathBuf>,
     /// How often it looks at publications and leases. Default `500ms`.
     pub poll: HumanDuration,
     /// After SIGTERM, `/readyz` answers 503 for so long while queries are answered as before, so that load balancers turn
@@ -283,6 +296,12 @@ impl Default for Serving {
             listen: "127.0.0.1:8080".into(),
             advertise: None,
             query_timeout: Duration::from_secs(30).into(),
+            max_queries: 64,
+            max_waiting_queries: 1024,
+            query_memory: ByteSize::mib(1024),
+            total_query_memory: ByteSize::mib(4096),
+            state_memory: ByteSize::mib(2048),
+            state_dir: None,
             poll: Duration::from_millis(500).into(),
             drain: Duration::ZERO.into(),
             max_ingest_body: ByteSize::mib(256),

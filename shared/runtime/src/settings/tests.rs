@@ -63,6 +63,11 @@ keep_runs = 200
 [serving]
 listen = "127.0.0.1:8080"
 query_timeout = "30s"
+max_queries = 64
+max_waiting_queries = 1024
+query_memory = "1GiB"
+total_query_memory = "4GiB"
+state_memory = "2GiB"
 poll = "500ms"
 drain = "0s"
 max_ingest_body = "256MiB"

@@ -14,6 +14,7 @@ use arrow::datatypes::{Int32Type, Int64Type, Schema, SchemaRef};
 use super::Plan;
 use crate::Error;
 use crate::program::Program;
+use crate::state::emit_run;
 
 const BATCH_ROWS: usize = 32 * 1024;
 
@@ -126,7 +127,7 @@ impl Folder {
     }
 
     pub(super) fn emit(self) -> Result<Folded, Error> {
-        let emit = |(key, mut aggregator): (Key, Aggregator)| Ok((key, aggregator.emit()?));
+        let emit = |(key, mut aggregator): (Key, Aggregator)| Ok((key, emit_run(&mut aggregator)?));
         Ok(Folded(
             self.aggregators.into_iter().map(emit).collect::<Result<_, Error>>()?,
         ))
@@ -170,7 +171,7 @@ impl Folded {
                 let Some(view) = program.view(key.1) else { continue };
                 let mut aggregator = view.aggregator()?;
                 states.iter().try_for_each(|state| aggregator.merge(state))?;
-                aggregator.emit()?
+                emit_run(&mut aggregator)?
             };
             merged.insert(key, state);
         }

@@ -1,9 +1,12 @@
 //! One instance's runs for one view: pure bookkeeping on ranges.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anabranch_model::{Offset, OffsetRange};
+use anabranch_view::{Aggregator, KeyFilter, KeyIndex, View};
 use arrow::array::RecordBatch;
+
+use crate::Error;
 
 /// Immutable partial state of one offset range.
 #[derive(Debug)]
@@ -12,13 +15,64 @@ pub(crate) struct Run {
     /// `None` when no event of the range reached this instance's part of the view.
     pub(crate) state: Option<RecordBatch>,
     pub(crate) bytes: usize,
+    /// Made when somebody first asks for groups by key; `None` inside when the rows are in no order.
+    index: OnceLock<Option<KeyIndex>>,
+}
+
+/// Runs of at least so many groups are written in the order of their keys, and looked up rather than looked through.
+pub(crate) const INDEXED_GROUPS: usize = 4096;
+
+/// Empties an aggregator into the state of a run.
+pub(crate) fn emit_run(aggregator: &mut Aggregator) -> Result<RecordBatch, anabranch_view::Error> {
+    if aggregator.groups() >= INDEXED_GROUPS {
+        aggregator.emit_sorted()
+    } else {
+        aggregator.emit()
+    }
 }
 
 impl Run {
     pub(crate) fn new(range: OffsetRange, state: Option<RecordBatch>) -> Self {
         let state = state.filter(|state| state.num_rows() > 0);
         let bytes = state.as_ref().map_or(0, RecordBatch::get_array_memory_size);
-        Self { range, state, bytes }
+        Self {
+            range,
+            state,
+            bytes,
+            index: OnceLock::new(),
+        }
+    }
+
+    /// The groups that pass the filter: of a large run, only those near their keys are looked at.
+    pub(crate) fn select(&self, view: &View, filter: Option<&KeyFilter>) -> Result<Vec<RecordBatch>, Error> {
+        let Some(state) = &self.state else {
+            return Ok(Vec::new());
+        };
+        let Some(filter) = filter else {
+            return Ok(vec![state.clone()]);
+        };
+        let spans = match (filter.ranges(), self.index(view, state)?) {
+            (Some(ranges), Some(index)) => index.spans(ranges),
+            _ => vec![0..state.num_rows()],
+        };
+        let mut selected = Vec::new();
+        for span in spans {
+            let near = filter.apply(&state.slice(span.start, span.len()))?;
+            if near.num_rows() > 0 {
+                selected.push(near);
+            }
+        }
+        Ok(selected)
+    }
+
+    fn index(&self, view: &View, state: &RecordBatch) -> Result<Option<&KeyIndex>, Error> {
+        let codec = view.key_codec().filter(|_| state.num_rows() >= INDEXED_GROUPS);
+        let Some(codec) = codec else { return Ok(None) };
+        if let Some(known) = self.index.get() {
+            return Ok(known.as_ref());
+        }
+        let index = KeyIndex::new(codec, state)?;
+        Ok(self.index.get_or_init(|| index).as_ref())
     }
 
     pub(crate) fn rows(&self) -> usize {

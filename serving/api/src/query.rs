@@ -1,0 +1,30 @@
+//! The query engine: SQL over merged views, for every front end.
+//!
+//! ```text
+//!  sql ─► check ─► prepare: plan, columns, parameters ─► run ─► admission: a permit, or a place in the queue, or 503
+//!         one SELECT over views that                      │     freeze: one consistent state of all its views
+//!         the principal may read                          │     bind parameters, plan, execute within limits
+//!                                                         └───► a stream of record batches and its coverage
+//! ```
+//!
+//! Invariants:
+//!
+//! * A query sees the views of its principal and the registered [`SystemSchema`]s: no files, no network, no spilling.
+//! * It holds a permit while it computes, has a deadline, and takes its memory out of its own limit and the one of all.
+//! * Dropping what [`SqlEngine::run`] returned stops the query and gives back everything that it held.
+
+mod admission;
+mod check;
+mod engine;
+mod memory;
+mod prepared;
+mod running;
+mod session;
+
+pub(crate) use admission::{Admission, RETRY_AFTER_SECONDS, Ticket};
+pub use engine::SqlEngine;
+pub use memory::QueryMemory;
+pub use prepared::Prepared;
+pub(crate) use running::Rows;
+pub use running::Running;
+pub use session::{Session, SystemSchema};

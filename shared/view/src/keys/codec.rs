@@ -1,0 +1,126 @@
+//! Keys as bytes: comparing the bytes compares the keys, in the order of batch view files.
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, Schema};
+use arrow::error::ArrowError;
+use arrow::row::{RowConverter, Rows, SortField};
+
+use super::range::KeyRanges;
+
+/// Rows between two samples of a [`KeyIndex`]: what is looked through once a search has come near.
+const SAMPLE_ROWS: usize = 64;
+
+/// Encodes the group keys of one view. The bytes of a key are those of its columns one after the other, each of which says
+/// itself where it ends; equal keys have equal bytes, as floats in keys have one spelling.
+#[derive(Debug)]
+pub struct KeyCodec {
+    whole: RowConverter,
+    /// One per key column.
+    columns: Vec<RowConverter>,
+    types: Vec<DataType>,
+}
+
+impl KeyCodec {
+    /// For the leading `key_count` columns of a state schema; `None` without keys.
+    pub(crate) fn new(schema: &Schema, key_count: usize) -> Result<Option<Self>, ArrowError> {
+        let fields = schema.fields().iter().take(key_count);
+        let types: Vec<DataType> = fields.map(|field| field.data_type().clone()).collect();
+        if types.is_empty() {
+            return Ok(None);
+        }
+        let converter = |types: &[DataType]| RowConverter::new(types.iter().cloned().map(SortField::new).collect());
+        Ok(Some(Self {
+            whole: converter(&types)?,
+            columns: types
+                .iter()
+                .map(|data_type| converter(std::slice::from_ref(data_type)))
+                .collect::<Result<_, _>>()?,
+            types,
+        }))
+    }
+
+    /// The keys of state rows.
+    ///
+    /// # Errors
+    /// When the batch is not state of the view.
+    pub fn encode(&self, state: &RecordBatch) -> Result<Rows, ArrowError> {
+        let Some(keys) = state.columns().get(..self.types.len()) else {
+            return Err(ArrowError::SchemaError("state without its keys".into()));
+        };
+        self.whole.convert_columns(keys)
+    }
+
+    /// Number of key columns.
+    pub(crate) fn len(&self) -> usize {
+        self.types.len()
+    }
+
+    /// The bytes of one value of a key column; `None` when it is not of the column's type.
+    pub(crate) fn value(&self, key: usize, value: &ArrayRef) -> Option<Vec<u8>> {
+        if value.len() != 1 || value.data_type() != &self.types[key] {
+            return None;
+        }
+        let rows = self.columns[key].convert_columns(std::slice::from_ref(value)).ok()?;
+        Some(rows.row(0).data().to_vec())
+    }
+
+    /// Whether a comparison with a value means the same for the bytes. Not so for floats, of which several are zero, nor
+    /// for what holds other values.
+    pub(crate) fn is_searchable(&self, key: usize) -> bool {
+        let data_type = &self.types[key];
+        !data_type.is_nested() && !data_type.is_floating()
+    }
+}
+
+/// Finds rows of a sorted state batch by key: knows the key of every so many rows.
+#[derive(Debug)]
+pub struct KeyIndex {
+    samples: Rows,
+    rows: usize,
+}
+
+impl KeyIndex {
+    /// Looks at all keys once; `None` when they do not ascend, as after [`View::sort_state`](crate::View::sort_state).
+    ///
+    /// # Errors
+    /// When the batch is not state of the view.
+    pub fn new(codec: &KeyCodec, state: &RecordBatch) -> Result<Option<Self>, ArrowError> {
+        let keys = codec.encode(state)?;
+        let rows = keys.num_rows();
+        if (1..rows).any(|row| keys.row(row - 1) >= keys.row(row)) {
+            return Ok(None);
+        }
+        let mut samples = codec.whole.empty_rows(rows.div_ceil(SAMPLE_ROWS), 0);
+        for row in (0..rows).step_by(SAMPLE_ROWS) {
+            samples.push(keys.row(row));
+        }
+        Ok(Some(Self { samples, rows }))
+    }
+
+    /// Heap bytes held.
+    pub fn size_bytes(&self) -> usize {
+        self.samples.size()
+    }
+
+    /// Runs of rows, ascending and apart from each other, in which all rows of the ranges are, and few others.
+    pub fn spans(&self, ranges: &KeyRanges) -> Vec<std::ops::Range<usize>> {
+        let mut spans: Vec<std::ops::Range<usize>> = Vec::new();
+        for range in ranges.iter() {
+            let found = range.within(self.samples.num_rows(), |sample| self.samples.row(sample).data());
+            // The first rows of the range may stand between the sample before and the first one inside.
+            let start = found.start.saturating_sub(1) * SAMPLE_ROWS;
+            let end = (found.end * SAMPLE_ROWS).min(self.rows);
+            if start >= end {
+                continue;
+            }
+            match spans.last_mut() {
+                Some(last) if start <= last.end => last.end = last.end.max(end),
+                _ => spans.push(start..end),
+            }
+        }
+        spans
+    }
+}
+
+#[cfg(test)]
+mod tests;
