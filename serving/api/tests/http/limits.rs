@@ -103,7 +103,8 @@ async fn more_queries_than_may_wait_are_turned_away_with_a_reason() {
 async fn a_query_that_waits_for_its_demand_lets_others_compute() {
     let world = World::with_settings(settings(|serving| {
         serving.max_queries = 1;
-        serving.max_waiting_queries = 1;
+        // One who was handed the permit counts as waiting until it wakes up.
+        serving.max_waiting_queries = 8;
     }))
     .await;
     let worker = world.worker("w1", 1, &[0, 1]).await;
