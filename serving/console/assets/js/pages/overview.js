@@ -145,7 +145,7 @@ function sourceCard(name, source) {
         { title: "Partition", cell: ([partition]) => partition },
         { title: "Read", number: true, cell: ([, part]) => count(part.next_consumed) },
         { title: "Landed", number: true, cell: ([, part]) => count(part.next_landed) },
-        { title: "End", number: true, cell: ([, part]) => count(part.end) },
+        { title: "End", number: true, cell: ([, part]) => count(Math.max(part.end, part.next_consumed)) },
         { title: "Lag", number: true, cell: ([, part]) => count(part.lag) },
         { title: "Owner", cell: ([, part]) => h("span", { class: "mono" }, part.owner), class: "long" },
         { title: "Epoch", number: true, cell: ([, part]) => count(part.epoch) },

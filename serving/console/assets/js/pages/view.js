@@ -11,6 +11,10 @@ const SHOWN = 100;
 const CATEGORIES = 15;
 const WINDOWS = 120;
 const CHART_EVERY_MS = 2000;
+// Changes faster than this are a flicker to people, and work for nothing to their machines.
+const INTERVAL = "500ms";
+// Rows that are seen at a time, about: the others need not flash.
+const IN_SIGHT = 16;
 
 export default async function view(root, { args: [name], signal, title }) {
   title(name);
@@ -102,7 +106,7 @@ function liveCard(view, signal, oncoverage) {
   const start = () => {
     stop();
     fill(holder, loading());
-    const pairs = [...pairsOf(filter), ["limit", String(SHOWN)], ...(order ? [["order", order]] : [])];
+    const pairs = [...pairsOf(filter), ["interval", INTERVAL], ["limit", String(SHOWN)], ...(order ? [["order", order]] : [])];
     const grid = liveTable(view, () => order, (next) => ((order = next), start()));
     let placed = false;
     stop = follow(view.name, pairs, {
@@ -171,8 +175,12 @@ function liveTable(view, order, onorder) {
       known.delete(key);
     }
     empty.remove();
+    const height = body.firstElementChild?.offsetHeight || 33;
+    const top = Math.floor(element.scrollTop / height);
+    const color = changed && !calm.matches ? getComputedStyle(element).getPropertyValue("--flash") : null;
     let before = body.firstChild;
-    for (const { key, row } of rows) {
+    for (const [place, { key, row }] of rows.entries()) {
+      const seen = place >= top && place < top + IN_SIGHT;
       let tr = known.get(key);
       const isNew = !tr;
       if (isNew) {
@@ -186,7 +194,7 @@ function liveTable(view, order, onorder) {
           if (td.textContent === text) return;
           say(td, text);
           td.classList.toggle("isnull", row[at] === null);
-          if (changed !== null && !calm.matches) flash(td);
+          if (color && seen) flash(td, color);
         });
       }
       if (tr === before) before = before.nextSibling;
@@ -197,9 +205,7 @@ function liveTable(view, order, onorder) {
   return { element, draw };
 }
 
-function flash(td) {
-  td.getAnimations().forEach((animation) => animation.cancel());
-  const color = getComputedStyle(td).getPropertyValue("--flash");
+function flash(td, color) {
   td.animate([{ backgroundColor: color }, { backgroundColor: "transparent" }], { duration: 900, easing: "ease-out" });
 }
 
