@@ -41,11 +41,11 @@ export function say(element, text) {
 }
 
 // A table of plain cells. Columns: {title, cell(row) → node or text, number, class, sort}.
-export function table(columns, rows, { caption, empty, rowProps } = {}) {
+export function table(columns, rows, { caption, empty, rowProps, tall } = {}) {
   if (!rows.length) return h("p", { class: "empty" }, empty ?? "Nothing here yet.");
   return h(
     "div",
-    { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    { class: tall ? "scroll tall" : "scroll", tabindex: "0", role: "region", "aria-label": caption },
     h(
       "table",
       null,

@@ -27,6 +27,7 @@ export function bytes(n) {
 
 export function duration(seconds) {
   if (seconds === null || seconds === undefined || Number.isNaN(seconds)) return NONE;
+  if (seconds > 0 && seconds < 0.01) return `${(seconds * 1000).toFixed(1)} ms`;
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   if (seconds < 60) return `${Math.round(seconds)} s`;
@@ -55,7 +56,7 @@ export const isTime = (type) => /^(TIMESTAMP|DATE)/.test(type);
 // A cell of an answer. Numbers beyond 2^53 were kept as text by whoever read them.
 export function cell(value, type) {
   if (value === null || value === undefined) return "null";
-  if (typeof value === "number") return Number.isInteger(value) ? whole.format(value) : String(Number(value.toPrecision(12)));
+  if (typeof value === "number") return Math.abs(value) >= 1 || value === 0 ? fine.format(value) : String(Number(value.toPrecision(6)));
   if (typeof value === "object") return JSON.stringify(value);
   if (isTime(type) && /^\d{4}-\d\d-\d\dT/.test(value)) return value.replace("T", " ").replace(/Z$/, "");
   if (type?.startsWith("DECIMAL")) return value.replace(/^(-?)(\d+)/, (_, sign, digits) => sign + digits.replace(/\B(?=(\d{3})+$)/g, ","));

@@ -72,7 +72,7 @@ function draw(name, letters, { redrives }, load) {
           { title: h("span", { class: "hidden" }, "Actions"), cell: (l) => h("button", { type: "button", class: "small", onclick: (event) => show(event.currentTarget, name, l, load) }, "Look") },
         ],
         letters.dead_letters,
-        { caption: `Dead letters of ${name}, newest first` },
+        { caption: `Dead letters of ${name}, newest first`, tall: true },
       ),
     ),
     redrives.length

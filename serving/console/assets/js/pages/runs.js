@@ -216,7 +216,7 @@ function held(run, load) {
 }
 
 function phases(timings) {
-  const all = Object.entries(timings ?? {}).filter(([, ms]) => ms > 0).sort(([, a], [, b]) => b - a);
+  const all = Object.entries(timings ?? {}).filter(([name, ms]) => ms > 0 && name !== "total").sort(([, a], [, b]) => b - a);
   if (!all.length) return null;
   const most = all[0][1];
   return h(

@@ -48,7 +48,8 @@ function source({ worker, source, topic, components, views, told }) {
 }
 
 // How loaded: the share of their time that tasks were not waiting for work.
-const heat = (c) => (c.queue_capacity > 0 && c.queue_fill >= c.queue_capacity) || c.blocked > 0.5 ? "bad" : c.busy > 0.8 || c.blocked > 0.1 ? "warn" : "good";
+// A spout is busy while it waits for its log, too.
+const heat = (c) => (c.queue_capacity > 0 && c.queue_fill >= c.queue_capacity) || c.blocked > 0.5 ? "bad" : (c.kind === "bolt" && c.busy > 0.8) || c.blocked > 0.1 ? "warn" : "good";
 
 function node(c, title) {
   return h(

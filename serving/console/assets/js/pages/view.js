@@ -81,7 +81,7 @@ function schema(view) {
       [
         { title: "Column", cell: (c) => [h("b", null, c.name), c.key ? [" ", badge("key", "accent")] : null] },
         { title: "Type", cell: (c) => c.type },
-        { title: "From", cell: (c) => h("span", { class: "mono" }, classes.get(c.name)?.expression ?? ""), class: "long" },
+        { title: "From", cell: (c) => h("span", { class: "mono" }, (classes.get(c.name)?.expression ?? "").replace("count(Int64(1))", "count(*)")), class: "long" },
         { title: "Arithmetic", cell: (c) => classes.get(c.name)?.class ?? "" },
       ],
       view.columns,
@@ -286,10 +286,14 @@ async function overTime(view, timed, category, measure, adds, signal) {
   const { merged, batch, realtime } = await all(view, same(sql), signal);
   const of = (rows) => new Map(rows.map(([at, value]) => [at, number(value)]));
   const [b, r] = [of(batch), of(realtime)];
-  return merged
+  const points = merged
     .map(([at, value]) => ({ at: Date.parse(at) / 1000, merged: number(value), batch: b.get(at) ?? null, realtime: r.get(at) ?? null }))
     .filter((point) => Number.isFinite(point.at))
     .reverse();
+  // A late event of yesterday must not push today to the edge.
+  const steps = points.slice(1).map((point, at) => point.at - points[at].at);
+  const from = points.length > 1 ? points.at(-1).at - WINDOWS * Math.min(...steps) : 0;
+  return points.filter((point) => point.at > from);
 }
 
 function drawTime(chart, points, measure, adds) {
