@@ -138,7 +138,7 @@ fn every_page_shows_what_there_is() {
     let tab = browser.open(WIDE);
     tab.go(&format!("{base}/"));
     tab.until("document.querySelector('main h1')");
-    let dark = |screen| Screen { dark: true, ..screen };
+    let dark = |screen: Screen| Screen { dark: true, ..screen };
     let phone = Screen { width: 320, ..NARROW };
     for screen in [WIDE, dark(WIDE), NARROW, dark(NARROW), phone] {
         tab.resize(screen);
