@@ -25,9 +25,10 @@ const WAIT: Duration = Duration::from_secs(90);
 
 /// A site that lets in nobody without a token, and takes nothing but TLS.
 struct Guarded {
+    /// Goes first: what it wrote is read while its folder is there.
+    dev: Process,
     site: Site,
     certificates: Certificates,
-    dev: Process,
     _folder: tempfile::TempDir,
 }
 
@@ -489,7 +490,10 @@ fn a_session_is_for_pages_of_our_own(serving: &Asker, boss: &str) {
         } else {
             request
         };
-        block_on(request.send()).expect("it answers").status().as_u16()
+        block_on(async { request.send().await })
+            .expect("it answers")
+            .status()
+            .as_u16()
     };
     assert_eq!(with(Method::GET, "/v1/whoami", false), 200);
     assert_eq!(
