@@ -170,9 +170,15 @@ pub fn run_batch(http: &Http) -> Value {
     run
 }
 
-/// Asks for a run; returns its id.
+/// Asks for a run, once serving has heard of a batch service; returns its id.
+///
+/// # Panics
+/// When it is refused, or nobody takes it for long.
 pub fn start_run(http: &Http) -> String {
-    let run = http.post("/v1/batch/runs", &json!({})).expect(202).json();
+    let reply = until("a batch service takes a run", WORK, || {
+        Some(http.post("/v1/batch/runs", &json!({}))).filter(|reply| reply.status != 503)
+    });
+    let run = reply.expect(202).json();
     run["run_id"].as_str().expect("a run has an id").to_owned()
 }
 
