@@ -1,7 +1,7 @@
 //! A batch service without a port, for the seeded simulation (`tests/simulation`): the same queue, runs, lease and
 //! recovery as [`BatchLayer`](crate::BatchLayer) starts.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anabranch_access::Caller;
 use anabranch_catalog::Catalog;
@@ -31,6 +31,16 @@ pub struct BatchParts {
     pub kernel: Arc<Kernel>,
     /// Reaches the speed workers, whose state runs are compared with.
     pub peers: Arc<dyn Peers>,
+}
+
+/// Never used here. A new one reads and decodes the system's certificates, which costs as much as a small run.
+fn client() -> Result<reqwest::Client, Error> {
+    static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
+    if let Some(client) = CLIENT.get() {
+        return Ok(client.clone());
+    }
+    let client = forward::client(&Caller::plain())?;
+    Ok(CLIENT.get_or_init(|| client).clone())
 }
 
 /// One simulated batch service; its tasks live in its store's environment.
@@ -70,7 +80,7 @@ impl Batch {
             leadership: Leadership::alone(&store, &worker_id),
             lease: LeaseKeeper::new(leases.clone(), worker_id, address),
             directory: Some(Directory::simulated(&store, peers)),
-            client: forward::client(&Caller::plain())?,
+            client: client()?,
             caller: Caller::plain(),
             leases,
             kernel,
