@@ -83,6 +83,14 @@ pub(crate) async fn execute(shared: &Shared, run: &Arc<LiveRun>) {
         RunState::Compared => "compared",
         _ => "failed",
     };
+    if let Some(mut span) = anabranch_trace::Span::of_own_accord("batch run", took) {
+        span.text("anabranch.run", run.run_id.as_str());
+        span.text("anabranch.trigger", record.trigger.as_str());
+        span.whole("anabranch.events", i64::try_from(record.rows).unwrap_or(i64::MAX));
+        if let Some(error) = &record.error {
+            span.failed(error.as_str());
+        }
+    }
     metrics::counter!("anabranch_batch_runs_total", "state" => state, "trigger" => record.trigger.clone()).increment(1);
     metrics::histogram!("anabranch_batch_run_seconds", "state" => state).record(took.as_secs_f64());
     metrics::counter!("anabranch_batch_rows_total").increment(record.progress.rows_done);

@@ -135,6 +135,13 @@ impl ServingLayer {
             .advertise
             .clone()
             .unwrap_or_else(|| reachable(perimeter.scheme(), address));
+        // A rate over a counter that appears with its first event misses it.
+        for name in [
+            "anabranch_serving_snapshot_retries_total",
+            "anabranch_serving_snapshot_failures_total",
+        ] {
+            metrics::counter!(name).increment(0);
+        }
         let tasks = Tasks::new(shutdown.clone());
         // While requests are still answered, what answers need goes on: each task hears the end of HTTP, which hears the signal.
         let front = shutdown;

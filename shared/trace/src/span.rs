@@ -1,5 +1,5 @@
 use std::future::Future;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::proto::{self, KeyValue};
 use crate::{SpanContext, export};
@@ -43,15 +43,24 @@ impl Span {
         match traceparent.and_then(|text| text.parse().ok()) {
             Some(parent) => Some(Self::below(parent, Kind::Server, name)),
             None => {
-                let sampled = export::sample()?;
                 let context = SpanContext {
                     trace_id: rand::random::<u128>().max(1),
                     span_id: new_id(),
-                    sampled,
+                    sampled: export::sample()?,
                 };
                 Some(Self::begin(context, None, Kind::Server, name))
             }
         }
+    }
+
+    /// Work that nobody asked for and that ends now, after `took`: a trace of its own. `None` without anybody to send one to.
+    pub fn of_own_accord(name: impl Into<String>, took: Duration) -> Option<Self> {
+        let mut span = Self::server(name, None)?;
+        if let Some(record) = &mut span.record {
+            record.kind = Kind::Internal;
+            record.began = record.began.checked_sub(took)?;
+        }
+        Some(span)
     }
 
     /// A part of what this task does at the moment; `None` outside of any trace.

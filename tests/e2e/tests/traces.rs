@@ -160,6 +160,8 @@ fn a_query_and_a_batch_of_events_are_one_trace_each_over_all_services() {
             ("anabranch-speed", flight),
         ],
     );
+    collector.wait_for("the trace of a landing", &[("anabranch-speed", "land")]);
+    collector.wait_for("the trace of a batch run", &[("anabranch-batch", "batch run")]);
     collector.wait_for(
         "the trace of a run that is asked for",
         &[

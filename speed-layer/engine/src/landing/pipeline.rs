@@ -321,6 +321,11 @@ fn landed(layer: &SourceLayer, job: Job, files: &[DataFile], version: u64) {
     metrics::counter!("anabranch_landed_dead_letters_total", "table" => table.clone()).increment(rows(true));
     metrics::counter!("anabranch_landed_bytes_total", "table" => table.clone()).increment(file_bytes);
     metrics::histogram!("anabranch_landing_seconds", "table" => table).record(elapsed.as_secs_f64());
+    if let Some(mut span) = anabranch_trace::Span::of_own_accord("land", elapsed) {
+        span.text("anabranch.table", layer.name());
+        span.whole("anabranch.events", i64::try_from(rows(false)).unwrap_or(i64::MAX));
+        span.whole("anabranch.version", i64::try_from(version).unwrap_or(i64::MAX));
+    }
     layer.facts.landings.fetch_add(1, Ordering::Relaxed);
     *layer.facts.last_landing.lock() = Some(LastLanding {
         version,
