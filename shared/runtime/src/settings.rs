@@ -261,10 +261,9 @@ impl Settings {
             self.storage.url = format!("file://{}", dir.join(path).display());
         }
         self.ingest_log.dir = dir.join(&self.ingest_log.dir);
-        for folder in [&mut self.batch.spill_dir, &mut self.serving.state_dir] {
-            if let Some(folder) = folder {
-                *folder = dir.join(&*folder);
-            }
+        let folders = [&mut self.batch.spill_dir, &mut self.serving.state_dir];
+        for folder in folders.into_iter().flatten() {
+            *folder = dir.join(&*folder);
         }
         security::resolve(&mut self.access, &mut self.tls, &mut self.oidc, &dir);
     }
