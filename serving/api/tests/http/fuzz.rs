@@ -339,11 +339,7 @@ async fn long_chains_and_deep_nesting_are_answered_or_refused() {
         (format!("SELECT {} TRUE", "NOT ".repeat(2_000)), &[200, 400]),
         (chain("SELECT 1", " UNION ALL ", 400), &[200]),
         (
-            format!(
-                "SELECT * FROM {}pages{}",
-                "(SELECT * FROM ".repeat(20),
-                ")".repeat(20)
-            ),
+            format!("SELECT * FROM {}pages{}", "(SELECT * FROM ".repeat(20), ")".repeat(20)),
             &[200, 400],
         ),
     ] {
