@@ -33,7 +33,7 @@ fn clicks(count: usize) -> Vec<u8> {
         json!({
             "time": format!("2026-01-01T00:{:02}:{:02}Z", n / 60 % 60, n % 60),
             "page": format!("/{}", ["home", "cart", "search", "<b>bold</b>"][n % 4]),
-            "action": if n % 2 == 0 { "view" } else { "buy" },
+            "action": if n.is_multiple_of(2) { "view" } else { "buy" },
             "ms": n % 900,
         })
         .to_string()

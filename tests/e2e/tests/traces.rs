@@ -42,11 +42,11 @@ impl UnaryService<ExportRequest> for Collector {
         for from in request.into_inner().resource_spans {
             let attributes = from.resource.iter().flat_map(|resource| &resource.attributes);
             let named = attributes.filter(|attribute| attribute.key == "service.name");
-            let service = named.filter_map(|attribute| match attribute.value.as_ref()?.value.as_ref()? {
+            let mut service = named.filter_map(|attribute| match attribute.value.as_ref()?.value.as_ref()? {
                 Attribute::Text(text) => Some(text.clone()),
                 Attribute::Whole(_) => None,
             });
-            let service = service.last().expect("a resource names its service");
+            let service = service.next_back().expect("a resource names its service");
             for span in from.scope_spans.into_iter().flat_map(|scope| scope.spans) {
                 assert!(
                     span.start_time_unix_nano > 0 && span.start_time_unix_nano <= span.end_time_unix_nano,

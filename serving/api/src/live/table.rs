@@ -67,11 +67,14 @@ impl Table {
     }
 }
 
-/// Key and cells of each row, in JSON. Keys differ.
+/// A row in JSON: its key, and its cells.
+type JsonRow = (Vec<u8>, Vec<u8>);
+
+/// Key and cells of each row. Keys differ.
 ///
 /// # Errors
 /// For types that have no spelling.
-pub(crate) fn tabulate(table: &Table, batches: &[RecordBatch]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+pub(crate) fn tabulate(table: &Table, batches: &[RecordBatch]) -> Result<Vec<JsonRow>, Error> {
     let mut rows = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
     let mut seen: HashMap<Vec<u8>, usize> = HashMap::new();
     for batch in batches {

@@ -27,7 +27,7 @@ async fn world(memory: ByteSize) -> (World, crate::support::Worker) {
 
 /// What the log says of a page: one event each of history, and one more of every 601st.
 fn truth(number: usize) -> Value {
-    let touched = number % 601 == 0;
+    let touched = number.is_multiple_of(601);
     let known = number < GROUPS;
     json!([
         page(number),

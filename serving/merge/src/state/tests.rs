@@ -331,9 +331,9 @@ proptest! {
             found.extend(merging.rest().unwrap());
             match order {
                 Order::Any => prop_assert_eq!(rows(&found), truth.clone()),
-                Order::Ascending => prop_assert_eq!(lines(&found), lines(&[ascending.clone()])),
+                Order::Ascending => prop_assert_eq!(lines(&found), lines(std::slice::from_ref(&ascending))),
                 Order::Descending => {
-                    let mut backwards = lines(&[ascending.clone()]);
+                    let mut backwards = lines(std::slice::from_ref(&ascending));
                     backwards.reverse();
                     prop_assert_eq!(lines(&found), backwards);
                 }

@@ -53,7 +53,7 @@ impl Run {
         };
         let spans = match (filter.ranges(), self.index(view, state)?) {
             (Some(ranges), Some(index)) => index.spans(ranges),
-            _ => vec![0..state.num_rows()],
+            _ => std::iter::once(0..state.num_rows()).collect(),
         };
         let mut selected = Vec::new();
         for span in spans {
