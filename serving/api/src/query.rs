@@ -15,6 +15,7 @@
 
 mod admission;
 mod check;
+mod cooperate;
 mod engine;
 mod memory;
 mod prepared;

@@ -18,6 +18,8 @@ pub enum Need {
     /// As [`Need::ReadAll`], or nothing where the settings say so.
     Metrics,
     Ingest,
+    /// That it is another service of the site, at its daily work: an administrator, of whom no record is made.
+    Service,
     Admin,
 }
 
@@ -29,7 +31,7 @@ impl Need {
             Self::Read => principal.may_read_any(),
             Self::ReadAll | Self::Metrics => principal.may_read_all(),
             Self::Ingest => principal.may_ingest(),
-            Self::Admin => principal.may_administer(),
+            Self::Service | Self::Admin => principal.may_administer(),
         }
     }
 }

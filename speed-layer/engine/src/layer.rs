@@ -352,10 +352,7 @@ impl Service {
         base_router("speed", ready)
             .route("/v1/status", get(async move || Json(status_reporter.status())))
             .route("/v1/ingest/{table}", ingest_route)
-            .route_service(
-                "/arrow.flight.protocol.FlightService/{*method}",
-                Flight::service(Arc::clone(&self.snapshots)),
-            )
+            .route_service(FLIGHT_ROUTE, Flight::service(Arc::clone(&self.snapshots)))
             .layer(axum::middleware::from_fn(
                 move |request: axum::extract::Request, next: axum::middleware::Next| {
                     // Gauges are set when somebody asks for them.
@@ -368,11 +365,15 @@ impl Service {
     }
 }
 
+/// The methods of Flight.
+const FLIGHT_ROUTE: &str = "/arrow.flight.protocol.FlightService/{*method}";
+
 /// What each route needs. Realtime state over Flight is for services; status tells of all views.
 fn needs(method: &Method, route: Option<&str>) -> Need {
     common_needs(method, route).unwrap_or(match route {
         Some("/v1/ingest/{table}") if *method == Method::POST => Need::Ingest,
         Some("/v1/status") if is_safe(method) => Need::ReadAll,
+        Some(FLIGHT_ROUTE) => Need::Service,
         _ => Need::Admin,
     })
 }

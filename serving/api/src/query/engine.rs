@@ -18,6 +18,7 @@ use parking_lot::RwLock;
 
 use super::admission::{Admission, Ticket};
 use super::check;
+use super::cooperate::cooperative;
 use super::memory::Memory;
 use super::prepared::{Planned, Prepared, columns, parameters};
 use super::running::{Piped, Rows, Running};
@@ -267,6 +268,7 @@ impl SqlEngine {
             let physical = state
                 .create_physical_plan(&plan)
                 .await
+                .and_then(cooperative)
                 .map_err(|error| explain(error, views))?;
             let environment = Memory::environment(Arc::clone(&pool))?;
             let task = TaskContext::from(&state).with_runtime(environment);

@@ -48,6 +48,21 @@ async fn a_client_that_hangs_up_stops_its_query() {
     world.stop().await;
 }
 
+/// A join gives thousands of batches for one that it takes; more such queries than there are threads.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_hangs_up_stops_a_join_that_nothing_bounds() {
+    const JOIN: &str = "SELECT count(*) FROM generate_series(1, 20000) a(x), generate_series(1, 20000) b(y), \
+         generate_series(1, 20000) c(z) WHERE x + y > z";
+    let world = World::with_settings(settings(|_| {})).await;
+    let joins: Vec<_> = (0..4).map(|_| begin(&world, JOIN, "application/json")).collect();
+    eventually("the joins run", async || queries(&world).await.0 >= 2).await;
+    for join in joins {
+        join.abort();
+    }
+    eventually("the joins are gone", async || queries(&world).await == (0, 0)).await;
+    world.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_hangs_up_in_the_middle_of_an_answer_stops_its_query() {
     let world = World::with_settings(settings(|_| {})).await;
