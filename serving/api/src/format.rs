@@ -8,7 +8,6 @@ mod csv;
 mod json;
 mod stream;
 mod types;
-mod value;
 
 use anabranch_model::CoverageMap;
 use arrow::array::RecordBatch;

@@ -4,9 +4,9 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use serde_json::json;
 
-use super::value::{Cell, json_cell, object, quoted};
 use super::{Answer, sql_type};
 use crate::Error;
+use anabranch_front::{Cell, json_cell, object, quoted};
 
 /// `{"columns", "rows", "row_count", "elapsed_ms", "coverage"}`.
 pub(crate) fn document(answer: &Answer, elapsed: Duration) -> Result<Vec<u8>, Error> {

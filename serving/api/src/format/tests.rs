@@ -8,8 +8,8 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Int32Type, TimeUnit};
 use serde_json::{Value, json};
 
-use super::value::json_cell;
 use super::*;
+use anabranch_front::json_cell;
 
 fn spelled(array: impl Array + 'static) -> Value {
     let array: ArrayRef = Arc::new(array);

@@ -14,13 +14,13 @@ use std::io::Write;
 use std::sync::Arc;
 
 /// Writes cell `row` of a column as JSON. Built once per column, so that types are looked at once.
-pub(crate) type Cell = Box<dyn Fn(usize, &mut Vec<u8>) + Send>;
+pub type Cell = Box<dyn Fn(usize, &mut Vec<u8>) + Send>;
 
 /// The JSON writer of a column.
 ///
 /// # Errors
 /// For types that have no spelling.
-pub(crate) fn json_cell(array: &ArrayRef) -> Result<Cell, ArrowError> {
+pub fn json_cell(array: &ArrayRef) -> Result<Cell, ArrowError> {
     let write = json_value(array)?;
     if array.logical_null_count() == 0 && array.data_type() != &DataType::Null {
         return Ok(write);
@@ -226,7 +226,7 @@ fn elements(item: &Cell, start: usize, end: usize, out: &mut Vec<u8>) {
 }
 
 /// Writes one JSON object of already quoted names.
-pub(crate) fn object(members: &[(Vec<u8>, Cell)], row: usize, out: &mut Vec<u8>) {
+pub fn object(members: &[(Vec<u8>, Cell)], row: usize, out: &mut Vec<u8>) {
     out.push(b'{');
     for (index, (name, cell)) in members.iter().enumerate() {
         if index > 0 {
@@ -256,12 +256,12 @@ fn write_shortest(value: impl serde::Serialize, out: &mut Vec<u8>) {
     serde_json::to_writer(out, &value).expect("a finite number is always written, and a Vec takes it");
 }
 
-pub(crate) fn string(text: &str, out: &mut Vec<u8>) {
+fn string(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("a string is always written, and a Vec takes it");
 }
 
 /// A name as a JSON string.
-pub(crate) fn quoted(name: &str) -> Vec<u8> {
+pub fn quoted(name: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(name.len() + 2);
     string(name, &mut out);
     out

@@ -1,0 +1,31 @@
+//! What the front ends of serving ask of the query engine, and the spelling of values that they share.
+//!
+//! ```text
+//!  psql, JDBC, psycopg ──► anabranch-postgres ──┐
+//!  ADBC, Flight SQL    ──► anabranch-flight-sql ┼─► QueryEngine ◄── anabranch-serving (which HTTP asks directly)
+//! ```
+//!
+//! Owns: the [`QueryEngine`] trait and its errors, JSON spelling of Arrow values, small tables made by hand. Refuses to own: protocols, and how a query
+//! is answered.
+//!
+//! Invariants:
+//!
+//! * A principal sees the same relations, rows and errors through every front end.
+//! * Dropping what [`QueryEngine::run`] returned stops the query and gives back what it held.
+
+mod engine;
+mod error;
+mod sheet;
+mod value;
+
+pub use engine::{Demand, Prepared, QueryEngine, Relation, RelationKind, Running};
+pub use error::{Cause, QueryError};
+pub use sheet::{columns, sheet};
+pub use value::{Cell, json_cell, object, quoted};
+
+/// Schema of the merged views.
+pub const PUBLIC: &str = "public";
+/// Schema of the system tables.
+pub const SYSTEM: &str = "anabranch";
+/// The one catalog (database).
+pub const CATALOG: &str = "anabranch";

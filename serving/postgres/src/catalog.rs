@@ -1,0 +1,322 @@
+//! What SQL clients look up before they ask anything: `pg_catalog`, `information_schema`, and statements without relations.
+//!
+//! Such statements are run here, over relations that have columns but no rows to give; all others go to the query engine.
+
+mod context;
+mod empty;
+mod functions;
+mod information_schema;
+mod pg;
+mod relations;
+mod sheet;
+
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anabranch_access::Principal;
+use anabranch_front::{Cause, Prepared, QueryEngine, QueryError, Running};
+use anabranch_model::CoverageMap;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::ParamValues;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_plan::execute_stream;
+use datafusion::prelude::SessionContext;
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::parser::Statement as PlannerStatement;
+use datafusion::sql::sqlparser::ast::{ObjectName, Query, Statement, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+use datafusion_pg_catalog::pg_catalog::PgCatalogStaticTables;
+use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
+use futures::StreamExt;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::Error;
+
+/// Statements that run here at the same time.
+const CONCURRENT: usize = 4;
+/// How long one may take.
+const LONGEST: Duration = Duration::from_secs(30);
+/// Principals whose contexts are kept.
+const CONTEXTS: usize = 64;
+const PG_CATALOG: &str = "pg_catalog";
+const INFORMATION_SCHEMA: &str = "information_schema";
+
+/// Runs statements over the catalog.
+pub(crate) struct Catalog {
+    engine: Arc<dyn QueryEngine>,
+    parser: PostgresCompatibilityParser,
+    tables: Arc<PgCatalogStaticTables>,
+    /// One per principal, so that object identifiers are the same in all of its connections.
+    contexts: Mutex<HashMap<Arc<str>, SessionContext>>,
+    permits: Arc<Semaphore>,
+}
+
+/// A statement of which the columns are known.
+struct Planned {
+    context: SessionContext,
+    /// `None` when it is known to give no rows.
+    plan: Option<LogicalPlan>,
+}
+
+impl Catalog {
+    /// # Errors
+    /// When the tables that are the same everywhere cannot be read.
+    pub(crate) fn new(engine: Arc<dyn QueryEngine>) -> Result<Self, Error> {
+        Ok(Self {
+            engine,
+            parser: PostgresCompatibilityParser::new(),
+            tables: Arc::new(PgCatalogStaticTables::try_new().map_err(Error::Catalog)?),
+            contexts: Mutex::default(),
+            permits: Arc::new(Semaphore::new(CONCURRENT)),
+        })
+    }
+
+    /// The statement, in words that the planner understands, if it is one for the catalog.
+    pub(crate) fn concerns(&self, sql: &str) -> Option<Statement> {
+        let lower = sql.to_ascii_lowercase();
+        let statement = if lower.contains("pg_") || lower.contains(INFORMATION_SCHEMA) {
+            self.parser.parse(sql).ok().and_then(only)?
+        } else {
+            let parsed = Parser::parse_sql(&PostgreSqlDialect {}, sql).ok().and_then(only)?;
+            if relations_of(&parsed).is_empty() {
+                // Session functions have their own spelling.
+                self.parser.rewrite(parsed)
+            } else {
+                return None;
+            }
+        };
+        let is_query = matches!(statement, Statement::Query(_));
+        let relations = relations_of(&statement);
+        (is_query && (relations.is_empty() || relations.iter().any(is_catalog))).then_some(statement)
+    }
+
+    /// Plans a statement that [`concerns`](Self::concerns) the catalog.
+    ///
+    /// # Errors
+    /// What the planner says.
+    pub(crate) async fn prepare(&self, statement: Statement, principal: &Principal) -> Result<Prepared, QueryError> {
+        let context = self.context(principal)?;
+        let nothing = empty::columns(&statement);
+        let planned = context
+            .state()
+            .statement_to_plan(PlannerStatement::Statement(Box::new(statement)))
+            .await;
+        match (planned, nothing) {
+            (Ok(plan), _) => {
+                let schema = columns(&plan);
+                let parameters = parameters(&plan).map_err(of_planner)?;
+                let plan = Some(plan);
+                Ok(Prepared::new(schema, parameters, Planned { context, plan }))
+            }
+            // Clients ask for more than the planner knows; of relations that are always empty, the answer is known.
+            (Err(error), Some(names)) => {
+                tracing::debug!(%error, "a catalog query is answered with no rows");
+                let fields = names.into_iter().map(|name| Field::new(name, DataType::Utf8, true));
+                let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+                Ok(Prepared::new(schema, Vec::new(), Planned { context, plan: None }))
+            }
+            (Err(error), None) => Err(of_planner(error)),
+        }
+    }
+
+    /// Runs a statement that was planned here.
+    ///
+    /// # Errors
+    /// When its values do not fit, or too much memory is needed.
+    pub(crate) async fn run(&self, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Running, QueryError> {
+        let Some(planned) = prepared.plan::<Planned>() else {
+            return Err(QueryError::new(Cause::Internal, "a statement was planned elsewhere"));
+        };
+        let schema = Arc::clone(&prepared.schema);
+        let Some(plan) = planned.plan.clone() else {
+            return Ok(Running {
+                schema,
+                batches: futures::stream::empty().boxed(),
+                coverage: CoverageMap::new(),
+            });
+        };
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = permit.map_err(|_| QueryError::new(Cause::Unavailable, "the server is shutting down"))?;
+        let state = planned.context.state();
+        let plan = match values.is_empty() {
+            true => plan,
+            false => plan
+                .replace_params_with_values(&ParamValues::from(values))
+                .map_err(of_planner)?,
+        };
+        let physical = state.create_physical_plan(&plan).await.map_err(of_planner)?;
+        let stream = execute_stream(physical, state.task_ctx()).map_err(of_planner)?;
+        let batches = Bounded { stream, permit }.into_stream();
+        Ok(Running {
+            schema,
+            batches: batches.boxed(),
+            coverage: CoverageMap::new(),
+        })
+    }
+
+    fn context(&self, principal: &Principal) -> Result<SessionContext, QueryError> {
+        let mut contexts = self.contexts.lock();
+        if let Some(known) = contexts.get(&principal.name) {
+            return Ok(known.clone());
+        }
+        let context = context::build(&self.engine, &self.tables, principal).map_err(of_planner)?;
+        if contexts.len() >= CONTEXTS {
+            contexts.clear();
+        }
+        contexts.insert(Arc::clone(&principal.name), context.clone());
+        Ok(context)
+    }
+}
+
+/// Rows of a statement, with its permit and its deadline.
+struct Bounded {
+    stream: SendableRecordBatchStream,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Bounded {
+    fn into_stream(self) -> impl futures::Stream<Item = Result<arrow::array::RecordBatch, QueryError>> + Send {
+        let deadline = tokio::time::Instant::now() + LONGEST;
+        futures::stream::unfold(Some(self), move |bounded| async move {
+            let mut this = bounded?;
+            match tokio::time::timeout_at(deadline, this.stream.next()).await {
+                Ok(Some(Ok(batch))) => Some((Ok(batch), Some(this))),
+                Ok(Some(Err(error))) => Some((Err(of_planner(error)), None)),
+                Ok(None) => {
+                    drop(this.permit);
+                    None
+                }
+                Err(_) => {
+                    let error = QueryError::new(Cause::Timeout, format!("the query did not finish within {LONGEST:?}"));
+                    Some((Err(error), None))
+                }
+            }
+        })
+    }
+}
+
+fn only(mut statements: Vec<Statement>) -> Option<Statement> {
+    match statements.len() {
+        1 => statements.pop(),
+        _ => None,
+    }
+}
+
+/// Names of the relations of a statement; not of its common table expressions, nor of functions that look like tables.
+fn relations_of(statement: &Statement) -> Vec<Vec<String>> {
+    #[derive(Default)]
+    struct Names {
+        relations: Vec<Vec<String>>,
+        others: HashSet<Vec<String>>,
+    }
+    impl Visitor for Names {
+        type Break = ();
+
+        fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+            for with in query.with.iter().flat_map(|with| &with.cte_tables) {
+                self.others.insert(vec![with.alias.name.value.to_ascii_lowercase()]);
+            }
+            ControlFlow::Continue(())
+        }
+
+        fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+            if let TableFactor::Table {
+                name, args: Some(_), ..
+            }
+            | TableFactor::Function { name, .. } = factor
+            {
+                self.others.insert(parts(name));
+            }
+            ControlFlow::Continue(())
+        }
+
+        fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
+            self.relations.push(parts(name));
+            ControlFlow::Continue(())
+        }
+    }
+    let mut names = Names::default();
+    let _: ControlFlow<()> = statement.visit(&mut names);
+    let Names { relations, others } = names;
+    relations.into_iter().filter(|name| !others.contains(name)).collect()
+}
+
+fn parts(name: &ObjectName) -> Vec<String> {
+    let part = |ident: &datafusion::sql::sqlparser::ast::Ident| ident.value.to_ascii_lowercase();
+    name.0.iter().filter_map(|name| name.as_ident()).map(part).collect()
+}
+
+fn is_catalog(name: &Vec<String>) -> bool {
+    match name.as_slice() {
+        [.., schema, _] => schema == PG_CATALOG || schema == INFORMATION_SCHEMA,
+        [name] => name.starts_with("pg_"),
+        [] => false,
+    }
+}
+
+fn columns(plan: &LogicalPlan) -> SchemaRef {
+    Arc::new(plan.schema().as_arrow().clone())
+}
+
+/// Types of `$1`, `$2` and so on; where a comparison does not tell, a cast does.
+fn parameters(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>, DataFusionError> {
+    let mut types = plan.get_parameter_types()?;
+    plan.apply(|node| {
+        for expr in node.expressions() {
+            expr.apply(|expr| {
+                if let Expr::Cast(cast) = expr
+                    && let Expr::Placeholder(placeholder) = cast.expr.as_ref()
+                {
+                    let known = types.entry(placeholder.id.clone()).or_default();
+                    known.get_or_insert_with(|| cast.field.data_type().clone());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    let number = |name: &String| name.strip_prefix('$').and_then(|number| number.parse::<usize>().ok());
+    let last = types.keys().filter_map(number).max().unwrap_or(0);
+    // More parameters than a message can carry cannot be meant.
+    let last = last.min(usize::from(u16::MAX));
+    Ok((1..=last)
+        .map(|number| types.get(&format!("${number}")).cloned().flatten())
+        .collect())
+}
+
+/// The planner's errors, without its prefixes.
+fn of_planner(error: DataFusionError) -> QueryError {
+    if let DataFusionError::External(inner) = error.find_root()
+        && let Some(error) = inner.downcast_ref::<QueryError>()
+    {
+        return error.clone();
+    }
+    let (cause, message) = match error.find_root() {
+        DataFusionError::SQL(parser, _) => (Cause::Syntax, parser.to_string()),
+        DataFusionError::Plan(message) if message.contains("table '") && message.contains("not found") => {
+            (Cause::UnknownRelation, message.clone())
+        }
+        DataFusionError::Plan(message) if message.contains("Invalid function") => {
+            (Cause::UnknownFunction, message.clone())
+        }
+        DataFusionError::Plan(message) => (Cause::Invalid, message.clone()),
+        DataFusionError::SchemaError(error, _) => (Cause::UnknownColumn, error.to_string()),
+        DataFusionError::NotImplemented(message) => (Cause::Unsupported, message.clone()),
+        DataFusionError::ResourcesExhausted(message) => (Cause::TooLarge, message.clone()),
+        DataFusionError::Execution(_) | DataFusionError::ArrowError(..) | DataFusionError::Configuration(_) => {
+            (Cause::Invalid, error.strip_backtrace())
+        }
+        _ => (Cause::Internal, error.strip_backtrace()),
+    };
+    QueryError::new(cause, message)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,231 @@
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::datatypes::DataType;
+use datafusion::error::Result;
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+};
+use datafusion::prelude::SessionContext;
+use datafusion::scalar::ScalarValue;
+use datafusion_pg_catalog::pg_catalog::{
+    PgCatalogStaticTables, array_bounds_udf, create_current_database_udf, create_current_schema_udf,
+    create_current_schemas_udf, create_pg_backend_pid_udf, create_pg_encoding_to_char_udf, create_pg_get_constraintdef,
+    create_pg_get_partition_ancestors_udf, create_pg_get_partkeydef_udf, create_pg_get_statisticsobjdef_columns_udf,
+    create_pg_relation_is_publishable_udf, create_pg_stat_get_numscans, create_pg_table_is_visible, format_type,
+    has_privilege_udf, pg_get_expr_udf, quote_ident_udf,
+};
+
+use super::sheet::{NO_TEXT, int, text};
+use crate::session;
+
+/// Adds the functions that clients call in catalog queries.
+pub(super) fn register(context: &SessionContext, user: &str, tables: &Arc<PgCatalogStaticTables>) {
+    for function in [
+        create_current_database_udf(anabranch_front::CATALOG),
+        create_current_schema_udf(),
+        create_current_schemas_udf(),
+        create_pg_table_is_visible(),
+        create_pg_get_partkeydef_udf(),
+        create_pg_relation_is_publishable_udf(),
+        create_pg_get_statisticsobjdef_columns_udf(),
+        create_pg_encoding_to_char_udf(),
+        create_pg_backend_pid_udf(),
+        create_pg_stat_get_numscans(),
+        create_pg_get_constraintdef(),
+        create_pg_get_partition_ancestors_udf(),
+        format_type::create_format_type_udf(),
+        pg_get_expr_udf::create_pg_get_expr_udf(),
+        quote_ident_udf::create_quote_ident_udf(),
+        quote_ident_udf::create_parse_ident_udf(),
+        array_bounds_udf::create_array_upper_udf(),
+        array_bounds_udf::create_array_lower_udf(),
+        has_privilege_udf::create_has_privilege_udf("has_table_privilege"),
+        has_privilege_udf::create_has_privilege_udf("has_schema_privilege"),
+        has_privilege_udf::create_has_privilege_udf("has_database_privilege"),
+        has_privilege_udf::create_has_privilege_udf("has_any_column_privilege"),
+    ] {
+        context.register_udf(function);
+    }
+    context.register_udtf("pg_get_keywords", Arc::clone(&tables.pg_get_keywords) as _);
+    for (name, value) in constants(user) {
+        context.register_udf(ScalarUDF::from(Constant::new(name, value)));
+    }
+    context.register_udf(ScalarUDF::from(CurrentSetting::new()));
+}
+
+/// Functions that have one value here, whatever they are asked.
+fn constants(user: &str) -> Vec<(&'static str, ScalarValue)> {
+    let yes = ScalarValue::Boolean(Some(true));
+    let no = ScalarValue::Boolean(Some(false));
+    let zero = ScalarValue::Int64(Some(0));
+    let version = format!("PostgreSQL {} on Anabranch", session::server_version());
+    let mut all = vec![
+        ("version", text(version)),
+        ("session_user", text(user)),
+        ("pg_get_userbyid", text(user)),
+        ("pg_client_encoding", text("UTF8")),
+        ("pg_char_to_encoding", int(6)),
+        ("pg_size_pretty", text("0 bytes")),
+        ("pg_my_temp_schema", int(0)),
+        ("pg_relation_is_updatable", int(0)),
+        ("txid_current", ScalarValue::Int64(Some(1))),
+        ("pg_tablespace_location", text("")),
+        ("pg_get_function_arguments", text("")),
+        ("pg_get_function_identity_arguments", text("")),
+        ("pg_get_function_result", text("")),
+        ("inet_server_port", ScalarValue::Int32(None)),
+        ("inet_client_port", ScalarValue::Int32(None)),
+        ("pg_sequence_last_value", ScalarValue::Int64(None)),
+    ];
+    let same = |names: &[&'static str], value: &ScalarValue| -> Vec<(&'static str, ScalarValue)> {
+        names.iter().map(|name| (*name, value.clone())).collect()
+    };
+    all.extend(same(
+        &[
+            "obj_description",
+            "col_description",
+            "shobj_description",
+            "pg_get_viewdef",
+            "pg_get_indexdef",
+            "pg_get_ruledef",
+            "pg_get_triggerdef",
+            "pg_get_functiondef",
+            "pg_get_serial_sequence",
+            "pg_get_partition_constraintdef",
+            "pg_get_statisticsobjdef",
+            "inet_server_addr",
+            "inet_client_addr",
+        ],
+        &NO_TEXT,
+    ));
+    all.extend(same(
+        &[
+            "pg_function_is_visible",
+            "pg_type_is_visible",
+            "pg_collation_is_visible",
+            "pg_conversion_is_visible",
+            "pg_opclass_is_visible",
+            "pg_operator_is_visible",
+            "pg_opfamily_is_visible",
+            "pg_ts_config_is_visible",
+            "pg_ts_dict_is_visible",
+            "pg_ts_parser_is_visible",
+            "pg_ts_template_is_visible",
+            "pg_statistics_obj_is_visible",
+            "has_function_privilege",
+            "has_column_privilege",
+            "has_sequence_privilege",
+            "has_type_privilege",
+            "has_tablespace_privilege",
+            "has_language_privilege",
+            "pg_has_role",
+        ],
+        &yes,
+    ));
+    all.extend(same(
+        &[
+            "pg_is_in_recovery",
+            "pg_is_other_temp_schema",
+            "pg_column_is_updatable",
+            "row_security_active",
+        ],
+        &no,
+    ));
+    all.extend(same(
+        &[
+            "pg_relation_size",
+            "pg_total_relation_size",
+            "pg_table_size",
+            "pg_indexes_size",
+            "pg_database_size",
+            "pg_tablespace_size",
+        ],
+        &zero,
+    ));
+    all
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Constant {
+    name: &'static str,
+    value: ScalarValue,
+    signature: Signature,
+}
+
+impl Constant {
+    fn new(name: &'static str, value: ScalarValue) -> Self {
+        let any = TypeSignature::OneOf(vec![TypeSignature::Nullary, TypeSignature::VariadicAny]);
+        Self {
+            name,
+            value,
+            signature: Signature::new(any, Volatility::Stable),
+        }
+    }
+}
+
+impl ScalarUDFImpl for Constant {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
+        Ok(self.value.data_type())
+    }
+
+    fn invoke_with_args(&self, _arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        Ok(ColumnarValue::Scalar(self.value.clone()))
+    }
+}
+
+/// `current_setting(name [, missing_ok])`: what settings are when a connection begins.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct CurrentSetting {
+    signature: Signature,
+}
+
+impl CurrentSetting {
+    fn new() -> Self {
+        let named = TypeSignature::OneOf(vec![
+            TypeSignature::Exact(vec![DataType::Utf8]),
+            TypeSignature::Exact(vec![DataType::Utf8, DataType::Boolean]),
+        ]);
+        Self {
+            signature: Signature::new(named, Volatility::Stable),
+        }
+    }
+}
+
+impl ScalarUDFImpl for CurrentSetting {
+    fn name(&self) -> &str {
+        "current_setting"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let names = ColumnarValue::values_to_arrays(&arguments.args[..1])?;
+        let names = names[0].as_string::<i32>();
+        let value = |name: &str| {
+            let mut defaults = session::defaults();
+            defaults
+                .find(|(known, _)| known.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value)
+        };
+        let values: StringArray = names.iter().map(|name| name.and_then(value)).collect();
+        match names.len() {
+            1 => ScalarValue::try_from_array(&values, 0).map(ColumnarValue::Scalar),
+            _ => Ok(ColumnarValue::Array(Arc::new(values) as ArrayRef)),
+        }
+    }
+}

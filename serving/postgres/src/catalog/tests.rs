@@ -1,0 +1,274 @@
+use arrow::array::{AsArray, RecordBatch};
+use arrow::util::display::array_value_to_string;
+use futures::TryStreamExt;
+
+use super::*;
+use crate::testing::TestEngine;
+
+fn catalog() -> Catalog {
+    Catalog::new(TestEngine::new()).unwrap()
+}
+
+async fn batches(catalog: &Catalog, sql: &str) -> Vec<RecordBatch> {
+    let statement = catalog
+        .concerns(sql)
+        .unwrap_or_else(|| panic!("not for the catalog: {sql}"));
+    let principal = Principal::anonymous_admin();
+    let prepared = catalog.prepare(statement, &principal).await;
+    let prepared = prepared.unwrap_or_else(|error| panic!("{error}: {sql}"));
+    let running = catalog.run(&prepared, Vec::new()).await;
+    let running = running.unwrap_or_else(|error| panic!("{error}: {sql}"));
+    let batches = running.batches.try_collect().await;
+    batches.unwrap_or_else(|error| panic!("{error}: {sql}"))
+}
+
+async fn rows(catalog: &Catalog, sql: &str) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    for batch in batches(catalog, sql).await {
+        for row in 0..batch.num_rows() {
+            let cells = batch
+                .columns()
+                .iter()
+                .map(|column| array_value_to_string(column, row).unwrap());
+            rows.push(cells.collect());
+        }
+    }
+    rows
+}
+
+#[test]
+fn only_what_concerns_the_catalog_is_taken() {
+    let catalog = catalog();
+    for sql in [
+        "SELECT 1",
+        "SELECT version()",
+        "SELECT current_schema()",
+        "SELECT * FROM pg_class",
+        "SELECT n.nspname FROM pg_catalog.pg_namespace n",
+        "SELECT * FROM information_schema.tables",
+        "WITH x AS (SELECT 1) SELECT * FROM x",
+        "SELECT * FROM generate_series(1, 3)",
+    ] {
+        assert!(catalog.concerns(sql).is_some(), "{sql}");
+    }
+    for sql in [
+        "SELECT * FROM totals",
+        "SELECT * FROM public.totals WHERE channel = 'pg_class'",
+        "SELECT * FROM anabranch.coverage",
+        "WITH x AS (SELECT * FROM totals) SELECT * FROM x",
+        "nonsense",
+    ] {
+        assert!(catalog.concerns(sql).is_none(), "{sql}");
+    }
+}
+
+/// What psql 15 sends for `\d`, `\dt`, `\dv`, `\dn`, `\l`, `\d totals` and tab completion.
+#[tokio::test]
+async fn psql_finds_what_there_is() {
+    let catalog = catalog();
+    let listed = rows(
+        &catalog,
+        r#"SELECT n.nspname as "Schema", c.relname as "Name",
+             CASE c.relkind WHEN 'r' THEN 'table' WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' END as "Type",
+             pg_catalog.pg_get_userbyid(c.relowner) as "Owner"
+           FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam
+           WHERE c.relkind IN ('r','p','v','m','S','f','')
+             AND n.nspname <> 'pg_catalog' AND n.nspname !~ '^pg_toast' AND n.nspname <> 'information_schema'
+             AND pg_catalog.pg_table_is_visible(c.oid)
+           ORDER BY 1,2;"#,
+    )
+    .await;
+    assert_eq!(
+        listed,
+        [
+            ["anabranch", "coverage", "table", "anonymous"],
+            ["public", "totals", "view", "anonymous"]
+        ]
+    );
+    let oid = &rows(
+        &catalog,
+        "SELECT c.oid, n.nspname, c.relname FROM pg_catalog.pg_class c
+              LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relname OPERATOR(pg_catalog.~) '^(totals)$' COLLATE pg_catalog.default
+           AND pg_catalog.pg_table_is_visible(c.oid) ORDER BY 2, 3;",
+    )
+    .await[0][0];
+    let about = format!(
+        "SELECT c.relchecks, c.relkind, c.relhasindex, c.relhasrules, c.relhastriggers, c.relrowsecurity,
+           c.relforcerowsecurity, false AS relhasoids, c.relispartition, '', c.reltablespace,
+           CASE WHEN c.reloftype = 0 THEN '' ELSE c.reloftype::pg_catalog.regtype::pg_catalog.text END,
+           c.relpersistence, c.relreplident, am.amname
+         FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_class tc ON (c.reltoastrelid = tc.oid)
+              LEFT JOIN pg_catalog.pg_am am ON (c.relam = am.oid)
+         WHERE c.oid = '{oid}';"
+    );
+    assert_eq!(rows(&catalog, &about).await[0][1], "v");
+    let columns = format!(
+        "SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod),
+           (SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid, true) FROM pg_catalog.pg_attrdef d
+            WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.atthasdef),
+           a.attnotnull,
+           (SELECT c.collname FROM pg_catalog.pg_collation c, pg_catalog.pg_type t
+            WHERE c.oid = a.attcollation AND t.oid = a.atttypid AND a.attcollation <> t.typcollation) AS attcollation,
+           a.attidentity, a.attgenerated
+         FROM pg_catalog.pg_attribute a
+         WHERE a.attrelid = '{oid}' AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;"
+    );
+    let columns = rows(&catalog, &columns).await;
+    let named: Vec<_> = columns
+        .iter()
+        .map(|column| (column[0].as_str(), column[1].as_str()))
+        .collect();
+    assert_eq!(
+        named,
+        [
+            ("channel", "text"),
+            ("edits", "bigint"),
+            ("added", "numeric"),
+            ("at", "timestamp with time zone")
+        ]
+    );
+    let completed = rows(
+        &catalog,
+        "SELECT c.relname, NULL::pg_catalog.text FROM pg_catalog.pg_class c
+         WHERE c.relkind IN ('r', 'S', 'v', 'm', 'f', 'p') AND (c.relname) LIKE 'tot%'
+           AND pg_catalog.pg_table_is_visible(c.oid)
+           AND c.relnamespace <> (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'pg_catalog')
+         UNION ALL
+         SELECT NULL::pg_catalog.text, n.nspname FROM pg_catalog.pg_namespace n
+         WHERE n.nspname LIKE 'tot%' AND n.nspname NOT LIKE E'pg\\_%'
+         LIMIT 1000",
+    )
+    .await;
+    assert_eq!(completed[0][0], "totals");
+    let databases = rows(
+        &catalog,
+        "SELECT d.datname, pg_catalog.pg_encoding_to_char(d.encoding) FROM pg_catalog.pg_database d ORDER BY 1",
+    )
+    .await;
+    assert_eq!(databases[0][0], "anabranch");
+}
+
+/// `DatabaseMetaData` of pgjdbc 42.7: tables, columns, and keys that no view has.
+#[tokio::test]
+async fn jdbc_finds_what_there_is() {
+    let catalog = catalog();
+    let columns = rows(
+        &catalog,
+        "SELECT * FROM (SELECT current_database() AS current_database, n.nspname,c.relname,a.attname,a.atttypid,
+           a.attnotnull OR (t.typtype = 'd' AND t.typnotnull) AS attnotnull,a.atttypmod,a.attlen,t.typtypmod,
+           row_number() OVER (PARTITION BY a.attrelid ORDER BY a.attnum) AS attnum, nullif(a.attidentity, '') as attidentity,
+           nullif(a.attgenerated, '') as attgenerated,
+           pg_catalog.pg_get_expr(def.adbin, def.adrelid) AS adsrc,dsc.description,t.typbasetype,t.typtype
+         FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON (c.relnamespace = n.oid)
+           JOIN pg_catalog.pg_attribute a ON (a.attrelid=c.oid) JOIN pg_catalog.pg_type t ON (a.atttypid = t.oid)
+           LEFT JOIN pg_catalog.pg_attrdef def ON (a.attrelid=def.adrelid AND a.attnum = def.adnum)
+           LEFT JOIN pg_catalog.pg_description dsc ON (c.oid=dsc.objoid AND a.attnum = dsc.objsubid)
+           LEFT JOIN pg_catalog.pg_class dc ON (dc.oid=dsc.classoid AND dc.relname='pg_class')
+           LEFT JOIN pg_catalog.pg_namespace dn ON (dc.relnamespace=dn.oid AND dn.nspname='pg_catalog')
+         WHERE c.relkind in ('r','p','v','f','m') and a.attnum > 0 AND NOT a.attisdropped AND c.relname LIKE 'totals') c
+         WHERE true ORDER BY nspname,c.relname,attnum",
+    )
+    .await;
+    let names: Vec<&str> = columns.iter().map(|column| column[3].as_str()).collect();
+    assert_eq!(names, ["channel", "edits", "added", "at"]);
+    let keys = rows(
+        &catalog,
+        "SELECT result.TABLE_CAT, result.TABLE_SCHEM, result.TABLE_NAME, result.COLUMN_NAME, result.KEY_SEQ, result.PK_NAME
+         FROM (SELECT current_database() AS TABLE_CAT, n.nspname AS TABLE_SCHEM, ct.relname AS TABLE_NAME,
+             a.attname AS COLUMN_NAME, (information_schema._pg_expandarray(i.indkey)).n AS KEY_SEQ, ci.relname AS PK_NAME,
+             information_schema._pg_expandarray(i.indkey) AS KEYS, a.attnum AS A_ATTNUM
+           FROM pg_catalog.pg_class ct JOIN pg_catalog.pg_attribute a ON (ct.oid = a.attrelid)
+             JOIN pg_catalog.pg_namespace n ON (ct.relnamespace = n.oid)
+             JOIN pg_catalog.pg_index i ON ( a.attrelid = i.indrelid)
+             JOIN pg_catalog.pg_class ci ON (ci.oid = i.indexrelid)
+           WHERE true AND ct.relname = 'totals' AND i.indisprimary ) result
+         where result.A_ATTNUM = (result.KEYS).x ORDER BY result.table_name, result.pk_name, result.key_seq",
+    )
+    .await;
+    assert!(keys.is_empty());
+}
+
+#[tokio::test]
+async fn information_schema_names_types_as_postgresql_does() {
+    let catalog = catalog();
+    let columns = rows(
+        &catalog,
+        "SELECT column_name, data_type, udt_name, numeric_precision, ordinal_position FROM information_schema.columns
+         WHERE table_schema = 'public' AND table_name = 'totals' ORDER BY ordinal_position",
+    )
+    .await;
+    assert_eq!(
+        columns,
+        [
+            ["channel", "text", "text", "", "1"],
+            ["edits", "bigint", "int8", "64", "2"],
+            ["added", "numeric", "numeric", "38", "3"],
+            ["at", "timestamp with time zone", "timestamptz", "", "4"],
+        ]
+    );
+    let views = rows(
+        &catalog,
+        "SELECT table_name, view_definition FROM information_schema.views",
+    )
+    .await;
+    assert_eq!(views, [["totals", "SELECT 1"]]);
+    let none = rows(&catalog, "SELECT * FROM information_schema.table_constraints").await;
+    assert!(none.is_empty());
+}
+
+#[tokio::test]
+async fn sessions_are_asked_what_they_are() {
+    let catalog = catalog();
+    let one = batches(
+        &catalog,
+        "SELECT version(), current_schema(), current_database(), current_user",
+    )
+    .await;
+    let cell = |column: usize| one[0].column(column).as_string::<i32>().value(0).to_owned();
+    assert!(cell(0).starts_with("PostgreSQL 16.6 (Anabranch"), "{}", cell(0));
+    assert_eq!(
+        (cell(1).as_str(), cell(2).as_str(), cell(3).as_str()),
+        ("public", "anabranch", "anonymous")
+    );
+    assert_eq!(
+        rows(&catalog, "SELECT current_setting('server_version_num')").await,
+        [["160006"]]
+    );
+    assert_eq!(
+        rows(
+            &catalog,
+            "SELECT setting FROM pg_settings WHERE name = 'max_index_keys'"
+        )
+        .await,
+        [["32"]]
+    );
+}
+
+#[tokio::test]
+async fn views_and_the_catalog_are_not_read_together() {
+    let catalog = catalog();
+    let statement = catalog.concerns("SELECT * FROM totals, pg_class").unwrap();
+    let prepared = catalog.prepare(statement, &Principal::anonymous_admin()).await.unwrap();
+    let error = catalog.run(&prepared, Vec::new()).await.unwrap_err();
+    assert_eq!(error.cause, Cause::Unsupported);
+}
+
+#[tokio::test]
+async fn parameters_have_the_types_that_comparisons_or_casts_tell() {
+    let catalog = catalog();
+    let types = async |sql: &str| {
+        let statement = catalog.concerns(sql).unwrap();
+        let prepared = catalog.prepare(statement, &Principal::anonymous_admin()).await.unwrap();
+        prepared.parameters.to_vec()
+    };
+    assert_eq!(
+        types("SELECT oid FROM pg_class WHERE relname = $1").await,
+        [Some(DataType::Utf8)]
+    );
+    assert_eq!(
+        types("SELECT $2::bigint, $1::text").await,
+        [Some(DataType::Utf8), Some(DataType::Int64)]
+    );
+}
