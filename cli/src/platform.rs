@@ -11,7 +11,7 @@ use anabranch_dataset::Store;
 use anabranch_definitions::{Definitions, settle};
 use anabranch_log::{IngestLog, KafkaLog, PartitionedLog, Retention};
 use anabranch_runtime::{Settings, Shutdown};
-use anabranch_serving::{ServingHandle, ServingLayer, ServingOptions};
+use anabranch_serving::{FrontEnds, ServingHandle, ServingLayer, ServingOptions};
 use anabranch_speed::{OpenLog, SpeedHandle, SpeedLayer, SpeedOptions};
 use anyhow::{Context, Result, anyhow, bail};
 use async_trait::async_trait;
@@ -167,13 +167,35 @@ impl Platform {
         Ok(BatchLayer::start(options).await?)
     }
 
-    /// Starts the serving layer on a bound listener.
-    pub async fn serving(&self, store: &Store, listener: TcpListener, shutdown: &Shutdown) -> Result<ServingHandle> {
+    /// Binds the servers beside HTTP that the settings ask for.
+    ///
+    /// # Errors
+    /// When an address is taken.
+    pub async fn front_ends(&self) -> Result<FrontEnds> {
+        let serving = &self.settings.serving;
+        let mut front_ends = FrontEnds::default();
+        if let Some(listen) = &serving.postgres_listen {
+            front_ends.postgres = Some(bind(listen, "serving.postgres_listen").await?);
+        }
+        if let Some(listen) = &serving.flight_sql_listen {
+            front_ends.flight_sql = Some(bind(listen, "serving.flight_sql_listen").await?);
+        }
+        Ok(front_ends)
+    }
+
+    /// Starts the serving layer on bound listeners.
+    pub async fn serving(
+        &self,
+        store: &Store,
+        (listener, front_ends): (TcpListener, FrontEnds),
+        shutdown: &Shutdown,
+    ) -> Result<ServingHandle> {
         let options = ServingOptions {
             settings: Arc::clone(&self.settings),
             definitions: Arc::clone(&self.definitions),
             store: store.clone(),
             listener,
+            front_ends,
             worker_id: worker_id("serve"),
             shutdown: shutdown.clone(),
         };
@@ -266,6 +288,7 @@ impl AllLayers {
             bind(&settings.batch.listen, "batch.listen").await?,
             bind(&settings.serving.listen, "serving.listen").await?,
         );
+        let front_ends = platform.front_ends().await?;
         let doors = [("speed", listeners.0), ("batch", listeners.1), ("serve", listeners.2)];
         let Some(opened) = starting::open(platform, doors, shutdown).await? else {
             return Ok(None);
@@ -281,7 +304,7 @@ impl AllLayers {
         let (front, back) = (shutdown.child(), Shutdown::new());
         let speed = platform.speed(&store, (logs.clone(), opener), speed, &back).await?;
         let batch = platform.batch(&store, batch, &back).await?;
-        let serving = platform.serving(&store, serving, &front).await?;
+        let serving = platform.serving(&store, (serving, front_ends), &front).await?;
         Ok(Some(Self {
             speed,
             batch,

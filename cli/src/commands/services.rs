@@ -39,6 +39,12 @@ pub async fn dev(args: Config) -> Result<ExitCode> {
             view.name()
         );
     }
+    match &platform.settings.serving.postgres_listen {
+        Some(listen) => println!("  SQL   : psql -h {} -U me -d anabranch", psql_address(listen)),
+        None => println!(
+            "  SQL   : anabranch query; for psql and other clients set [serving] postgres_listen = \"127.0.0.1:5432\""
+        ),
+    }
     println!("Ctrl-C stops it; what was acknowledged stays.");
     layers.stopped().await?;
     telemetry::flush().await;
@@ -89,6 +95,7 @@ pub async fn serve(args: Config) -> Result<ExitCode> {
     let platform = Platform::load(&args.config)?;
     let shutdown = start_service(&platform.settings, "serve")?;
     let listener = bind(&platform.settings.serving.listen, "serving.listen").await?;
+    let front_ends = platform.front_ends().await?;
     let Some(opened) = starting::open(&platform, [("serve", listener)], &shutdown).await? else {
         return Ok(ExitCode::SUCCESS);
     };
@@ -97,9 +104,18 @@ pub async fn serve(args: Config) -> Result<ExitCode> {
         platform,
         listeners: [listener],
     } = opened;
-    let layer = platform.serving(&store, listener, &shutdown).await?;
+    let layer = platform.serving(&store, (listener, front_ends), &shutdown).await?;
     info!(address = %layer.address(), "serving layer is running");
     layer.stopped().await.context("serving layer")?;
     telemetry::flush().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Host and port as psql takes them.
+fn psql_address(listen: &str) -> String {
+    let address = reachable(listen);
+    match address.rsplit_once(':') {
+        Some((host, port)) => format!("{} -p {port}", host.trim_matches(['[', ']'])),
+        None => address,
+    }
 }

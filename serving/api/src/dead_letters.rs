@@ -104,11 +104,19 @@ struct Found {
 }
 
 /// A letter of a list, ordered by its age: by the log's time, then by its place.
-struct Shown {
+pub(crate) struct Shown {
     /// With the beginning of its payload.
-    letter: DeadLetter,
+    pub(crate) letter: DeadLetter,
     /// Of its whole payload, if it has one.
-    bytes: Option<usize>,
+    pub(crate) bytes: Option<usize>,
+}
+
+/// The newest dead letters of a source, newest first.
+///
+/// # Errors
+/// When they cannot be read.
+pub(crate) async fn newest(dataset: &MasterDataset, limit: usize) -> Result<Vec<Shown>, Error> {
+    Ok(find(dataset, WhichLetters::default(), limit).await?.newest)
 }
 
 impl Shown {

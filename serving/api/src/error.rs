@@ -99,6 +99,10 @@ pub enum Error {
     /// What was read is not what was written.
     #[error("the local file of the batch view {view} is damaged")]
     LocalState { view: String },
+    #[error(transparent)]
+    Postgres(#[from] anabranch_postgres::Error),
+    #[error(transparent)]
+    FlightSql(#[from] anabranch_flight_sql::Error),
     /// The service itself cannot start or go on.
     #[error("{what}: {source}")]
     Io { what: &'static str, source: std::io::Error },
@@ -148,6 +152,8 @@ impl Error {
             Self::Access(error) => error.kind(),
             Self::Query(error) => query_kind(error),
             Self::View(error) => error.kind(),
+            Self::Postgres(error) => error.kind(),
+            Self::FlightSql(error) => error.kind(),
             Self::Arrow(_) | Self::Io { .. } | Self::Task(_) | Self::Internal(_) => ErrorKind::Internal,
         }
     }

@@ -31,6 +31,8 @@ mod error;
 mod exclusions;
 mod format;
 mod forward;
+mod front;
+mod front_ends;
 mod http;
 mod live;
 mod masters;
@@ -46,11 +48,13 @@ mod server;
 #[doc(hidden)]
 pub mod simulation;
 mod status;
+mod system;
 mod versions;
 mod views;
 
 pub use consistency::{Arm, Demand};
 pub use error::Error;
+pub use front_ends::FrontEnds;
 pub use openapi::document as openapi;
 pub use query::{Prepared, QueryMemory, Running, Session, SqlEngine, SystemSchema};
 pub use server::{ServingHandle, ServingLayer, ServingOptions};

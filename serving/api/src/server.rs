@@ -18,9 +18,12 @@ use crate::compute::Compute;
 use crate::consistency::Consistency;
 use crate::directory;
 use crate::forward::Forwarder;
+use crate::front::FrontEngine;
+use crate::front_ends::FrontEnds;
 use crate::live::Hub;
 use crate::masters::Masters;
 use crate::query::{Admission, SqlEngine};
+use crate::system::{System, SystemTables};
 
 /// How long others believe this service's lease, and how often it is written.
 const LEASE_TTL: Duration = Duration::from_secs(10);
@@ -37,6 +40,8 @@ pub struct ServingOptions {
     pub store: Store,
     /// Bound by the caller, so that it can choose the port.
     pub listener: TcpListener,
+    /// The servers beside HTTP.
+    pub front_ends: FrontEnds,
     /// Names this process in its lease; unique among serving processes.
     pub worker_id: String,
     pub shutdown: Shutdown,
@@ -63,7 +68,7 @@ pub(crate) struct Service {
     pub(crate) consistency: Arc<Consistency>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) engine: SqlEngine,
-    pub(crate) forwarder: Forwarder,
+    pub(crate) forwarder: Arc<Forwarder>,
     pub(crate) live: Arc<Hub>,
 }
 
@@ -78,6 +83,7 @@ impl ServingLayer {
             definitions,
             store,
             listener,
+            front_ends,
             worker_id,
             shutdown,
         } = options;
@@ -110,11 +116,24 @@ impl ServingLayer {
             Arc::clone(&admission),
             &settings.serving,
         );
+        let forwarder = Arc::new(Forwarder::new(perimeter.caller())?);
+        let system = System {
+            adoption: Arc::clone(&adoption),
+            directory: Arc::clone(&directory),
+            masters: Arc::clone(&masters),
+            consistency: Arc::clone(&consistency),
+            forwarder: Arc::clone(&forwarder),
+        };
+        engine.register_schema(Arc::new(SystemTables(Arc::new(system))));
+        let engine_of_fronts = FrontEngine {
+            sql: engine.clone(),
+            adoption: Arc::clone(&adoption),
+        };
         let service = Arc::new(Service {
             id: worker_id.clone(),
             engine: engine.clone(),
             admission,
-            forwarder: Forwarder::new(perimeter.caller())?,
+            forwarder: Arc::clone(&forwarder),
             settings: Arc::clone(&settings),
             adoption: Arc::clone(&adoption),
             directory: Arc::clone(&directory),
@@ -181,6 +200,8 @@ impl ServingLayer {
             // As long as a query may take; whoever holds a connection open beyond that is cut off.
             grace: *settings.serving.query_timeout + GRACE,
         };
+        let fronts = Arc::new(engine_of_fronts);
+        front_ends.start(fronts, &perimeter, &settings.serving, &tasks, &front)?;
         let router = crate::http::router(service, front.clone()).merge(perimeter.session_routes());
         let router = perimeter.protect(router, crate::needs::needs);
         tasks.spawn("http", OnError::Shutdown, async move {

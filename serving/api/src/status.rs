@@ -68,6 +68,18 @@ impl Reports {
     }
 }
 
+impl Reports {
+    /// What a speed worker said of itself, or why it did not; `None` when it was not asked.
+    pub(crate) fn of_speed(&self, id: &str) -> Option<&Result<Value, String>> {
+        self.speed.get(id)
+    }
+
+    /// The same of a batch service.
+    pub(crate) fn of_batch(&self, id: &str) -> Option<&Result<Value, String>> {
+        self.batch.get(id)
+    }
+}
+
 /// What was landed since the beginning, whichever process did it.
 fn landed_status(snapshot: Result<Option<Snapshot>, Error>) -> Value {
     match snapshot {
@@ -152,7 +164,7 @@ fn source_status(name: &str, topic: &str, services: &Services, reports: &Reports
 }
 
 /// One partition, as its owner tells; as the owner's lease says (at most some seconds old) when it does not answer.
-fn partition_status(
+pub(crate) fn partition_status(
     source: &str,
     partition: PartitionId,
     owner: &Owner,

@@ -297,8 +297,8 @@ impl FlightSqlService for Service {
         auth::principal(&self.access, request.metadata()).await?;
         let handle = Handle::read(&query.prepared_statement_handle)?;
         let mut received = 0;
-        let data = request.into_inner().into_stream().map(move |message| {
-            let message = message?;
+        let data = request.into_inner().map(move |message| {
+            let message = message.map_err(FlightError::from)?;
             received += message.data_body.len() + message.data_header.len();
             if received > MAX_HANDLE_BYTES {
                 return Err(FlightError::Tonic(Box::new(Status::invalid_argument(
@@ -307,7 +307,7 @@ impl FlightSqlService for Service {
             }
             Ok(message)
         });
-        let mut batches = FlightRecordBatchStream::new_from_flight_data(data.map_err(|error: FlightError| error));
+        let mut batches = FlightRecordBatchStream::new_from_flight_data(data);
         let mut rows = Vec::new();
         while let Some(batch) = batches.try_next().await.map_err(Status::from)? {
             rows.push(batch);

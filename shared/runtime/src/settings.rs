@@ -157,6 +157,11 @@ impl Settings {
                 1,
             ),
             ("maintenance.keep_runs", self.maintenance.keep_runs as u64, 1),
+            (
+                "serving.postgres_connections",
+                self.serving.postgres_connections as u64,
+                1,
+            ),
             ("serving.max_queries", self.serving.max_queries as u64, 1),
             ("serving.query_memory", self.serving.query_memory.get(), 1024 * 1024),
             (

@@ -22,6 +22,7 @@ pub mod answer;
 mod backend;
 pub mod browser;
 pub mod child;
+pub mod clients;
 mod cluster;
 pub mod compare;
 pub mod data;

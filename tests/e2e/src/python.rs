@@ -12,6 +12,20 @@ pub fn interpreter() -> Result<PathBuf, String> {
     with("python", &["deltalake==1.6.6", "pyarrow==26.0.1"])
 }
 
+/// An interpreter with SQL clients: psycopg, SQLAlchemy and ADBC.
+///
+/// # Errors
+/// As [`with`].
+pub fn sql_clients() -> Result<PathBuf, String> {
+    let packages = [
+        "psycopg[binary]==3.3.9",
+        "sqlalchemy==2.1.9",
+        "adbc-driver-flightsql==1.13.0",
+        "pyarrow==26.0.1",
+    ];
+    with("python-sql", &packages)
+}
+
 /// The interpreter of an environment of its own, provisioned once into `$ANABRANCH_TEST_CACHE` or `~/.cache/anabranch-tests`.
 ///
 /// # Errors
@@ -44,7 +58,7 @@ pub fn script(python: &Path, script: &str, args: &[&str]) -> Result<String, Stri
     run(Command::new(python).args(["-c", script]).args(args))
 }
 
-fn cache() -> Result<PathBuf, String> {
+pub(crate) fn cache() -> Result<PathBuf, String> {
     if let Some(dir) = std::env::var_os("ANABRANCH_TEST_CACHE") {
         return Ok(dir.into());
     }
@@ -52,7 +66,7 @@ fn cache() -> Result<PathBuf, String> {
     Ok(Path::new(&home).join(".cache/anabranch-tests"))
 }
 
-fn run(command: &mut Command) -> Result<String, String> {
+pub(crate) fn run(command: &mut Command) -> Result<String, String> {
     let shown = command.get_program().to_string_lossy().into_owned();
     let output = command.output().map_err(|error| format!("{shown}: {error}"))?;
     if output.status.success() {

@@ -25,6 +25,7 @@ mod monitoring;
 mod nested;
 mod openapi;
 mod operations;
+mod postgres;
 mod runs;
 mod security;
 mod soak;

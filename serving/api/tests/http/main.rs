@@ -16,3 +16,4 @@ mod safety;
 mod sql;
 mod status;
 mod support;
+mod system;

@@ -169,6 +169,12 @@ pub const METRICS: &[Metric] = &[
     counter("anabranch_serving_queries_total", COUNT, &["outcome"], "Queries by outcome: ok, failed, timeout, refused, cancelled."),
     seconds("anabranch_serving_query_seconds", &[], "Queries, from arrival to their last row, waiting included."),
     gauge("anabranch_serving_query_memory_bytes", BYTES, &[], "Memory that queries use for joins, sorts, aggregation and answers."),
+    gauge("anabranch_postgres_connections", COUNT, &[], "PostgreSQL connections that are open."),
+    counter("anabranch_postgres_refused_total", COUNT, &[], "PostgreSQL connections that were not let in."),
+    counter("anabranch_postgres_statements_total", COUNT, &["source"], "Statements answered to PostgreSQL clients, by who answered: engine or catalog."),
+    counter("anabranch_postgres_errors_total", COUNT, &["code"], "Errors told to PostgreSQL clients, by SQLSTATE."),
+    seconds("anabranch_postgres_start_seconds", &[], "Statements of PostgreSQL clients, from their arrival to their first rows being computed."),
+    counter("anabranch_flight_sql_queries_total", COUNT, &[], "Queries begun for Flight SQL clients."),
     gauge("anabranch_serving_speed_workers", COUNT, &[], "Live speed workers, by their leases."),
     // Every service.
     counter("anabranch_trace_dropped_spans_total", COUNT, &[], "Spans that could not be sent to the collector."),

@@ -145,6 +145,7 @@ impl World {
             definitions: Arc::new(Definitions::fixed(Arc::clone(&self.catalog), Arc::clone(&self.views))),
             store: self.store.clone(),
             listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            front_ends: anabranch_serving::FrontEnds::default(),
             worker_id: id.into(),
             shutdown: self.shutdown.clone(),
         })

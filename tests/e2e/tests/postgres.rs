@@ -1,0 +1,291 @@
+//! SQL clients that other people made see the numbers that `/v1/sql` answers.
+
+use std::process::Output;
+
+use anabranch_e2e::{Answer, Dev, clients, data, gate, ports, python};
+use anabranch_model::TopicOffsets;
+use serde_json::{Value, json};
+
+use crate::edits::{ADDED, EVENTS, Edits, TABLE, views};
+
+const HOURS: &str = "SELECT channel, hour, edits, average FROM hourly
+    WHERE channel IN ('#en.wikipedia', '#de.wikipedia') AND edits >= 10 ORDER BY channel DESC, hour";
+
+/// Half of the edits in a batch view, all of them in the merged one, and SQL clients let in.
+struct Served {
+    dev: Dev,
+    port: u16,
+    flight_sql: u16,
+    through: TopicOffsets,
+}
+
+impl Served {
+    fn start(edits: &Edits) -> Self {
+        let (port, flight_sql) = (ports::free(), ports::free());
+        let settings = format!(
+            "[landing]\nmax_age = '200ms'\n\
+             [serving]\npostgres_listen = '127.0.0.1:{port}'\nflight_sql_listen = '127.0.0.1:{flight_sql}'"
+        );
+        let dev = Dev::start(&views("connector = 'log', partitions = 3"), &settings);
+        let first = dev.ingest(TABLE, edits.body(0..edits.half()));
+        dev.land_and_run(TABLE, &first);
+        let rest = dev.ingest(TABLE, edits.body(edits.half()..edits.lines.len()));
+        let through = first.into_iter().chain(rest).collect();
+        Self {
+            dev,
+            port,
+            flight_sql,
+            through,
+        }
+    }
+
+    /// As `anabranch.at_least` takes it.
+    fn at_least(&self) -> String {
+        let offsets = self
+            .through
+            .iter()
+            .map(|(partition, next)| format!("{partition}={next}"));
+        offsets.collect::<Vec<_>>().join(",")
+    }
+
+    fn ask(&self, sql: &str) -> Answer {
+        self.dev.query_at_least(sql, &self.through)
+    }
+
+    fn pages(&self) -> i64 {
+        self.ask("SELECT count(*) FROM pages").integers()[0]
+    }
+
+    fn totals(&self) -> Vec<i64> {
+        let totals = self.ask("SELECT edits, added, editors FROM totals").integers();
+        assert_eq!(totals[..2], [EVENTS, ADDED]);
+        totals
+    }
+
+    /// Channel, instant, edits and average of each hour.
+    fn hours(&self) -> Vec<(String, String, i64, f64)> {
+        let rows = self.ask(HOURS).rows;
+        assert!(rows.len() > 20, "both channels have hours");
+        rows.iter().map(|row| hour(row)).collect()
+    }
+}
+
+fn hour(row: &[Value]) -> (String, String, i64, f64) {
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let at = text(&row[1]).replace("+00:00", "Z");
+    (
+        text(&row[0]),
+        at.replace(".000000Z", "Z"),
+        row[2].as_i64().expect("a count"),
+        row[3].as_f64().expect("an average"),
+    )
+}
+
+fn printed(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+#[test]
+fn psql_psycopg_adbc_and_jdbc_see_what_http_answers() {
+    const TEST: &str = "psql_psycopg_adbc_and_jdbc_see_what_http_answers";
+    let Some(edits) = Edits::load(TEST) else { return };
+    let _gate = gate::heavy();
+    let served = Served::start(edits);
+    match clients::psql() {
+        Ok(psql) => psql_sees_it(&served, &|args| clients::ask_psql(&psql, served.port, args)),
+        Err(reason) => gate::skip(TEST, &reason),
+    }
+    match python::sql_clients() {
+        Ok(python) => {
+            psycopg_sees_it(&served, &python);
+            adbc_sees_it(&served, &python);
+        }
+        Err(reason) => gate::skip(TEST, &format!("no Python with psycopg: {reason}")),
+    }
+    match clients::jdbc() {
+        Ok(jar) => jdbc_sees_it(&served, &jar),
+        Err(reason) => gate::skip(TEST, &reason),
+    }
+}
+
+fn psql_sees_it(served: &Served, psql: &dyn Fn(&[&str]) -> Output) {
+    let at_least = format!(
+        "SET anabranch.require = 'exact'; SET anabranch.at_least = '{}'",
+        served.at_least()
+    );
+    let ask = |sql: &str| printed(&psql(&["-q", "-At", "-F", "\t", "-c", &at_least, "-c", sql]));
+    let totals: Vec<String> = served.totals().iter().map(i64::to_string).collect();
+    assert_eq!(
+        ask("SELECT edits, added, editors FROM totals").trim(),
+        totals.join("\t")
+    );
+    let hours = ask(HOURS);
+    let seen = hours.lines().map(|line| {
+        let cells: Vec<&str> = line.split('\t').collect();
+        let at = cells[1].replace(' ', "T").replace("+00", "Z");
+        (
+            cells[0].to_owned(),
+            at,
+            cells[2].parse().expect("a count"),
+            cells[3].parse().expect("an average"),
+        )
+    });
+    assert_eq!(seen.collect::<Vec<(String, String, i64, f64)>>(), served.hours());
+    let covered = ask(
+        "SELECT view, sum(served_through), bool_and(exact), count(*) FROM anabranch.coverage GROUP BY view ORDER BY view",
+    );
+    let per_view = ["cities", "hourly", "pages", "totals"].map(|view| format!("{view}\t{EVENTS}\tt\t3"));
+    assert_eq!(covered.trim(), per_view.join("\n"));
+    // What people type, and what completion asks.
+    let shown = |command: &str| printed(&psql(&["-c", command]));
+    let views = shown("\\dv");
+    assert!(
+        ["cities", "hourly", "pages", "totals"]
+            .iter()
+            .all(|view| views.contains(view)),
+        "{views}"
+    );
+    let tables = shown("\\dt");
+    assert!(tables.contains("coverage") && !tables.contains("hourly"), "{tables}");
+    let columns = shown("\\d hourly");
+    for column in [
+        "channel",
+        "timestamp with time zone",
+        "edits",
+        "bigint",
+        "average",
+        "double precision",
+        "by_robots",
+    ] {
+        assert!(columns.contains(column), "{column} is not in {columns}");
+    }
+    assert!(shown("\\d").contains("totals"));
+    assert!(shown("\\l").contains("anabranch"));
+    assert!(shown("\\dn").contains("public"));
+    let failed = |sql: &str| {
+        let output = psql(&["-v", "VERBOSITY=verbose", "-c", sql]);
+        assert!(!output.status.success(), "{sql}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let unknown = failed("SELECT editz FROM totals");
+    assert!(unknown.contains("42703") && unknown.contains("edits"), "{unknown}");
+    assert!(unknown.contains("LINE 1:"), "the place is shown: {unknown}");
+    assert!(failed("DROP TABLE totals").contains("25006"));
+    assert!(failed("SELECT * FROM totalz").contains("42P01"));
+    assert!(failed("SELECT FROM WHERE").contains("42601"));
+}
+
+fn psycopg_sees_it(served: &Served, python: &std::path::Path) {
+    let script = include_str!("clients/psycopg_client.py");
+    let found = python::script(python, script, &[&served.port.to_string(), &served.at_least()]);
+    let found: Value =
+        serde_json::from_str(&found.unwrap_or_else(|error| panic!("{error}"))).expect("the script prints JSON");
+    assert_eq!(found["totals"], json!(served.totals()));
+    for format in ["hours_text", "hours_binary"] {
+        let hours = found[format].as_array().expect("rows");
+        let hours = hours.iter().map(|row| hour(row.as_array().expect("a row")));
+        assert_eq!(hours.collect::<Vec<_>>(), served.hours(), "{format}");
+    }
+    for format in ["types_text", "types_binary"] {
+        assert_eq!(
+            found[format],
+            json!([
+                "12345678901234567891.125",
+                "True",
+                "[1, None]",
+                "2026-11-21",
+                "1 day, 0:00:00"
+            ]),
+            "{format}"
+        );
+    }
+    assert_eq!(found["in_transaction"], json!(served.pages()));
+    assert_eq!(
+        found["errors"],
+        json!([["42703", "8"], ["42P01", "15"], ["42601", "1"], ["25006", null]])
+    );
+    assert_eq!(found["cancelled"], "57014");
+    assert_eq!(found["coverage"], json!([EVENTS, true]));
+    let tables = &found["tables"];
+    assert_eq!(
+        (&tables["views"], &tables["partitions"], &tables["workers"]),
+        (&json!(4), &json!(3), &json!(3))
+    );
+    assert_eq!(
+        (&tables["runs"], &tables["coverage"], &tables["dead_letters"]),
+        (&json!(1), &json!(12), &json!(0))
+    );
+    assert_eq!(found["reflected_views"], json!(["cities", "hourly", "pages", "totals"]));
+    assert_eq!(found["reflected_columns"][1], json!(["hour", "TIMESTAMP"]));
+    assert_eq!(found["sqlalchemy"], json!(EVENTS));
+}
+
+fn adbc_sees_it(served: &Served, python: &std::path::Path) {
+    let script = include_str!("clients/adbc_client.py");
+    let at_least = serde_json::to_string(&served.through).expect("offsets are JSON");
+    let found = python::script(python, script, &[&served.flight_sql.to_string(), &at_least]);
+    let found: Value =
+        serde_json::from_str(&found.unwrap_or_else(|error| panic!("{error}"))).expect("the script prints JSON");
+    assert_eq!(found["totals"], json!(served.totals()));
+    let hours = found["hours"].as_array().expect("rows");
+    let hours = hours.iter().map(|row| hour(row.as_array().expect("a row")));
+    assert_eq!(hours.collect::<Vec<_>>(), served.hours());
+    assert_eq!(found["large"], json!(served.pages() * 20));
+    assert_eq!(found["covered"], json!(EVENTS));
+    assert_eq!(
+        found["errors"],
+        json!(["INVALID_ARGUMENT", "NOT_FOUND", "INVALID_ARGUMENT"])
+    );
+    let tables = found["tables"].as_array().expect("a list");
+    assert!(tables.contains(&json!(["public", "hourly", "VIEW"])), "{tables:?}");
+    assert!(
+        tables.contains(&json!(["anabranch", "coverage", "TABLE"])),
+        "{tables:?}"
+    );
+    assert_eq!(found["columns"][0], json!(["edits", "int64"]));
+    assert_eq!(found["server"], "Anabranch");
+}
+
+fn jdbc_sees_it(served: &Served, jar: &std::path::Path) {
+    let source = data::workspace().join("tests/e2e/tests/clients/Jdbc.java");
+    let url = format!("jdbc:postgresql://127.0.0.1:{}/anabranch", served.port);
+    let printed = clients::java(jar, &source, &[&url, &served.at_least()]).unwrap_or_else(|error| panic!("{error}"));
+    let lines: Vec<Vec<&str>> = printed.lines().map(|line| line.split('\t').collect()).collect();
+    let of = |name: &str| {
+        lines
+            .iter()
+            .filter(|line| line[0] == name)
+            .map(|line| &line[1..])
+            .collect::<Vec<_>>()
+    };
+    let totals: Vec<String> = served.totals().iter().map(i64::to_string).collect();
+    assert_eq!(of("totals"), [totals], "{printed}");
+    let hours = of("hour").into_iter().map(|cells| {
+        let (edits, average) = (cells[2].parse(), cells[3].parse());
+        (
+            cells[0].to_owned(),
+            cells[1].to_owned(),
+            edits.expect("a count"),
+            average.expect("an average"),
+        )
+    });
+    assert_eq!(hours.collect::<Vec<(String, String, i64, f64)>>(), served.hours());
+    assert_eq!(of("view"), [["cities"], ["hourly"], ["pages"], ["totals"]]);
+    let columns = of("column");
+    // java.sql.Types: VARCHAR 12, TIMESTAMP 93, BIGINT -5.
+    assert_eq!(
+        columns[..3],
+        [
+            ["channel", "text", "12"],
+            ["hour", "timestamptz", "93"],
+            ["edits", "int8", "-5"]
+        ]
+    );
+    assert!(of("schema").contains(&&["public"][..]), "{printed}");
+    assert_eq!(of("keys"), [["0"]]);
+    assert_eq!(of("pages"), [[served.pages().to_string(), EVENTS.to_string()]]);
+    assert_eq!(of("refused"), [["25006"]]);
+    assert_eq!(of("cancelled"), [["57014"]]);
+}
