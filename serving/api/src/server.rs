@@ -125,15 +125,15 @@ impl ServingLayer {
             forwarder: Arc::clone(&forwarder),
         };
         engine.register_schema(Arc::new(SystemTables(Arc::new(system))));
-        let engine_of_fronts = FrontEngine {
+        let shared = Arc::new(FrontEngine {
             sql: engine.clone(),
             adoption: Arc::clone(&adoption),
-        };
+        });
         let service = Arc::new(Service {
             id: worker_id.clone(),
             engine: engine.clone(),
             admission,
-            forwarder: Arc::clone(&forwarder),
+            forwarder,
             settings: Arc::clone(&settings),
             adoption: Arc::clone(&adoption),
             directory: Arc::clone(&directory),
@@ -200,8 +200,7 @@ impl ServingLayer {
             // As long as a query may take; whoever holds a connection open beyond that is cut off.
             grace: *settings.serving.query_timeout + GRACE,
         };
-        let fronts = Arc::new(engine_of_fronts);
-        front_ends.start(fronts, &perimeter, &settings.serving, &tasks, &front)?;
+        front_ends.start(shared, &perimeter, &settings.serving, &tasks, &front)?;
         let router = crate::http::router(service, front.clone()).merge(perimeter.session_routes());
         let router = perimeter.protect(router, crate::needs::needs);
         tasks.spawn("http", OnError::Shutdown, async move {
