@@ -3,7 +3,6 @@
 use anabranch_front::{CATALOG, PUBLIC, Relation, RelationKind, SYSTEM};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use arrow::error::ArrowError;
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::metadata::{SqlInfoData, SqlInfoDataBuilder};
 use arrow_flight::sql::{
@@ -58,7 +57,7 @@ pub(crate) fn tables(query: CommandGetTables, relations: &[Relation]) -> Result<
 }
 
 /// What this server can do.
-pub(crate) fn info() -> Result<SqlInfoData, ArrowError> {
+pub(crate) fn info() -> Result<SqlInfoData, FlightError> {
     let mut info = SqlInfoDataBuilder::new();
     info.append(SqlInfo::FlightSqlServerName, "Anabranch");
     info.append(SqlInfo::FlightSqlServerVersion, env!("CARGO_PKG_VERSION"));

@@ -8,7 +8,7 @@ pub enum Error {
     #[error("Flight SQL cannot be served: {0}")]
     Io(#[from] std::io::Error),
     #[error("cannot tell clients what this server can do: {0}")]
-    Info(#[from] arrow::error::ArrowError),
+    Info(#[from] arrow_flight::error::FlightError),
 }
 
 impl Error {
