@@ -160,11 +160,11 @@ pub struct Serving {
     pub listen: String,
     /// `http://host:port` that other services reach it by. Default: from `listen`.
     pub advertise: Option<String>,
-    /// Address for clients that speak PostgreSQL's protocol, such as `127.0.0.1:5432`. Default: none; they are not served.
+    /// Address for clients that speak PostgreSQL's protocol, such as `127.0.0.1:5432`; without it they are not served.
     pub postgres_listen: Option<String>,
     /// PostgreSQL connections at the same time; more are refused. Default 100.
     pub postgres_connections: usize,
-    /// Address for Arrow Flight SQL, such as `127.0.0.1:32010`. Default: none; it is not served.
+    /// Address for Arrow Flight SQL, such as `127.0.0.1:32010`; without it that is not served.
     pub flight_sql_listen: Option<String>,
     /// A query that takes longer is cancelled. Default `30s`.
     pub query_timeout: HumanDuration,
