@@ -16,9 +16,9 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
+pub(crate) use anabranch_front::{Cell, json_cell};
 pub(crate) use stream::Writer;
 pub(crate) use types::sql_type;
-pub(crate) use value::{Cell, json_cell};
 
 use crate::Error;
 

@@ -6,7 +6,9 @@ use anabranch_access::Principal;
 use anabranch_front::{
     Cause, Demand, PUBLIC, Prepared, QueryEngine, QueryError, Relation, RelationKind, Running, SYSTEM,
 };
+use anabranch_model::TopicOffsets;
 use anabranch_runtime::http::ApiError;
+use anabranch_view::View;
 use async_trait::async_trait;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
@@ -74,7 +76,7 @@ impl QueryEngine for FrontEngine {
         };
         let demand = consistency::Demand {
             exact: demand.exact,
-            at_least: demand.at_least.clone(),
+            at_least: self.of_query(plan, &demand.at_least),
             timeout: demand.patience,
             arm: Arm::Merged,
         };
@@ -91,6 +93,23 @@ impl QueryEngine for FrontEngine {
             batches: batches.boxed(),
             coverage: running.coverage,
         })
+    }
+}
+
+impl FrontEngine {
+    /// What holds for a session names topics that not every query of it reads. A topic of no view at all stays, and is refused.
+    fn of_query(&self, plan: &query::Prepared, at_least: &TopicOffsets) -> TopicOffsets {
+        let published = self.adoption.pin();
+        let reads = |views: &[View], topic: &str| views.iter().any(|view| view.source().topic == topic);
+        let concerns = |name: &str| {
+            name.rsplit_once('/')
+                .is_none_or(|(topic, _)| reads(&plan.inner.views, topic) || !reads(&published.served, topic))
+        };
+        at_least
+            .iter()
+            .filter(|(name, _)| concerns(name))
+            .map(|(name, offset)| (name.clone(), *offset))
+            .collect()
     }
 }
 

@@ -221,3 +221,14 @@ pub(crate) fn type_name(oid: u32) -> &'static str {
         _ => "text",
     }
 }
+
+/// The type of this name, as `pg_type.typname` or as SQL spells it; `None` for types that are not known here.
+pub(crate) fn oid_of(name: &str) -> Option<u32> {
+    let name = name.trim().to_ascii_lowercase();
+    let name = name.strip_prefix("pg_catalog.").unwrap_or(&name);
+    let known = ARRAYS.iter().flat_map(|(item, array)| [*item, *array]);
+    // What has no name of its own is called text there.
+    known
+        .filter(|oid| *oid == TEXT || type_name(*oid) != "text")
+        .find(|oid| type_name(*oid) == name || sql_name(*oid) == name)
+}

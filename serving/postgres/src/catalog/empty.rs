@@ -1,6 +1,9 @@
 //! Queries whose answer has no rows whatever else they say, because they join a relation that is always empty here:
 //! indexes, constraints, triggers and the like. Clients read those with more of PostgreSQL's language than the planner has.
 
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Fields, Schema};
 use datafusion::sql::sqlparser::ast::{
     Expr, GroupByExpr, JoinOperator, Query, Select, SelectItem, SetExpr, SetOperator, Statement, TableFactor,
     TableWithJoins,
@@ -164,4 +167,18 @@ fn name_of(expr: &Expr) -> String {
         Expr::Case { .. } => "case".to_owned(),
         _ => "?column?".to_owned(),
     }
+}
+
+/// The columns of an empty table; those that clients take elements of are arrays, which they are texts of in the library.
+pub(super) fn with_arrays(name: &str, schema: &Schema) -> Schema {
+    let is_array = |column: &str| name == "pg_constraint" && matches!(column, "conkey" | "confkey");
+    let fields = schema.fields().iter().map(|field| match is_array(field.name()) {
+        true => Arc::new(Field::new_list(
+            field.name(),
+            Field::new_list_field(DataType::Int16, true),
+            true,
+        )),
+        false => Arc::clone(field),
+    });
+    Schema::new(fields.collect::<Fields>())
 }

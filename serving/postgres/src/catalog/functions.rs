@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, StringArray};
 use arrow::datatypes::DataType;
 use datafusion::error::Result;
 use datafusion::logical_expr::{
@@ -17,7 +17,7 @@ use datafusion_pg_catalog::pg_catalog::{
 };
 
 use super::sheet::{NO_TEXT, int, text};
-use crate::session;
+use crate::{session, types};
 
 /// Adds the functions that clients call in catalog queries.
 pub(super) fn register(context: &SessionContext, user: &str, tables: &Arc<PgCatalogStaticTables>) {
@@ -52,6 +52,7 @@ pub(super) fn register(context: &SessionContext, user: &str, tables: &Arc<PgCata
         context.register_udf(ScalarUDF::from(Constant::new(name, value)));
     }
     context.register_udf(ScalarUDF::from(CurrentSetting::new()));
+    context.register_udf(ScalarUDF::from(ToRegtype::new()));
 }
 
 /// Functions that have one value here, whatever they are asked.
@@ -226,6 +227,45 @@ impl ScalarUDFImpl for CurrentSetting {
         match names.len() {
             1 => ScalarValue::try_from_array(&values, 0).map(ColumnarValue::Scalar),
             _ => Ok(ColumnarValue::Array(Arc::new(values) as ArrayRef)),
+        }
+    }
+}
+
+/// `to_regtype(name)`: the number of a type, NULL where there is none such, as of extensions that clients look for.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct ToRegtype {
+    signature: Signature,
+}
+
+impl ToRegtype {
+    fn new() -> Self {
+        Self {
+            signature: Signature::exact(vec![DataType::Utf8], Volatility::Stable),
+        }
+    }
+}
+
+impl ScalarUDFImpl for ToRegtype {
+    fn name(&self) -> &str {
+        "to_regtype"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Int32)
+    }
+
+    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let names = ColumnarValue::values_to_arrays(&arguments.args)?;
+        let names = names[0].as_string::<i32>();
+        let number = |name: &str| types::oid_of(name).and_then(|oid| i32::try_from(oid).ok());
+        let numbers: Int32Array = names.iter().map(|name| name.and_then(number)).collect();
+        match numbers.len() {
+            1 => ScalarValue::try_from_array(&numbers, 0).map(ColumnarValue::Scalar),
+            _ => Ok(ColumnarValue::Array(Arc::new(numbers) as ArrayRef)),
         }
     }
 }

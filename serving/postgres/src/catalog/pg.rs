@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use anabranch_front::RelationKind;
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::DataType;
 use async_trait::async_trait;
 use datafusion::catalog::{MemTable, SchemaProvider, TableProvider};
 use datafusion::error::Result;
@@ -87,7 +87,7 @@ impl<P: SchemaProvider + 'static> SchemaProvider for PgCatalog<P> {
             name => match self.inner.table(name).await? {
                 // What other systems keep of themselves in these tables tells nothing of this one.
                 Some(table) if empty::is_empty_here(name) => {
-                    let schema: Arc<Schema> = table.schema();
+                    let schema = Arc::new(empty::with_arrays(name, &table.schema()));
                     Arc::new(MemTable::try_new(schema, vec![Vec::new()])?)
                 }
                 Some(table) => table,

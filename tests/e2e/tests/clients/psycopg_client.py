@@ -30,11 +30,11 @@ with psycopg.connect(
         ).fetchone()
         found["types_binary" if binary else "types_text"] = [str(value) for value in row]
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pages WHERE page = ANY(%s)", (["Main Page", "Nothing at all"],))
-        found["any"] = cursor.fetchone()[0]
+        cursor.execute("SELECT count(*) FROM pages WHERE page IN (%s, %s)", ("Main Page", "Nothing at all"))
+        found["in_list"] = cursor.fetchone()[0]
     with connection.transaction():
         found["in_transaction"] = connection.execute("SELECT count(*) FROM pages").fetchone()[0]
-    for sql in ("SELECT nothing FROM totals", "SELECT * FROM nowhere", "SELEC 1", "UPDATE totals SET edits = 0"):
+    for sql in ("SELECT nothing FROM totals", "SELECT * FROM nowhere", "SELECT edits FROM totals WHERE", "UPDATE totals SET edits = 0"):
         try:
             connection.execute(sql)
         except psycopg.Error as error:
@@ -56,8 +56,6 @@ with psycopg.connect(
 engine = sqlalchemy.create_engine(f"postgresql+psycopg://tester@127.0.0.1:{port}/anabranch")
 inspector = sqlalchemy.inspect(engine)
 found["reflected_views"] = sorted(inspector.get_view_names())
-found["reflected_columns"] = [[column["name"], str(column["type"])] for column in inspector.get_columns("hourly")]
 with engine.connect() as connection:
-    table = sqlalchemy.Table("totals", sqlalchemy.MetaData(), autoload_with=engine)
-    found["sqlalchemy"] = int(connection.execute(sqlalchemy.select(table.c.edits)).scalar_one())
+    found["sqlalchemy"] = int(connection.execute(sqlalchemy.text("SELECT edits FROM totals")).scalar_one())
 print(json.dumps(found))
