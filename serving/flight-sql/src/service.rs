@@ -282,11 +282,7 @@ impl FlightSqlService for Service {
     ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
         auth::principal(&self.access, request.metadata()).await?;
         let batch = query.into_builder(&self.info).build();
-        Self::small(
-            batch
-                .map(|batch| (self.info.schema(), batch))
-                .map_err(FlightError::from),
-        )
+        Self::small(batch.map(|batch| (self.info.schema(), batch)))
     }
 
     async fn do_put_prepared_statement_query(

@@ -234,10 +234,8 @@ impl Session {
             (Change::Only(allowed), Some(value)) if !allowed(value) => {
                 return Err(bad_value(known.name, value, &format!("it is always {}", known.default)));
             }
-            (Change::Ignored, Some(value)) => {
-                if !is_default(known, value) {
-                    changed.warning = Some(PgError::new("01000", format!("{} stays {}", known.name, known.default)));
-                }
+            (Change::Ignored, Some(value)) if !is_default(known, value) => {
+                changed.warning = Some(PgError::new("01000", format!("{} stays {}", known.name, known.default)));
             }
             (Change::Any, Some(value)) => {
                 self.set.insert(key.to_owned(), value.to_owned());
