@@ -10,8 +10,6 @@ use std::sync::Arc;
 
 use anabranch_dataset::Store;
 use anabranch_model::crash_point;
-use futures::TryStreamExt;
-use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -121,22 +119,7 @@ impl Leadership {
     }
 
     async fn numbers(&self) -> Result<Vec<u64>, Error> {
-        let folder = folder();
-        let failed = |source| Error::Fetch {
-            path: folder.to_string(),
-            source,
-        };
-        let objects: Vec<_> = self
-            .store
-            .objects()
-            .list(Some(&folder))
-            .try_collect()
-            .await
-            .map_err(failed)?;
-        let number = |path: &Path| path.filename()?.strip_suffix(".json")?.parse().ok();
-        let mut numbers: Vec<u64> = objects.iter().filter_map(|object| number(&object.location)).collect();
-        numbers.sort_unstable();
-        Ok(numbers)
+        Ok(self.store.list_numbers(&folder()).await?)
     }
 
     /// Whether the term is ours now.
@@ -148,7 +131,7 @@ impl Leadership {
         if won {
             for old in self.numbers().await?.into_iter().filter(|old| old + 1 < number) {
                 // Left over at worst: only the newest counts.
-                let _ = self.store.objects().delete(&path(old)).await;
+                let _ = self.store.remove(path(old)).await;
             }
         }
         Ok(won)

@@ -7,8 +7,6 @@ use std::time::Duration;
 use anabranch_dataset::{Publication, Publications, RunKind, RunRecord, RunState, Runs};
 use anabranch_model::crash_point;
 use chrono::{TimeDelta, Utc};
-use futures::TryStreamExt;
-use object_store::ObjectStoreExt;
 
 use crate::Error;
 use crate::lease::KIND;
@@ -209,18 +207,13 @@ pub(crate) async fn remove_results(shared: &Shared, run_id: &str) -> Result<(), 
         return Ok(());
     }
     let folder = Runs::folder(run_id);
-    let objects = shared.store.objects();
-    let failed = |source| Error::Fetch {
-        path: folder.to_string(),
-        source,
-    };
-    let found: Vec<_> = objects.list(Some(&folder)).try_collect().await.map_err(failed)?;
-    for object in found
-        .iter()
-        .filter(|object| object.location.extension() == Some("parquet"))
-    {
+    let found = shared.store.list(&folder).await?;
+    for object in found {
+        if object.location.extension() != Some("parquet") {
+            continue;
+        }
         crash_point!("run.remove_results.before");
-        objects.delete(&object.location).await.map_err(failed)?;
+        shared.store.remove(object.location).await?;
         crash_point!("run.remove_results.after");
     }
     Ok(())

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use anabranch_dataset::Store;
 use chrono::{DateTime, NaiveDate, Utc};
-use futures::TryStreamExt;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
@@ -94,15 +93,7 @@ impl Audit {
 /// # Errors
 /// When the store does not answer.
 pub async fn audit_records(store: &Store, since: NaiveDate, limit: usize) -> Result<Vec<AuditRecord>, Error> {
-    let listed: Vec<_> = store
-        .objects()
-        .list(Some(&Path::from(FOLDER)))
-        .try_collect()
-        .await
-        .map_err(|source| Error::Store {
-            what: "list",
-            source: Box::new(source),
-        })?;
+    let listed = store.list(&Path::from(FOLDER)).await?;
     let since = format!("{FOLDER}/{}", since.format("%Y-%m-%d"));
     let mut paths: Vec<Path> = listed
         .into_iter()

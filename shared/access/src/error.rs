@@ -19,11 +19,6 @@ pub enum Error {
     ShortKey { least: usize },
     #[error("access/site-key.json in the object store is no key; remove it, and restart all services")]
     NoKey,
-    #[error("cannot {what} the objects of access control: {source}")]
-    Store {
-        what: &'static str,
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
     #[error(transparent)]
     Dataset(#[from] anabranch_dataset::Error),
     #[error(transparent)]
@@ -51,7 +46,7 @@ impl Error {
             Self::NameTaken { .. } | Self::IdTaken { .. } => ErrorKind::Conflict,
             Self::NoToken { .. } => ErrorKind::NotFound,
             Self::NoKey => ErrorKind::Data,
-            Self::Store { .. } | Self::Audit(_) | Self::Io(_) => ErrorKind::Unavailable,
+            Self::Audit(_) | Self::Io(_) => ErrorKind::Unavailable,
             Self::Dataset(error) => error.kind(),
             Self::Tls(error) => error.kind(),
         }

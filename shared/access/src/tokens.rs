@@ -11,7 +11,6 @@ use std::sync::Arc;
 use anabranch_dataset::Store;
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
-use futures::TryStreamExt;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
@@ -87,16 +86,7 @@ impl Tokens {
         folder: &str,
         known: impl Fn(&str) -> Option<T>,
     ) -> Result<HashMap<String, T>, Error> {
-        let listed: Vec<_> = self
-            .store
-            .objects()
-            .list(Some(&Path::from(folder)))
-            .try_collect()
-            .await
-            .map_err(|source| Error::Store {
-                what: "list",
-                source: Box::new(source),
-            })?;
+        let listed = self.store.list(&Path::from(folder)).await?;
         let mut found = HashMap::with_capacity(listed.len());
         for object in listed {
             let Some(id) = object.location.filename().and_then(|name| name.strip_suffix(".json")) else {

@@ -242,7 +242,10 @@ impl Store {
     }
 
     /// Removes an object; it need not be there.
-    pub(crate) async fn remove(&self, path: Path) -> Result<()> {
+    ///
+    /// # Errors
+    /// `Unavailable` when the store does not answer.
+    pub async fn remove(&self, path: Path) -> Result<()> {
         match self.objects().delete(&path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(Error::store("delete", &path)(error)),
@@ -273,13 +276,19 @@ impl Store {
     }
 
     /// All objects of a folder and those below it.
-    pub(crate) async fn list(&self, folder: &Path) -> Result<Vec<ObjectMeta>> {
+    ///
+    /// # Errors
+    /// `Unavailable` when the store does not answer.
+    pub async fn list(&self, folder: &Path) -> Result<Vec<ObjectMeta>> {
         let objects = self.objects().list(Some(folder)).try_collect().await;
         objects.map_err(Error::store("list", folder))
     }
 
     /// The numbers of a folder's objects named `<number>.json`, ascending.
-    pub(crate) async fn list_numbers(&self, folder: &Path) -> Result<Vec<u64>> {
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn list_numbers(&self, folder: &Path) -> Result<Vec<u64>> {
         let number = |object: &ObjectMeta| object.location.filename()?.strip_suffix(".json")?.parse().ok();
         let mut numbers: Vec<u64> = self.list(folder).await?.iter().filter_map(number).collect();
         numbers.sort_unstable();

@@ -6,8 +6,8 @@ use anabranch_dataset::{Publication, Publications, Runs};
 use anabranch_model::crash_point;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::stream::{self, StreamExt, TryStreamExt};
+use object_store::ObjectMeta;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStoreExt};
 use serde::Serialize;
 
 use super::Reading;
@@ -44,7 +44,7 @@ pub(super) async fn clean(shared: &Shared, dry_run: bool) -> Result<RunsReport, 
     let now = shared.leases.now().await?;
     let grace = TimeDelta::from_std(*settings.vacuum_after).unwrap_or(TimeDelta::MAX);
     // Listed first: what is written from now on is not looked at.
-    let objects = list(shared).await?;
+    let objects = shared.store.list(&Path::from("runs")).await?;
     let before = now.checked_sub_signed(grace).unwrap_or(DateTime::<Utc>::MIN_UTC);
     let kept = kept(shared, &objects, before).await?;
     let superseded = superseded(&objects, &kept, before);
@@ -62,7 +62,7 @@ pub(super) async fn clean(shared: &Shared, dry_run: bool) -> Result<RunsReport, 
         crash_point!("clean_runs.delete.before");
         let paths: Vec<Path> = superseded.iter().map(|object| object.location.clone()).collect();
         stream::iter(paths)
-            .map(|path| remove(shared, path))
+            .map(|path| shared.store.remove(path))
             .buffer_unordered(REQUESTS)
             .try_collect::<()>()
             .await?;
@@ -75,25 +75,6 @@ pub(super) async fn clean(shared: &Shared, dry_run: bool) -> Result<RunsReport, 
         );
     }
     Ok(report)
-}
-
-async fn list(shared: &Shared) -> Result<Vec<ObjectMeta>, Error> {
-    let folder = Path::from("runs");
-    let objects = shared.store.objects().list(Some(&folder)).try_collect().await;
-    objects.map_err(|source| Error::Fetch {
-        path: folder.to_string(),
-        source,
-    })
-}
-
-async fn remove(shared: &Shared, path: Path) -> Result<(), Error> {
-    match shared.store.objects().delete(&path).await {
-        Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-        Err(source) => Err(Error::Fetch {
-            path: path.to_string(),
-            source,
-        }),
-    }
 }
 
 async fn kept(shared: &Shared, objects: &[ObjectMeta], before: DateTime<Utc>) -> Result<Kept, Error> {

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use anabranch_model::crash_point;
 use chrono::{DateTime, Utc};
-use futures::TryStreamExt;
+use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use super::MasterDataset;
 use super::kernel::{self, log_path};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// What may be removed from the log.
 #[derive(Clone, Debug)]
@@ -102,22 +102,17 @@ impl MasterDataset {
             Some(version) => Some((version.parse::<u64>().ok()?, false)),
             None => Some((name.strip_suffix(".checkpoint.parquet")?.parse::<u64>().ok()?, true)),
         };
-        self.inner
-            .store
-            .objects()
-            .list(Some(&folder))
-            .try_filter_map(|object| async move {
-                let parsed = object.location.filename().and_then(parse);
-                Ok(parsed.map(|(version, checkpoint)| Entry {
-                    version,
-                    checkpoint,
-                    written_at: object.last_modified,
-                    path: object.location,
-                }))
+        let entry = |object: ObjectMeta| {
+            let (version, checkpoint) = parse(object.location.filename()?)?;
+            Some(Entry {
+                version,
+                checkpoint,
+                written_at: object.last_modified,
+                path: object.location,
             })
-            .try_collect()
-            .await
-            .map_err(Error::store("list", &folder))
+        };
+        let objects = self.inner.store.list(&folder).await?;
+        Ok(objects.into_iter().filter_map(entry).collect())
     }
 }
 

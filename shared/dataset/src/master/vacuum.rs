@@ -21,7 +21,7 @@ use super::commit::{Decision, Outcome};
 use super::kernel::log_path;
 use super::log::{Commit, TableState, Tombstone};
 use super::{MasterDataset, UPLOAD_LIFETIME};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Files that were left behind are removed when they are at least this many times as old as an uploaded file may get before it
 /// is committed.
@@ -175,17 +175,9 @@ impl MasterDataset {
     pub(super) async fn commit_times(&self) -> Result<BTreeMap<u64, DateTime<Utc>>> {
         let folder = log_path(&self.inner.root);
         let version = |name: &str| name.strip_suffix(".json")?.parse::<u64>().ok();
-        self.inner
-            .store
-            .objects()
-            .list(Some(&folder))
-            .try_filter_map(|object| async move {
-                let version = object.location.filename().and_then(version);
-                Ok(version.map(|version| (version, object.last_modified)))
-            })
-            .try_collect()
-            .await
-            .map_err(Error::store("list", &folder))
+        let objects = self.inner.store.list(&folder).await?;
+        let time = |object: &ObjectMeta| Some((version(object.location.filename()?)?, object.last_modified));
+        Ok(objects.iter().filter_map(time).collect())
     }
 
     /// Deletes objects; those that are gone already are no error.

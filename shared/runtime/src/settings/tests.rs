@@ -62,6 +62,7 @@ keep_runs = 200
 
 [serving]
 listen = "127.0.0.1:8080"
+postgres_connections = 100
 query_timeout = "30s"
 max_queries = 64
 max_waiting_queries = 1024

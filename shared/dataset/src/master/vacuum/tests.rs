@@ -144,7 +144,7 @@ async fn what_a_crash_left_behind_goes_and_its_landing_cannot_come_back() {
     // Whoever uploaded it wakes up.
     let error = dataset.land(&late).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
-    assert!(matches!(error, Error::StaleUpload { .. }), "{error}");
+    assert!(matches!(error, crate::Error::StaleUpload { .. }), "{error}");
     assert_eq!(landed_offsets(&dataset).await.len(), 20);
     // Uploaded anew, it lands.
     landed_version(&dataset, &landing(&dataset, 0, 20..25, 1).await).await;
