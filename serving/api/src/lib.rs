@@ -52,9 +52,7 @@ mod system;
 mod versions;
 mod views;
 
-pub use consistency::{Arm, Demand};
 pub use error::Error;
 pub use front_ends::FrontEnds;
 pub use openapi::document as openapi;
-pub use query::{Prepared, QueryMemory, Running, Session, SqlEngine, SystemSchema};
 pub use server::{ServingHandle, ServingLayer, ServingOptions};

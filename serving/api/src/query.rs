@@ -9,7 +9,7 @@
 //!
 //! Invariants:
 //!
-//! * A query sees the views of its principal and the registered [`SystemSchema`]s: no files, no network, no spilling.
+//! * A query sees the views of its principal and the system tables: no files, no network, no spilling.
 //! * It holds a permit while it computes, has a deadline, and takes its memory out of its own limit and the one of all.
 //! * Dropping what [`SqlEngine::run`] returned stops the query and gives back everything that it held.
 
@@ -23,9 +23,7 @@ mod running;
 mod session;
 
 pub(crate) use admission::{Admission, RETRY_AFTER_SECONDS, Ticket};
-pub use engine::SqlEngine;
-pub use memory::QueryMemory;
-pub use prepared::Prepared;
+pub(crate) use engine::SqlEngine;
+pub(crate) use prepared::Prepared;
 pub(crate) use running::Rows;
-pub use running::Running;
-pub use session::{Session, SystemSchema};
+pub(crate) use session::Session;

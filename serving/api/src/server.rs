@@ -23,7 +23,7 @@ use crate::front_ends::FrontEnds;
 use crate::live::Hub;
 use crate::masters::Masters;
 use crate::query::{Admission, SqlEngine};
-use crate::system::{System, SystemTables};
+use crate::system::System;
 
 /// How long others believe this service's lease, and how often it is written.
 const LEASE_TTL: Duration = Duration::from_secs(10);
@@ -53,7 +53,6 @@ pub struct ServingLayer;
 /// A running serving layer.
 pub struct ServingHandle {
     address: SocketAddr,
-    engine: SqlEngine,
     tasks: Tasks,
 }
 
@@ -110,12 +109,6 @@ impl ServingLayer {
         let probe: Weak<dyn Probe> = Arc::downgrade(&(Arc::clone(&consistency) as Arc<dyn Probe>));
         adoption.attach(probe);
         let admission = Admission::new(&settings.serving);
-        let engine = SqlEngine::new(
-            Arc::clone(&consistency),
-            Arc::clone(&compute),
-            Arc::clone(&admission),
-            &settings.serving,
-        );
         let forwarder = Arc::new(Forwarder::new(perimeter.caller())?);
         let system = System {
             adoption: Arc::clone(&adoption),
@@ -124,14 +117,20 @@ impl ServingLayer {
             consistency: Arc::clone(&consistency),
             forwarder: Arc::clone(&forwarder),
         };
-        engine.register_schema(Arc::new(SystemTables(Arc::new(system))));
+        let engine = SqlEngine::new(
+            Arc::clone(&consistency),
+            Arc::clone(&compute),
+            Arc::clone(&admission),
+            Arc::new(system),
+            &settings.serving,
+        );
         let shared = Arc::new(FrontEngine {
             sql: engine.clone(),
             adoption: Arc::clone(&adoption),
         });
         let service = Arc::new(Service {
             id: worker_id.clone(),
-            engine: engine.clone(),
+            engine,
             admission,
             forwarder,
             settings: Arc::clone(&settings),
@@ -209,7 +208,7 @@ impl ServingLayer {
             served
         });
         tracing::info!(%address, "serving");
-        Ok(ServingHandle { address, engine, tasks })
+        Ok(ServingHandle { address, tasks })
     }
 }
 
@@ -217,11 +216,6 @@ impl ServingHandle {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Answers SQL as its HTTP port does: for front ends of other protocols.
-    pub fn engine(&self) -> SqlEngine {
-        self.engine.clone()
     }
 
     /// Waits until it has stopped: after `shutdown.cancel()`, or because it failed.

@@ -6,11 +6,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use anabranch_access::Principal;
-use anabranch_front::{SYSTEM, columns, sheet};
+use anabranch_front::{columns, sheet};
 use anabranch_realtime::Directory;
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use async_trait::async_trait;
-use datafusion::catalog::{CatalogProviderList, SchemaProvider, Session as QuerySession, TableProvider};
+use datafusion::catalog::{SchemaProvider, Session as QuerySession, TableProvider};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::Result as QueryResult;
 use datafusion::logical_expr::{Expr, TableType};
@@ -20,7 +20,6 @@ use crate::adoption::Adoption;
 use crate::consistency::Consistency;
 use crate::forward::Forwarder;
 use crate::masters::Masters;
-use crate::query::{Session, SystemSchema};
 
 /// What the tables are read from.
 pub(crate) struct System {
@@ -153,18 +152,12 @@ impl Table {
     }
 }
 
-/// The schema, for [`SqlEngine::register_schema`](crate::query::SqlEngine::register_schema).
-pub(crate) struct SystemTables(pub(crate) Arc<System>);
-
-impl SystemSchema for SystemTables {
-    fn name(&self) -> &str {
-        SYSTEM
-    }
-
-    fn tables(&self, session: &Session, _: &Arc<dyn CatalogProviderList>) -> Arc<dyn SchemaProvider> {
+impl System {
+    /// The tables, as a principal may see them.
+    pub(crate) fn tables(self: &Arc<Self>, principal: &Principal) -> Arc<dyn SchemaProvider> {
         Arc::new(Tables {
-            system: Arc::clone(&self.0),
-            principal: session.principal.clone(),
+            system: Arc::clone(self),
+            principal: principal.clone(),
         })
     }
 }

@@ -10,11 +10,9 @@ use datafusion::common::{ScalarValue, SchemaError};
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::session_state::SessionState;
-use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::ScalarUDF;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::execute_stream;
 use datafusion::sql::parser::Statement;
-use parking_lot::RwLock;
 
 use super::admission::{Admission, Ticket};
 use super::check;
@@ -22,12 +20,13 @@ use super::cooperate::cooperative;
 use super::memory::Memory;
 use super::prepared::{Planned, Prepared, columns, parameters};
 use super::running::{Piped, Rows, Running};
-use super::session::{Scope, Session, SystemSchema, template};
+use super::session::{Scope, Session, template};
 use crate::Error;
 use crate::compute::Compute;
 use crate::consistency::{Consistency, Demand, Frozen};
 use crate::format::Answer;
 use crate::provider::FrozenState;
+use crate::system::System;
 
 /// Below so many groups, one thread is faster than handing batches around.
 const PARALLEL_ROWS: usize = 100_000;
@@ -47,8 +46,8 @@ struct Inner {
     compute: Arc<Compute>,
     admission: Arc<Admission>,
     memory: Arc<Memory>,
-    template: RwLock<SessionState>,
-    schemas: RwLock<Vec<Arc<dyn SystemSchema>>>,
+    system: Arc<System>,
+    template: SessionState,
     threads: usize,
 }
 
@@ -57,6 +56,7 @@ impl SqlEngine {
         consistency: Arc<Consistency>,
         compute: Arc<Compute>,
         admission: Arc<Admission>,
+        system: Arc<System>,
         settings: &Serving,
     ) -> Self {
         Self {
@@ -65,25 +65,11 @@ impl SqlEngine {
                 compute,
                 admission,
                 memory: Memory::new(settings),
-                template: RwLock::new(template()),
-                schemas: RwLock::default(),
+                system,
+                template: template(),
                 threads: std::thread::available_parallelism().map_or(1, usize::from),
             }),
         }
-    }
-
-    /// Adds a schema of system tables to all later statements.
-    pub fn register_schema(&self, schema: Arc<dyn SystemSchema>) {
-        self.inner.schemas.write().push(schema);
-    }
-
-    /// Adds a function to all later statements.
-    ///
-    /// # Errors
-    /// When there cannot be such a function.
-    pub fn register_function(&self, function: Arc<ScalarUDF>) -> Result<(), Error> {
-        let registered = self.inner.template.write().register_udf(function);
-        registered.map(drop).map_err(Error::from_query)
     }
 
     /// Checks and plans a statement for whoever the session belongs to. Freezes nothing and reads nothing.
@@ -166,8 +152,7 @@ impl SqlEngine {
     /// Plans a statement over the views that answer at this moment.
     async fn plan(&self, statement: Statement, session: &Session) -> Result<Planned, Error> {
         let served = Arc::clone(&self.inner.consistency.adoption.pin().served);
-        let schemas = self.inner.schemas.read().clone();
-        let scope = Scope::new(session, &served, &schemas)?;
+        let scope = Scope::new(session, &served, &self.inner.system)?;
         let names = check::views_of(&statement, &scope)?;
         let views: Vec<View> = scope
             .views
@@ -175,7 +160,7 @@ impl SqlEngine {
             .filter(|view| names.contains(view.name()))
             .cloned()
             .collect();
-        let state = scope.state(&self.inner.template.read());
+        let state = scope.state(&self.inner.template);
         let plan = state
             .statement_to_plan(statement.clone())
             .await

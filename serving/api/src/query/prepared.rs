@@ -54,11 +54,6 @@ impl Prepared {
     pub fn parameters(&self) -> &[Option<DataType>] {
         &self.inner.parameters
     }
-
-    /// Names of the views it reads.
-    pub fn views(&self) -> impl Iterator<Item = &str> {
-        self.inner.views.iter().map(View::name)
-    }
 }
 
 impl std::fmt::Debug for Prepared {

@@ -1,9 +1,10 @@
-//! What a query may see: the views of its principal, system tables, functions.
+//! What a query may see: the views of its principal, and system tables.
 
 use std::fmt;
 use std::sync::Arc;
 
 use anabranch_access::Principal;
+use anabranch_front::SYSTEM;
 use anabranch_view::View;
 use async_trait::async_trait;
 use datafusion::catalog::memory::{MemoryCatalogProvider, MemoryCatalogProviderList};
@@ -14,6 +15,7 @@ use datafusion::prelude::SessionConfig;
 
 use crate::Error;
 use crate::provider::MergedView;
+use crate::system::System;
 
 /// The SQL catalog that holds everything.
 pub(crate) const CATALOG: &str = "anabranch";
@@ -33,71 +35,36 @@ impl Session {
     }
 }
 
-/// A schema beside the views: system tables, or the catalog that SQL clients look for.
-pub trait SystemSchema: Send + Sync {
-    /// Its name in SQL, in lower case.
-    fn name(&self) -> &str;
-
-    /// Whether its tables are found by their bare names too, behind the views.
-    fn is_searched(&self) -> bool {
-        false
-    }
-
-    /// Its tables, as this session may see them. `catalogs` holds all other schemas of the session.
-    fn tables(&self, session: &Session, catalogs: &Arc<dyn CatalogProviderList>) -> Arc<dyn SchemaProvider>;
-}
-
 /// Everything that names in one statement can mean.
 pub(crate) struct Scope {
     /// The views that the principal may read.
     pub(crate) views: Arc<Vec<View>>,
-    pub(crate) schemas: Vec<(String, Arc<dyn SchemaProvider>)>,
-    searched: Vec<Arc<dyn SchemaProvider>>,
+    system: Arc<dyn SchemaProvider>,
     catalogs: Arc<dyn CatalogProviderList>,
 }
 
 impl Scope {
-    pub(crate) fn new(session: &Session, served: &[View], system: &[Arc<dyn SystemSchema>]) -> Result<Self, Error> {
+    pub(crate) fn new(session: &Session, served: &[View], system: &Arc<System>) -> Result<Self, Error> {
         let readable = served.iter().filter(|view| session.principal.may_read(view.name()));
         let views: Arc<Vec<View>> = Arc::new(readable.cloned().collect());
-        let catalog = Arc::new(MemoryCatalogProvider::new());
-        let catalogs: Arc<dyn CatalogProviderList> = Arc::new(MemoryCatalogProviderList::new());
-        catalogs.register_catalog(CATALOG.to_owned(), Arc::clone(&catalog) as Arc<dyn CatalogProvider>);
-        let (mut schemas, mut searched) = (Vec::new(), Vec::new());
-        for system in system {
-            let tables = system.tables(session, &catalogs);
-            if system.is_searched() {
-                searched.push(Arc::clone(&tables));
-            }
-            catalog
-                .register_schema(system.name(), Arc::clone(&tables))
-                .map_err(Error::from_query)?;
-            schemas.push((system.name().to_owned(), tables));
+        let system = system.tables(&session.principal);
+        let catalog = MemoryCatalogProvider::new();
+        let public: Arc<dyn SchemaProvider> = Arc::new(Public(Arc::clone(&views)));
+        for (name, schema) in [(SCHEMA, public), (SYSTEM, Arc::clone(&system))] {
+            catalog.register_schema(name, schema).map_err(Error::from_query)?;
         }
-        let public = Public {
-            views: Arc::clone(&views),
-            searched: searched.clone(),
-        };
-        catalog
-            .register_schema(SCHEMA, Arc::new(public))
-            .map_err(Error::from_query)?;
+        let catalogs = MemoryCatalogProviderList::new();
+        catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
         Ok(Self {
             views,
-            schemas,
-            searched,
-            catalogs,
+            system,
+            catalogs: Arc::new(catalogs),
         })
     }
 
     /// Whether a name that is no view's is that of a system table.
     pub(crate) fn has_system_table(&self, schema: Option<&str>, table: &str) -> bool {
-        match schema {
-            Some(schema) => self
-                .schemas
-                .iter()
-                .any(|(name, tables)| name == schema && tables.table_exist(table)),
-            None => self.searched.iter().any(|tables| tables.table_exist(table)),
-        }
+        schema == Some(SYSTEM) && self.system.table_exist(table)
     }
 
     /// A session that sees this and nothing else.
@@ -128,37 +95,27 @@ pub(crate) fn template() -> SessionState {
         .build()
 }
 
-/// The views that a session may read, and behind them the tables of searched schemas.
-struct Public {
-    views: Arc<Vec<View>>,
-    searched: Vec<Arc<dyn SchemaProvider>>,
-}
+/// The views that a session may read.
+struct Public(Arc<Vec<View>>);
 
 impl fmt::Debug for Public {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.views.iter().map(View::name)).finish()
+        f.debug_list().entries(self.0.iter().map(View::name)).finish()
     }
 }
 
 #[async_trait]
 impl SchemaProvider for Public {
     fn table_names(&self) -> Vec<String> {
-        self.views.iter().map(|view| view.name().to_owned()).collect()
+        self.0.iter().map(|view| view.name().to_owned()).collect()
     }
 
     async fn table(&self, name: &str) -> QueryResult<Option<Arc<dyn TableProvider>>> {
-        if let Some(view) = self.views.iter().find(|view| view.name() == name) {
-            return Ok(Some(Arc::new(MergedView::new(view.clone()))));
-        }
-        for schema in &self.searched {
-            if let Some(table) = schema.table(name).await? {
-                return Ok(Some(table));
-            }
-        }
-        Ok(None)
+        let view = self.0.iter().find(|view| view.name() == name);
+        Ok(view.map(|view| Arc::new(MergedView::new(view.clone())) as Arc<dyn TableProvider>))
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.views.iter().any(|view| view.name() == name)
+        self.0.iter().any(|view| view.name() == name)
     }
 }
