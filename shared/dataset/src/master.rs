@@ -347,6 +347,11 @@ impl MasterDataset {
         Ok(self.with_state(|state| state.epochs.get(&partition).copied()))
     }
 
+    /// The recorded ownership epochs that this process has read last, without I/O.
+    pub fn known_epochs(&self) -> BTreeMap<PartitionId, i64> {
+        self.with_state(|state| state.epochs.clone())
+    }
+
     /// Takes partitions over: commits an epoch one higher than the recorded one for each, and the start offset for those
     /// never read before. Returns epoch and recorded next offset of each. Of two that race, one gets the higher epoch, and
     /// the other's landings are refused from then on.

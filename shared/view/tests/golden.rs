@@ -481,6 +481,38 @@ fn timestamps_in_text_and_casts_are_microseconds_utc() {
 }
 
 #[test]
+fn a_cast_makes_another_aggregate_and_another_key() {
+    let view = compile(
+        "SELECT h, CAST(h AS TEXT) AS t, sum(i) AS wide, sum(CAST(i AS INT)) AS narrow, sum(CAST(i AS SMALLINT)) + 1 AS small,
+         count(CAST(h AS INT)) AS n, count(h) AS m FROM e GROUP BY h, CAST(h AS TEXT) HAVING sum(CAST(i AS INT)) > 0",
+    );
+    let rows: Vec<Row> = [(7, 1), (7, 40_000), (7, 5_000_000_000), (8, -1)]
+        .iter()
+        .map(|(h, i)| Row {
+            h: Some(*h),
+            i: Some(*i),
+            ..Row::default()
+        })
+        .collect();
+    assert_eq!(
+        answers(&view, &events(&rows)),
+        [["7", "7", "5000040001", "40001", "2", "3", "3"]]
+    );
+    assert_eq!(
+        view.nulled_values(),
+        3,
+        "one value does not fit INT, and two do not fit SMALLINT"
+    );
+    let unnamed = compile("SELECT sum(i), sum(CAST(i AS INT)) FROM e");
+    let schema = unnamed.output_schema();
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    assert_eq!(names, ["sum(e.i)", "sum(CAST(e.i AS INT))"]);
+    // Where the planner can tell them apart nothing is named otherwise than it was.
+    let alone = compile("SELECT sum(CAST(i AS INT)) FROM e");
+    assert_eq!(alone.output_schema().field(0).name(), "sum(e.i)");
+}
+
+#[test]
 fn text_functions_answer_in_plain_text() {
     let view = compile(
         "SELECT substr(s, 1, 2) AS a, split_part(s, '-', 2) AS b, regexp_replace(s, '[0-9]', '#') AS c, lower(s) || '!' AS d,

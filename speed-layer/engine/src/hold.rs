@@ -6,6 +6,8 @@
 //!                  ▲                 └─ another worker has claimed it ─► Contested ─┐
 //!                  └───────────────── the group confirms that it is still ours ◄────┘
 //! ```
+//!
+//! A partition that is lost stays served: see `spout/lost.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

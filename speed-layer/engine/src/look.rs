@@ -1,5 +1,5 @@
 //! Looks at what a source's log and its master dataset hold: for the lease, for status pages, and so that changed exclusions
-//! are noticed; and, beside them, carries redrives out.
+//! and claims of lost partitions are noticed; and, beside them, carries redrives out.
 //!
 //! The looks wait for nobody but whom they ask. A broker that is away holds up neither the lease nor a look at the store.
 
@@ -72,6 +72,7 @@ async fn look_at_dataset(layer: &SourceLayer) {
 async fn count_landed(layer: &SourceLayer) -> Result<(), Error> {
     // The cut is cheap; the list of files is not where history is long.
     let version = layer.dataset.cut().await?.version;
+    layer.drop_claimed();
     let seen = *layer.facts.landed_rows.lock();
     if seen.is_none_or(|seen| seen.version != version) {
         let (events, dead_letters) = layer.dataset.snapshot(None).await?.rows();

@@ -1,4 +1,5 @@
-//! Taking partitions over: claim, look again at what is recorded, and what cannot be read on.
+//! Taking partitions over: claim, look again at what is recorded, read on what was lost for a while, and what cannot be read
+//! on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,9 +32,11 @@ pub(crate) enum Command {
         /// What `state` was made for.
         program: Arc<Program>,
     },
+    /// Nobody has claimed the partition since it was lost: it is read on from where it was left.
+    ReadOn { partition: PartitionId },
     /// Somebody else has claimed the partition: it is not read.
     NotOurs { partition: PartitionId },
-    /// It was not wanted any more, so it was not claimed.
+    /// It is to be claimed, if it is still wanted.
     NotClaimed { partition: PartitionId },
     /// It is ours, and cannot be read on.
     Stopped { partition: PartitionId },
@@ -90,6 +93,25 @@ pub(crate) async fn resume(layer: Arc<SourceLayer>, wanted: Wanted, epoch: i64, 
             let _ = spout.send(Command::NotOurs { partition }).await;
         }
     }
+}
+
+/// Decides whether a partition that was lost and has come back is read on from where it was left: if nobody has claimed it in
+/// between, which the recorded epoch tells, and the log is still the one that was read.
+pub(crate) async fn read_on(layer: Arc<SourceLayer>, wanted: Wanted, epoch: i64, spout: mpsc::Sender<Command>) {
+    let partition = wanted.partition;
+    let look = || async { Ok(layer.dataset.epoch(partition).await?) };
+    let decided = async {
+        let recorded = retry(&layer, "reading the recorded epoch", look).await?;
+        refuse_shorter(&layer).await?;
+        Ok(recorded == Some(epoch))
+    };
+    let command = match decided.await {
+        Ok(true) => Command::ReadOn { partition },
+        Ok(false) => Command::NotClaimed { partition },
+        Err(Error::Stopping) => return,
+        Err(error) => return layer.fail(error),
+    };
+    let _ = spout.send(command).await;
 }
 
 /// Starts the partitions that the log continues, and stops those that it does not.

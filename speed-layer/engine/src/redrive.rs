@@ -43,7 +43,7 @@ pub(crate) async fn follow(layer: &SourceLayer) {
 
 fn leader(layer: &SourceLayer) -> Option<Arc<PartitionState>> {
     let mut states = layer.partitions().into_iter();
-    states.find(|state| state.partition == LEADER && state.is_live())
+    states.find(|state| state.partition == LEADER && leads(state))
 }
 
 /// Carries out one redrive, if it has been asked for; says whether it is through.
@@ -90,8 +90,13 @@ async fn wait_until_landed(layer: &SourceLayer, leader: &PartitionState) -> Resu
     }
 }
 
+/// One that has lost the partition may have a successor that is about to claim it.
+fn leads(state: &PartitionState) -> bool {
+    state.is_live() && !state.is_lost()
+}
+
 fn check_leader(leader: &PartitionState) -> Result<(), Error> {
-    if leader.is_live() { Ok(()) } else { Err(Error::NoLeader) }
+    if leads(leader) { Ok(()) } else { Err(Error::NoLeader) }
 }
 
 /// Produces these letters; returns how many were still there.

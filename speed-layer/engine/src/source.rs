@@ -291,6 +291,26 @@ impl SourceLayer {
         }
     }
 
+    /// Ends the state of lost partitions that somebody else has claimed, as far as this process has read: from then on the
+    /// claimant's state is the partition's.
+    pub(crate) fn drop_claimed(&self) {
+        let lost: Vec<_> = self.partitions().into_iter().filter(|state| state.is_lost()).collect();
+        if lost.is_empty() {
+            return;
+        }
+        let epochs = self.dataset.known_epochs();
+        for state in lost {
+            let recorded = epochs.get(&state.partition).copied();
+            if recorded > Some(state.epoch) {
+                tracing::info!(
+                    table = self.name(), partition = %state.partition, epoch = state.epoch, recorded,
+                    "another worker has claimed a partition that was lost; what is held of it is dropped"
+                );
+                self.remove_partition(&state);
+            }
+        }
+    }
+
     pub(crate) fn forget_stopped(&self, partition: PartitionId) {
         self.facts.stopped.lock().remove(&partition);
     }

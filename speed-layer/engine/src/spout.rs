@@ -18,6 +18,8 @@ use crate::program::Program;
 use crate::source::SourceLayer;
 use crate::state::PartitionState;
 
+mod lost;
+
 /// How long one poll waits for a record: also how late the spout may notice that it should stop.
 const POLL_WAIT: Duration = Duration::from_millis(10);
 /// How soon a spout that is held back looks again.
@@ -70,6 +72,9 @@ enum Ending {
     Release,
     /// Its place in the log is not held: look at what is recorded, and at what the log holds.
     Look,
+    /// Lost: it stays served as far as it was read, and what was read goes on being landed, until somebody else has claimed
+    /// it, or the group gives it back.
+    Keep,
 }
 
 impl LogSpout {
@@ -109,9 +114,10 @@ impl LogSpout {
         while let Ok(command) = self.commands.try_recv() {
             let (partition, started) = match &command {
                 Command::Start { state, program } => (state.partition, Some((Arc::clone(state), Arc::clone(program)))),
-                Command::NotOurs { partition } | Command::NotClaimed { partition } | Command::Stopped { partition } => {
-                    (*partition, None)
-                }
+                Command::ReadOn { partition }
+                | Command::NotOurs { partition }
+                | Command::NotClaimed { partition }
+                | Command::Stopped { partition } => (*partition, None),
             };
             let then = match self.holds.remove(&partition) {
                 Some(Hold::Claiming { then, .. }) => then,
@@ -131,13 +137,17 @@ impl LogSpout {
             match then {
                 Then::Forget => {}
                 Then::Release => self.subscription.release(&[partition])?,
-                Then::ClaimAgain => self.claim(vec![partition]),
+                Then::ClaimAgain => self.assigned(vec![partition]),
                 Then::Read => match (command, started) {
                     (_, Some((state, program))) => self.start(state, program)?,
                     (Command::Stopped { .. }, None) => {
                         self.holds.insert(partition, Hold::Stopped);
                     }
-                    (Command::NotClaimed { .. }, None) => self.claim(vec![partition]),
+                    (Command::ReadOn { .. }, None) => self.read_on(partition)?,
+                    (Command::NotClaimed { .. }, None) => {
+                        self.forget(partition);
+                        self.claim(vec![partition]);
+                    }
                     (_, None) => self.contested(partition),
                 },
             }
@@ -183,10 +193,14 @@ impl LogSpout {
     fn assigned(&mut self, partitions: Vec<PartitionId>) {
         let mut fresh = Vec::with_capacity(partitions.len());
         for partition in partitions {
-            self.forget(partition);
-            match self.holds.get_mut(&partition) {
-                Some(Hold::Claiming { then, .. }) => *then = Then::ClaimAgain,
-                _ => fresh.push(partition),
+            let kept = self.kept(partition).map(|reading| reading.state.epoch);
+            if kept.is_none() {
+                self.forget(partition);
+            }
+            match (self.holds.get_mut(&partition), kept) {
+                (Some(Hold::Claiming { then, .. }), _) => *then = Then::ClaimAgain,
+                (_, Some(epoch)) => self.ask_to_read_on(partition, epoch),
+                (_, None) => fresh.push(partition),
             }
         }
         self.claim(fresh);
@@ -268,11 +282,13 @@ impl LogSpout {
             if let Some(Hold::Claiming { wanted, then }) = self.holds.get_mut(&partition) {
                 wanted.give_up();
                 *then = if lost { Then::Forget } else { Then::Release };
+                // One that was to be read on stays kept.
                 continue;
             }
             self.holds.remove(&partition);
             self.layer.forget_stopped(partition);
             match self.reading.get_mut(&partition) {
+                Some(reading) if lost && reading.state.is_live() => self.keep(partition),
                 Some(reading) if !lost && reading.pending > 0 => {
                     reading.ending = Some(Ending::Release);
                     out.emit_unanchored(Message::Flush(partition))?;
@@ -310,9 +326,13 @@ impl LogSpout {
 
     /// Nothing is pending of a partition that is not read on.
     fn end(&mut self, partition: PartitionId, ending: Ending) {
+        if ending == Ending::Keep {
+            return;
+        }
         let epoch = self.reading.get(&partition).map(|reading| reading.state.epoch);
         self.forget(partition);
         match ending {
+            Ending::Keep => {}
             Ending::Release => {
                 if let Err(error) = self.subscription.release(&[partition]) {
                     tracing::warn!(table = self.layer.name(), %partition, %error, "cannot release a drained partition");
@@ -372,8 +392,10 @@ impl LogSpout {
         if newest.generation > self.program.generation {
             self.program = newest;
         }
-        let outdated =
-            |reading: &&mut Reading| reading.ending.is_none() && reading.program.generation < self.program.generation;
+        // One that is kept answers for views that are new as well, once they are folded from what it has landed.
+        let outdated = |reading: &&mut Reading| {
+            matches!(reading.ending, None | Some(Ending::Keep)) && reading.program.generation < self.program.generation
+        };
         let Some(reading) = self.reading.values_mut().find(outdated) else {
             return Ok(false);
         };
@@ -470,6 +492,7 @@ impl Spout<Message> for LogSpout {
         let now = self.layer.environment().instant();
         if now.saturating_duration_since(self.told_landed) >= TELL_LANDED_EVERY {
             self.tell_landed();
+            self.forget_claimed();
         }
         self.claim_contested(now)?;
         if self.held(out) {
@@ -531,8 +554,13 @@ impl Spout<Message> for LogSpout {
         }
         let partition = state.partition;
         if let Some(reading) = self.reading.get(&partition) {
-            unless_revoked(self.subscription.pause(partition))?;
             let ending = reading.ending;
+            if ending == Some(Ending::Keep) {
+                // Somebody else has claimed it. Nothing is left to be served, or to be read on from.
+                self.forget(partition);
+                return Ok(());
+            }
+            unless_revoked(self.subscription.pause(partition))?;
             self.forget(partition);
             if ending == Some(Ending::Release) {
                 self.subscription.release(&[partition])?;

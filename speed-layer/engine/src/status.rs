@@ -60,7 +60,11 @@ pub(crate) struct SourceStatus {
 
 #[derive(Serialize)]
 struct PartitionStatus {
+    /// It is being read here, or is about to be.
     owned: bool,
+    /// RFC 3339: since then the log's group has not given it to this worker, which serves it as far as it had read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost_since: Option<String>,
     epoch: Option<i64>,
     next_consumed: Option<i64>,
     next_landed: Option<i64>,
@@ -92,6 +96,7 @@ pub(crate) fn source_status(layer: &SourceLayer, topology: Vec<ComponentStats>) 
     for (partition, end) in ends.iter() {
         let status = PartitionStatus {
             owned: false,
+            lost_since: None,
             epoch: None,
             next_consumed: None,
             next_landed: None,
@@ -104,8 +109,10 @@ pub(crate) fn source_status(layer: &SourceLayer, topology: Vec<ComponentStats>) 
     }
     for state in &states {
         let log_end = ends.get(state.partition);
+        let lost_since = state.lost_since();
         let status = PartitionStatus {
-            owned: true,
+            owned: lost_since.is_none(),
+            lost_since,
             epoch: Some(state.epoch),
             next_consumed: Some(state.consumed().0),
             next_landed: Some(state.landed().0),

@@ -2,6 +2,7 @@
 
 mod api;
 mod bad_input;
+mod broker_away;
 mod console;
 mod crash;
 mod definitions;

@@ -192,6 +192,8 @@ impl MasterDataset {
                 }
             }
         }
+        // Where only transaction markers lie, or records that compaction has taken out of the log, nothing expires.
+        partitions.retain(|_, expiring| expiring.rows > 0);
         expirable.partitions = partitions;
         Ok(expirable)
     }

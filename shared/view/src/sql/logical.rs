@@ -3,6 +3,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, Result, plan_err};
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
 
+use super::casts;
 use super::check::{internal, locate};
 use super::session::{event_df_schema, plan_query};
 
@@ -54,14 +55,15 @@ fn take_apart(plan: LogicalPlan, events: DFSchema) -> Result<Logical> {
     if !matches!(below.leaf, LogicalPlan::TableScan(_)) {
         return plan_err!("a view reads its table directly");
     }
-    let over_events = |expr: &Expr| below.resolve(unalias(expr), input.schema());
+    let over_events = |expr: &Expr| casts::plain(below.resolve(unalias(expr), input.schema())?);
+    let plain = |exprs: Vec<Expr>| exprs.into_iter().map(casts::plain).collect::<Result<Vec<_>>>();
     Ok(Logical {
         events,
         groups: group_expr.iter().map(over_events).collect::<Result<_>>()?,
         aggregates: aggr_expr.iter().map(over_events).collect::<Result<_>>()?,
-        outputs: names.into_iter().zip(above.columns).collect(),
-        having: above.filters,
-        filters: below.filters,
+        outputs: names.into_iter().zip(plain(above.columns)?).collect(),
+        having: plain(above.filters)?,
+        filters: plain(below.filters)?,
         answers: schema.clone(),
     })
 }

@@ -1,5 +1,6 @@
 //! From the text of a view to plain expressions: what is refused and where, planning, and taking the plan apart.
 
+mod casts;
 mod check;
 mod logical;
 mod session;

@@ -18,6 +18,7 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast::{DataType as SqlType, Expr as SqlExpr, Query, Statement};
 
+use super::casts;
 use crate::window;
 
 /// The functions and options that views are planned with. It holds no tables and never changes.
@@ -66,8 +67,17 @@ pub(crate) fn event_df_schema(source: &Source) -> Result<DFSchema> {
     DFSchema::try_from_qualified_schema(TableReference::bare(source.name.as_str()), &event_schema(source))
 }
 
-/// Plans a query over `source` and coerces its types.
+/// Plans a query over `source` and coerces its types. Where the planner takes two expressions for one because it does not
+/// look at casts, these are named: [`casts::plain`] undoes it.
 pub(crate) fn plan_query(source: &Source, query: &Query) -> Result<LogicalPlan> {
+    let planned = try_plan(source, query);
+    match casts::named(query).filter(|_| planned.is_err()) {
+        Some(named) => try_plan(source, &named).or(planned),
+        None => planned,
+    }
+}
+
+fn try_plan(source: &Source, query: &Query) -> Result<LogicalPlan> {
     let provider = Provider::new(source);
     let statement = Statement::Query(Box::new(query.clone()));
     let plan = planner(&provider).sql_statement_to_plan(statement)?;
@@ -133,6 +143,9 @@ impl ContextProvider for Provider {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        if name == casts::NAMED {
+            return Some(casts::function());
+        }
         SESSION.scalar_functions().get(name).cloned()
     }
 

@@ -21,7 +21,8 @@ mod reach;
 /// had time to say so in its lease.
 const BOUNDARY_AGE: Duration = Duration::from_secs(60);
 
-/// State of one partition from the moment reading starts until it is revoked, refused or restarted.
+/// State of one partition from the moment reading starts until it is revoked, refused or restarted, or somebody else claims
+/// it after it was lost.
 ///
 /// Tuples in flight hold the state they belong to. When it is ended, whatever still arrives for it goes nowhere, so that
 /// state which was discarded can never be revived by a late tuple.
@@ -36,6 +37,8 @@ pub(crate) struct PartitionState {
     instances: usize,
     live: AtomicBool,
     given_up: AtomicBool,
+    /// Since when the log's group has not given the partition to this worker (RFC 3339), while that is so.
+    lost_since: Mutex<Option<String>>,
     consumed: AtomicI64,
     landed: AtomicI64,
     inner: Mutex<Inner>,
@@ -227,6 +230,7 @@ impl PartitionState {
             instances,
             live: AtomicBool::new(true),
             given_up: AtomicBool::new(false),
+            lost_since: Mutex::new(None),
             consumed: AtomicI64::new(from.0),
             landed: AtomicI64::new(from.0),
             inner: Mutex::new(Inner {
@@ -260,6 +264,21 @@ impl PartitionState {
 
     pub(crate) fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::Acquire)
+    }
+
+    /// Since when the partition is lost, that is, not read on, and yet served as far as it was read: nobody else has it as
+    /// far as is known. RFC 3339.
+    pub(crate) fn lost_since(&self) -> Option<String> {
+        self.lost_since.lock().clone()
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost_since.lock().is_some()
+    }
+
+    /// Notes that the group has taken the partition away without another owner being known, or (`None`) has given it back.
+    pub(crate) fn set_lost(&self, since: Option<String>) {
+        *self.lost_since.lock() = since;
     }
 
     pub(crate) fn consumed(&self) -> Offset {

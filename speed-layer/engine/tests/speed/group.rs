@@ -259,6 +259,16 @@ impl Subscription for Reader {
     }
     fn start(&mut self, partition: PartitionId, from: Offset) -> Result<(), LogError> {
         self.check_assigned(partition)?;
+        let first = self.group.lock().begins.get(partition);
+        if let Some(first) = first.filter(|first| from < *first) {
+            return Err(LogError::OutOfRange {
+                topic: self.group.log.topic().to_owned(),
+                partition,
+                wanted: from,
+                first,
+                next: first,
+            });
+        }
         self.inner.start(partition, from)
     }
     fn pause(&mut self, partition: PartitionId) -> Result<(), LogError> {

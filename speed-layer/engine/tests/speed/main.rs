@@ -8,6 +8,7 @@ mod gaps;
 mod group;
 mod harness;
 mod http;
+mod lost;
 mod outage;
 mod publications;
 mod rebalance;

@@ -128,6 +128,30 @@ async fn a_row_waits_for_those_before_it() {
 }
 
 #[tokio::test]
+async fn where_no_rows_lie_nothing_expires() {
+    let store = memory();
+    let dataset = table(&store).await;
+    // Transaction markers alone: offsets advance, and there is no file.
+    let epoch = dataset.snapshot(None).await.unwrap().epochs[&p(0)];
+    let markers = Advance {
+        range: range(0, 2),
+        epoch,
+    };
+    let landing = Landing {
+        commit_id: Uuid::now_v7(),
+        files: Vec::new(),
+        partitions: [(p(0), markers)].into(),
+    };
+    landed_version(&dataset, &landing).await;
+    land(&dataset, &[(0, 2..6)], Some).await;
+    assert!(dataset.expirable(2, None).await.unwrap().is_empty());
+    // Rows that do expire take the markers before them along.
+    let expirable = dataset.expirable(4, None).await.unwrap();
+    let of = expirable.partitions[&p(0)];
+    assert_eq!((of.range, of.rows), (range(0, 4), 2));
+}
+
+#[tokio::test]
 async fn rows_without_a_time_do_not_expire() {
     let store = memory();
     let dataset = table(&store).await;
