@@ -49,14 +49,14 @@ pub(crate) async fn to_leader(State(shared): State<Arc<Shared>>, request: Reques
         Err(error) => return ApiError::new(ErrorKind::Invalid, error.to_string()).into_response(),
     };
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut headers = HeaderMap::new();
+    anabranch_trace::outgoing(&mut headers);
     let mut outgoing = shared
         .client
         .request(parts.method.clone(), format!("{}{path}", leader.trim_end_matches('/')))
+        .headers(headers)
         .header(FORWARDED, HeaderValue::from_static("1"))
         .body(body.clone());
-    if let Some(context) = anabranch_trace::outgoing() {
-        outgoing = outgoing.header(anabranch_trace::HEADER, context.to_string());
-    }
     if let Some(kind) = parts.headers.get(header::CONTENT_TYPE) {
         outgoing = outgoing.header(header::CONTENT_TYPE, kind);
     }

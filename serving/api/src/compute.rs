@@ -2,6 +2,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use anabranch_trace::{TraceContext, in_scope};
 use futures::{Stream, StreamExt};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc;
@@ -56,10 +57,7 @@ impl Compute {
         if self.runtime.is_none() {
             return work.await;
         }
-        let mut task = AbortOnDrop(
-            self.handle
-                .spawn(anabranch_trace::in_scope(anabranch_trace::outgoing(), work)),
-        );
+        let mut task = AbortOnDrop(self.handle.spawn(in_scope(TraceContext::current(), work)));
         (&mut task.0)
             .await
             .unwrap_or_else(|join| Err(Error::Internal(format!("query task failed: {join}"))))

@@ -15,8 +15,7 @@ use crate::Error;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Headers that belong to one connection (RFC 9110, section 7.6.1) or are set anew for the next one.
-const NOT_FORWARDED: [HeaderName; 12] = [
-    HeaderName::from_static(anabranch_trace::HEADER),
+const NOT_FORWARDED: [HeaderName; 11] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     header::PROXY_AUTHENTICATE,
@@ -68,13 +67,12 @@ impl Forwarder {
             left: limit_bytes,
             outcome: outcome.clone(),
         };
+        let mut headers = kept(&head.headers);
+        anabranch_trace::outgoing(&mut headers);
         let mut outgoing = self
             .client
             .request(head.method, format!("{}{path}", address.trim_end_matches('/')))
-            .headers(kept(&head.headers));
-        if let Some(context) = anabranch_trace::outgoing() {
-            outgoing = outgoing.header(anabranch_trace::HEADER, context.to_string());
-        }
+            .headers(headers);
         let principal = head.extensions.get::<Principal>();
         if let Some(shown) = principal.and_then(|principal| self.caller.authorization_of(principal)) {
             outgoing = outgoing.header(header::AUTHORIZATION, shown);

@@ -37,6 +37,7 @@ files![
     "js/main.js",
     "js/status.js",
     "js/ui.js",
+    "js/who.js",
     "js/pages/deadletters.js",
     "js/pages/overview.js",
     "js/pages/query.js",

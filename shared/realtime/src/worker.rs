@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anabranch_access::Caller;
 use anabranch_model::realtime::{SNAPSHOT_ACTION, SnapshotReply, SnapshotRequest, StateTicket};
-use anabranch_trace::{HEADER, Kind, Span};
+use anabranch_trace::{Kind, Span};
 use arrow::array::RecordBatch;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::flight_service_client::FlightServiceClient;
@@ -180,7 +180,7 @@ impl Worker {
     }
 
     /// A span of asking this worker.
-    fn span(&self, name: &str) -> Option<Span> {
+    fn span(&self, name: &'static str) -> Option<Span> {
         let mut span = Span::child(Kind::Client, name)?;
         span.text("anabranch.worker", self.id.as_str());
         Some(span)
@@ -208,9 +208,7 @@ impl Worker {
 fn with_context<T>(message: T, span: &Option<Span>) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     if let Some(span) = span {
-        let context = span.context().to_string();
-        let context = context.parse().expect("a context is hexadecimal digits and hyphens");
-        request.metadata_mut().insert(HEADER, context);
+        span.context().outgoing(request.metadata_mut().as_mut());
     }
     request
 }

@@ -208,11 +208,8 @@ async fn traced(request: Request, next: Next) -> Response {
         .extensions()
         .get::<MatchedPath>()
         .map_or(path, MatchedPath::as_str);
-    let caller = request
-        .headers()
-        .get(anabranch_trace::HEADER)
-        .and_then(|header| header.to_str().ok());
-    let Some(mut span) = Span::server(format!("{} {route}", request.method()), caller) else {
+    let name = || format!("{} {route}", request.method());
+    let Some(mut span) = Span::server(name, request.headers()) else {
         return next.run(request).await;
     };
     span.text("http.request.method", request.method().as_str());

@@ -1,50 +1,97 @@
-use std::fmt;
-use std::str::FromStr;
+use std::future::Future;
 
-/// Where one is in a trace: what goes from service to service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SpanContext {
-    pub trace_id: u128,
-    pub span_id: u64,
-    /// Whether the trace is recorded; decided where it began.
-    pub sampled: bool,
-}
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use opentelemetry::Context;
+use opentelemetry::context::FutureExt;
+use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
+use opentelemetry::trace::TraceContextExt;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 
-impl fmt::Display for SpanContext {
-    /// The value of a `traceparent` header.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let flags = u8::from(self.sampled);
-        write!(f, "00-{:032x}-{:016x}-{flags:02x}", self.trace_id, self.span_id)
+const PARENT: HeaderName = HeaderName::from_static("traceparent");
+const STATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// Where one is in a trace: what goes from task to task and from service to service. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct TraceContext(pub(crate) Context);
+
+impl TraceContext {
+    /// What the headers of a request say of its trace; `None` if nothing, or nothing that W3C Trace Context allows.
+    pub fn incoming(headers: &HeaderMap) -> Option<Self> {
+        let parent = headers.get(PARENT)?.to_str().ok()?;
+        if !is_well_formed(parent) {
+            return None;
+        }
+        let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &Incoming(headers));
+        context.span().span_context().is_valid().then_some(Self(context))
+    }
+
+    /// That of this task, to carry into another one; `None` outside of any trace.
+    pub fn current() -> Option<Self> {
+        Context::map_current(|current| {
+            let in_trace = current.span().span_context().is_valid();
+            in_trace.then(|| Self(current.clone()))
+        })
+    }
+
+    /// Says in the headers of a request, or in the metadata of a call, that it belongs to this trace.
+    pub fn outgoing(&self, headers: &mut HeaderMap) {
+        TraceContextPropagator::new().inject_context(&self.0, &mut Outgoing(headers));
     }
 }
 
-impl FromStr for SpanContext {
-    type Err = ();
+/// Says in the headers of a request which trace this task is in, instead of what they said before.
+pub fn outgoing(headers: &mut HeaderMap) {
+    headers.remove(PARENT);
+    headers.remove(STATE);
+    if let Some(context) = TraceContext::current() {
+        context.outgoing(headers);
+    }
+}
 
-    /// Reads a `traceparent` header. Versions to come may add fields; version `ff` and ids of zeros are not valid.
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let mut parts = text.trim().split('-');
-        let mut next = |digits: usize| {
-            let part = parts.next().ok_or(())?;
-            let lower = part
-                .bytes()
-                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-            (part.len() == digits && lower).then_some(part).ok_or(())
-        };
-        let (version, trace, span, flags) = (next(2)?, next(32)?, next(16)?, next(2)?);
-        let more = parts.next().is_some();
-        if version == "ff" || (version == "00" && more) {
-            return Err(());
+/// Runs `work` as what `context` names: spans made in it are its children. The context does not follow into tasks that `work`
+/// spawns; carry [`TraceContext::current`] into them by hand.
+pub async fn in_scope<F: Future>(context: Option<TraceContext>, work: F) -> F::Output {
+    match context {
+        Some(context) => work.with_context(context.0).await,
+        None => work.await,
+    }
+}
+
+/// Whether `traceparent` has the form of its version, or may have that of a version to come. The propagator judges versions and values, but
+/// takes ids of any length, and with a sign.
+fn is_well_formed(traceparent: &str) -> bool {
+    const LENGTH: usize = 55;
+    let bytes = traceparent.as_bytes();
+    let known = bytes.iter().take(LENGTH + 1).enumerate().all(|(at, byte)| match at {
+        2 | 35 | 52 | LENGTH => *byte == b'-',
+        _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(byte),
+    });
+    known && (bytes.len() == LENGTH || (bytes.len() > LENGTH && !traceparent.starts_with("00")))
+}
+
+struct Incoming<'h>(&'h HeaderMap);
+
+impl Extractor for Incoming<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(HeaderName::as_str).collect()
+    }
+}
+
+struct Outgoing<'h>(&'h mut HeaderMap);
+
+impl Injector for Outgoing<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        // A state of nothing is better not sent.
+        if value.is_empty() {
+            return;
         }
-        let context = Self {
-            trace_id: u128::from_str_radix(trace, 16).map_err(|_| ())?,
-            span_id: u64::from_str_radix(span, 16).map_err(|_| ())?,
-            sampled: u8::from_str_radix(flags, 16).map_err(|_| ())? & 1 == 1,
-        };
-        if context.trace_id == 0 || context.span_id == 0 {
-            return Err(());
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(key), HeaderValue::try_from(value)) {
+            self.0.insert(name, value);
         }
-        Ok(context)
     }
 }
 

@@ -8,6 +8,13 @@ pub enum Error {
         endpoint: String,
         source: tonic::transport::Error,
     },
+    #[error(
+        "the collector's address {endpoint:?} does not begin with http://; write it like http://collector:4317, and let a collector nearby \
+         speak TLS to one far away"
+    )]
+    Scheme { endpoint: String },
+    #[error("traces cannot be sent: {0}; see to the OTEL_* variables of the environment")]
+    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
     #[error("traces are sent to a collector already")]
     Installed,
 }
@@ -15,7 +22,7 @@ pub enum Error {
 impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Endpoint { .. } => ErrorKind::Invalid,
+            Self::Endpoint { .. } | Self::Scheme { .. } | Self::Exporter(_) => ErrorKind::Invalid,
             Self::Installed => ErrorKind::Conflict,
         }
     }

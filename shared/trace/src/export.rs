@@ -1,35 +1,20 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
-use tonic::client::Grpc;
-use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::{Channel, Endpoint};
-use tonic_prost::ProstCodec;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithTonicConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
+use tonic::transport::Endpoint;
 
 use crate::Error;
-use crate::proto::{EXPORT, ExportRequest, ExportResponse, KeyValue, Resource, ResourceSpans, Scope, ScopeSpans, Span};
+use crate::bounded::Bounded;
 
-/// Spans that wait to be sent; more are dropped.
-const CAPACITY: usize = 8_192;
-/// Spans of one request, and how long the first of them waits for others.
-const BATCH: usize = 512;
-const LINGER: Duration = Duration::from_millis(500);
-/// How long a collector may take.
+/// How long a collector may take, and how long the end of a process waits for one.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-static INSTALLED: OnceLock<Installed> = OnceLock::new();
-
-struct Installed {
-    messages: mpsc::Sender<Message>,
-    ratio: f64,
-}
-
-enum Message {
-    Span(Box<Span>),
-    /// Everything before has to be sent now.
-    Flush(oneshot::Sender<()>),
-}
+static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
 /// Where traces go, and which.
 #[derive(Clone, Debug)]
@@ -45,126 +30,63 @@ pub struct Options {
 
 /// Sends spans until the process ends.
 #[derive(Debug)]
-pub struct Exporter(());
+pub struct Exporter(SdkTracerProvider);
 
-/// Starts to send spans, for the whole process. Must be called on a tokio runtime.
+/// Starts to send spans, for the whole process. Must be called on a tokio runtime, whose threads carry the connection.
+///
+/// Beyond `options`, the environment is heeded where OpenTelemetry says so: `OTEL_EXPORTER_OTLP_HEADERS`,
+/// `OTEL_RESOURCE_ATTRIBUTES`.
 ///
 /// # Errors
 /// When the endpoint is no address, or an exporter is there already.
 pub fn install(options: Options) -> Result<Exporter, Error> {
-    let endpoint = Endpoint::from_shared(options.endpoint.clone()).map_err(|source| Error::Endpoint {
-        endpoint: options.endpoint.clone(),
+    let Options {
+        endpoint,
+        ratio,
+        service,
+        version,
+    } = options;
+    let address = Endpoint::from_shared(endpoint.clone()).map_err(|source| Error::Endpoint {
+        endpoint: endpoint.clone(),
         source,
     })?;
-    let channel = endpoint.connect_timeout(PATIENCE).timeout(PATIENCE).connect_lazy();
-    let (messages, received) = mpsc::channel(CAPACITY);
-    let installed = Installed {
-        messages,
-        ratio: options.ratio,
-    };
-    INSTALLED.set(installed).map_err(|_| Error::Installed)?;
-    tokio::spawn(run(channel, options, received));
-    Ok(Exporter(()))
+    if address.uri().scheme_str() != Some("http") {
+        return Err(Error::Scheme { endpoint });
+    }
+    let exporter = SpanExporter::builder()
+        .with_tonic()
+        .with_channel(address.connect_timeout(PATIENCE).timeout(PATIENCE).connect_lazy())
+        .with_timeout(PATIENCE)
+        .build()?;
+    let resource = Resource::builder()
+        .with_service_name(service)
+        .with_attributes([
+            KeyValue::new("service.version", version.clone()),
+            KeyValue::new("process.pid", i64::from(std::process::id())),
+        ])
+        .build();
+    let provider = SdkTracerProvider::builder()
+        .with_resource(resource)
+        .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio))))
+        .with_span_processor(Bounded::new(exporter, endpoint))
+        .build();
+    let scope = InstrumentationScope::builder("anabranch").with_version(version).build();
+    TRACER
+        .set(provider.tracer_with_scope(scope))
+        .map_err(|_| Error::Installed)?;
+    Ok(Exporter(provider))
 }
 
 impl Exporter {
-    /// Sends what waits, for [`PATIENCE`] at most: for the end of the process.
+    /// Sends what waits, for a few seconds at most: for the end of the process.
     pub async fn flush(&self) {
-        let Some(installed) = INSTALLED.get() else { return };
-        let (done, ended) = oneshot::channel();
-        let flushed = async {
-            if installed.messages.send(Message::Flush(done)).await.is_ok() {
-                let _ = ended.await;
-            }
-        };
-        let _ = tokio::time::timeout(PATIENCE, flushed).await;
+        let provider = self.0.clone();
+        // What is not sent then is lost, and a collector that does not answer has been warned of already.
+        let _ = tokio::task::spawn_blocking(move || provider.force_flush()).await;
     }
 }
 
-pub(crate) fn is_installed() -> bool {
-    INSTALLED.get().is_some()
-}
-
-/// Whether a trace that begins now is sampled; `None` without an exporter.
-pub(crate) fn sample() -> Option<bool> {
-    INSTALLED.get().map(|installed| rand::random::<f64>() < installed.ratio)
-}
-
-/// Hands a span over; one that finds no room is dropped.
-pub(crate) fn send(span: Span) {
-    if let Some(installed) = INSTALLED.get()
-        && installed.messages.try_send(Message::Span(Box::new(span))).is_err()
-    {
-        metrics::counter!("anabranch_trace_dropped_spans_total").increment(1);
-    }
-}
-
-async fn run(channel: Channel, options: Options, mut messages: mpsc::Receiver<Message>) {
-    let mut client = Grpc::new(channel);
-    let mut failing = false;
-    while let Some(first) = messages.recv().await {
-        let (mut spans, mut flushed) = (Vec::new(), Vec::new());
-        let mut take = |message: Message, spans: &mut Vec<Span>| match message {
-            Message::Span(span) => spans.push(*span),
-            Message::Flush(done) => flushed.push(done),
-        };
-        take(first, &mut spans);
-        let full = async {
-            while spans.len() < BATCH
-                && let Some(message) = messages.recv().await
-            {
-                let flush = matches!(message, Message::Flush(_));
-                take(message, &mut spans);
-                if flush {
-                    break;
-                }
-            }
-        };
-        let _ = tokio::time::timeout(LINGER, full).await;
-        let count = spans.len() as u64;
-        if count > 0 {
-            match export(&mut client, &options, spans).await {
-                Ok(()) => failing = false,
-                Err(status) => {
-                    metrics::counter!("anabranch_trace_dropped_spans_total").increment(count);
-                    // Once, not with every batch.
-                    if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(endpoint = options.endpoint, %status, "traces cannot be sent; they are dropped");
-                    }
-                }
-            }
-        }
-        flushed.into_iter().for_each(|done| {
-            let _ = done.send(());
-        });
-    }
-}
-
-async fn export(client: &mut Grpc<Channel>, options: &Options, spans: Vec<Span>) -> Result<(), tonic::Status> {
-    let request = ExportRequest {
-        resource_spans: vec![ResourceSpans {
-            resource: Some(Resource {
-                attributes: vec![
-                    KeyValue::text("service.name", &options.service),
-                    KeyValue::text("service.version", &options.version),
-                    KeyValue::whole("process.pid", std::process::id().into()),
-                ],
-            }),
-            scope_spans: vec![ScopeSpans {
-                scope: Some(Scope {
-                    name: "anabranch".into(),
-                    version: options.version.clone(),
-                }),
-                spans,
-            }],
-        }],
-    };
-    client
-        .ready()
-        .await
-        .map_err(|error| tonic::Status::unavailable(error.to_string()))?;
-    let codec: ProstCodec<ExportRequest, ExportResponse> = ProstCodec::default();
-    let path = PathAndQuery::from_static(EXPORT);
-    client.unary(tonic::Request::new(request), path, codec).await?;
-    Ok(())
+/// Makes spans; `None` without an exporter.
+pub(crate) fn tracer() -> Option<&'static SdkTracer> {
+    TRACER.get()
 }

@@ -1,161 +1,82 @@
-use std::future::Future;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime};
 
-use crate::proto::{self, KeyValue};
-use crate::{SpanContext, export};
+use http::HeaderMap;
+use opentelemetry::trace::{SpanBuilder, Status, TraceContextExt, Tracer};
+use opentelemetry::{Context, KeyValue};
 
-tokio::task_local! {
-    static CURRENT: SpanContext;
-}
-
-/// The part that a span plays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Internal = 1,
-    /// Answers a request of somebody else.
-    Server = 2,
-    /// Asks somebody else.
-    Client = 3,
-}
+use crate::{Kind, TraceContext, export};
 
 /// Work that takes time. It ends when it is dropped, and is sent if its trace is sampled.
+///
+/// Where nobody sends traces it stands for the span of the caller, so that other services see the trace that goes on.
 #[derive(Debug)]
-pub struct Span {
-    context: SpanContext,
-    /// `None` where nothing is recorded.
-    record: Option<Box<Record>>,
-}
-
-#[derive(Debug)]
-struct Record {
-    parent: Option<u64>,
-    name: String,
-    kind: Kind,
-    began: SystemTime,
-    attributes: Vec<KeyValue>,
-    error: Option<String>,
-}
+pub struct Span(Context);
 
 impl Span {
-    /// Answers a request: goes on with the trace of its `traceparent` header, or begins one, which is sampled as
-    /// [`crate::Options`] says. `None` where there is neither a trace nor anybody to send one to.
-    pub fn server(name: impl Into<String>, traceparent: Option<&str>) -> Option<Self> {
-        match traceparent.and_then(|text| text.parse().ok()) {
-            Some(parent) => Some(Self::below(parent, Kind::Server, name)),
-            None => {
-                let context = SpanContext {
-                    trace_id: rand::random::<u128>().max(1),
-                    span_id: new_id(),
-                    sampled: export::sample()?,
-                };
-                Some(Self::begin(context, None, Kind::Server, name))
+    /// Answers a request: goes on with the trace that its headers name, or begins one, which is sampled as [`crate::Options`] says.
+    /// `None` where there is neither a trace nor anybody to send one to.
+    pub fn server(name: impl FnOnce() -> String, headers: &HeaderMap) -> Option<Self> {
+        let caller = TraceContext::incoming(headers).map(|caller| caller.0);
+        match export::tracer() {
+            Some(tracer) => {
+                let parent = caller.unwrap_or_default();
+                let builder = SpanBuilder::from_name(name()).with_kind(Kind::Server);
+                Some(Self::begin(tracer, builder, &parent))
             }
+            None => caller.map(Self),
         }
     }
 
     /// Work that nobody asked for and that ends now, after `took`: a trace of its own. `None` without anybody to send one to.
-    pub fn of_own_accord(name: impl Into<String>, took: Duration) -> Option<Self> {
-        let mut span = Self::server(name, None)?;
-        if let Some(record) = &mut span.record {
-            record.kind = Kind::Internal;
-            record.began = record.began.checked_sub(took)?;
-        }
-        Some(span)
+    pub fn of_own_accord(name: &'static str, took: Duration) -> Option<Self> {
+        let tracer = export::tracer()?;
+        let began = SystemTime::now().checked_sub(took)?;
+        let builder = SpanBuilder::from_name(name).with_start_time(began);
+        Some(Self::begin(tracer, builder, &Context::new()))
     }
 
     /// A part of what this task does at the moment; `None` outside of any trace.
-    pub fn child(kind: Kind, name: impl Into<String>) -> Option<Self> {
-        let parent = CURRENT.try_with(|current| *current).ok()?;
-        Some(Self::below(parent, kind, name))
+    pub fn child(kind: Kind, name: impl Into<Cow<'static, str>>) -> Option<Self> {
+        let parent = TraceContext::current()?.0;
+        Some(match export::tracer() {
+            Some(tracer) => Self::begin(tracer, SpanBuilder::from_name(name).with_kind(kind), &parent),
+            None => Self(parent),
+        })
     }
 
-    fn below(parent: SpanContext, kind: Kind, name: impl Into<String>) -> Self {
-        let context = SpanContext {
-            span_id: new_id(),
-            ..parent
-        };
-        Self::begin(context, Some(parent.span_id), kind, name)
+    fn begin(tracer: &impl Tracer<Span: Send + Sync + 'static>, builder: SpanBuilder, parent: &Context) -> Self {
+        Self(parent.with_span(tracer.build_with_context(builder, parent)))
     }
 
-    fn begin(context: SpanContext, parent: Option<u64>, kind: Kind, name: impl Into<String>) -> Self {
-        let record = (context.sampled && export::is_installed()).then(|| {
-            Box::new(Record {
-                parent,
-                name: name.into(),
-                kind,
-                began: SystemTime::now(),
-                attributes: Vec::new(),
-                error: None,
-            })
-        });
-        Self { context, record }
-    }
-
-    pub fn context(&self) -> SpanContext {
-        self.context
+    pub fn context(&self) -> TraceContext {
+        TraceContext(self.0.clone())
     }
 
     /// Says something of the work, by a name of OpenTelemetry's conventions where there is one.
-    pub fn text(&mut self, key: &str, value: impl Into<String>) {
-        if let Some(record) = &mut self.record {
-            record.attributes.push(KeyValue::text(key, value));
+    pub fn text(&mut self, key: &'static str, value: impl Into<String>) {
+        let span = self.0.span();
+        if span.is_recording() {
+            span.set_attribute(KeyValue::new(key, value.into()));
         }
     }
 
     /// As [`Span::text`], with a whole number.
-    pub fn whole(&mut self, key: &str, value: i64) {
-        if let Some(record) = &mut self.record {
-            record.attributes.push(KeyValue::whole(key, value));
-        }
+    pub fn whole(&mut self, key: &'static str, value: i64) {
+        self.0.span().set_attribute(KeyValue::new(key, value));
     }
 
     /// Says that the work failed.
     pub fn failed(&mut self, why: impl Into<String>) {
-        if let Some(record) = &mut self.record {
-            record.error = Some(why.into());
-        }
+        self.0.span().set_status(Status::error(why.into()));
     }
 }
 
 impl Drop for Span {
+    /// Now, not when the last task that carries the context has ended.
     fn drop(&mut self) {
-        let Some(record) = self.record.take() else { return };
-        let status = record.error.map(|message| proto::Status { message, code: 2 });
-        export::send(proto::Span {
-            trace_id: self.context.trace_id.to_be_bytes().to_vec(),
-            span_id: self.context.span_id.to_be_bytes().to_vec(),
-            parent_span_id: record.parent.map(|id| id.to_be_bytes().to_vec()).unwrap_or_default(),
-            name: record.name,
-            kind: record.kind as i32,
-            start_time_unix_nano: nanoseconds(record.began),
-            end_time_unix_nano: nanoseconds(SystemTime::now()),
-            attributes: record.attributes,
-            status,
-        });
+        self.0.span().end();
     }
-}
-
-/// Runs `work` as what `context` names: spans made in it are its children. The context does not follow into tasks that `work`
-/// spawns; carry [`outgoing`] into them by hand.
-pub async fn in_scope<F: Future>(context: Option<SpanContext>, work: F) -> F::Output {
-    match context {
-        Some(context) => CURRENT.scope(context, work).await,
-        None => work.await,
-    }
-}
-
-/// The context of this task, to carry into another one or to give to another service; `None` outside of any trace.
-pub fn outgoing() -> Option<SpanContext> {
-    CURRENT.try_with(|current| *current).ok()
-}
-
-fn new_id() -> u64 {
-    rand::random::<u64>().max(1)
-}
-
-fn nanoseconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -220,6 +220,39 @@ impl Page<'_> {
             let params = json!({"type": kind, "key": key, "code": key, "text": if kind == "keyDown" { text } else { "" }, "windowsVirtualKeyCode": code});
             self.call("Input.dispatchKeyEvent", params);
         }
+    }
+
+    /// Presses a key together with Control.
+    pub fn chord(&self, key: &str) {
+        let code = match key {
+            "Enter" => 13,
+            key => key
+                .bytes()
+                .next()
+                .map_or(0, |byte| u32::from(byte.to_ascii_uppercase())),
+        };
+        for kind in ["rawKeyDown", "keyUp"] {
+            // The key alone changes nothing in text: a browser on a desktop has commands for it.
+            let commands = if (kind, key) == ("rawKeyDown", "a") {
+                json!(["selectAll"])
+            } else {
+                json!([])
+            };
+            let params =
+                json!({"type": kind, "key": key, "modifiers": 2, "windowsVirtualKeyCode": code, "commands": commands});
+            self.call("Input.dispatchKeyEvent", params);
+        }
+    }
+
+    /// Writes text where the focus is, as if it were pasted.
+    pub fn insert(&self, text: &str) {
+        self.call("Input.insertText", json!({"text": text}));
+    }
+
+    /// Keeps what pages of this browser download in a folder.
+    pub fn downloads_to(&self, folder: &Path) {
+        let params = json!({"behavior": "allow", "downloadPath": folder.display().to_string()});
+        self.browser.call(None, "Browser.setDownloadBehavior", params);
     }
 
     /// The whole page as PNG.

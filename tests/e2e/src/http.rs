@@ -128,6 +128,18 @@ impl Http {
         self.send(self.client.post(self.url(path)).json(body)).ok()
     }
 
+    /// `None` when nobody takes the connection.
+    ///
+    /// # Errors
+    /// When it breaks before the answer is there.
+    pub fn post_unless_refused(&self, path: &str, body: &Value) -> Result<Option<Reply>, reqwest::Error> {
+        match self.send(self.client.post(self.url(path)).json(body)) {
+            Ok(reply) => Ok(Some(reply)),
+            Err(error) if error.is_connect() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// `None` when nobody answers.
     pub fn try_post_bytes(&self, path: &str, body: Vec<u8>) -> Option<Reply> {
         self.send(self.client.post(self.url(path)).body(body)).ok()

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anabranch_e2e::browser::{Browser, Page, Screen};
-use anabranch_e2e::{Dev, data, gate, until};
+use anabranch_e2e::{Dev, Site, data, gate, until};
 use serde_json::{Value, json};
 
 const VIEWS: &str = "
@@ -245,6 +245,173 @@ fn buttons_do_what_they_say() {
     tab.until("document.documentElement.dataset.theme === 'light'");
     tab.go(&format!("{base}/?#/views"));
     tab.until("document.querySelector('.tile') && document.documentElement.dataset.theme === 'light'");
+    assert_eq!(tab.complaints(&base), Vec::<String>::new());
+}
+
+/// Whoever comes without a token sees a form, and nothing else.
+#[test]
+fn a_token_opens_the_console_and_each_sees_what_is_theirs() {
+    let _gate = gate::heavy();
+    let Some(browser) = browser("a_token_opens_the_console_and_each_sees_what_is_theirs") else {
+        return;
+    };
+    let site = Site::new(VIEWS, &format!("{SOON}\n[access]\nmode = 'tokens'\nrefresh = '100ms'"));
+    let token = |role: &str, views: &str| {
+        let made = site.cli(&[
+            "token",
+            "create",
+            "--role",
+            role,
+            "--name",
+            role,
+            "--views",
+            views,
+            "--config",
+            site.config(),
+        ]);
+        made.success().stdout.trim().to_owned()
+    };
+    let (admin, reader) = (token("admin", "*"), token("read", "*"));
+    let narrow = {
+        let args = [
+            "token",
+            "create",
+            "--role",
+            "read",
+            "--name",
+            "narrow",
+            "--views",
+            "pages",
+            "--config",
+            site.config(),
+        ];
+        site.cli(&args).success().stdout.trim().to_owned()
+    };
+    let dev = Dev::at(site);
+    let base = dev.http().base().to_owned();
+    let (name, url) = (dev.site().file("clicks.ndjson"), ["--url", &base, "--token", &admin]);
+    std::fs::write(&name, clicks(300)).expect("the folder can be written to");
+    let ingest = ["ingest", "clicks", name.to_str().expect("a plain path")];
+    dev.site().cli(&[&ingest[..], &url[..]].concat()).success();
+    dev.site().cli(&[&["runs", "start"][..], &url[..]].concat()).success();
+
+    let tab = browser.open(WIDE);
+    tab.go(&format!("{base}/#/runs"));
+    let form = "document.querySelector('.login input[type=password]') === document.activeElement";
+    tab.until(form);
+    assert_eq!(tab.eval("document.querySelectorAll('nav, main.login ~ *').length"), 0);
+    keep(&tab, "sign-in", WIDE);
+    // By keys alone, as the form has the focus. What is wrong is said, and taken back by what is right.
+    let enter = |token: &str| {
+        tab.eval("document.querySelector('.login input').select()");
+        tab.insert(token);
+        tab.press("Enter");
+    };
+    enter("anabranch_nobody");
+    tab.until("document.querySelector('.login [role=alert]').textContent.trim()");
+    keep(&tab, "sign-in-refused", WIDE);
+    enter(&reader);
+    let buttons = "[...document.querySelectorAll('main button')].map((b) => b.textContent)";
+    tab.until("location.hash === '#/runs' && document.querySelectorAll('main tbody tr').length >= 1");
+    assert_eq!(
+        tab.eval(buttons),
+        json!([]),
+        "a reader starts, rolls back and verifies nothing"
+    );
+    assert_eq!(tab.eval("document.cookie"), "", "scripts cannot read the session");
+    let pages = "[...document.querySelectorAll('nav a')].map((a) => a.textContent)";
+    assert_eq!(tab.eval(pages), json!(["Overview", "Views", "Runs", "Query"]));
+    tab.eval("location.hash = '#/dead-letters'");
+    tab.until("document.querySelector('main .note.warn')");
+    for hash in [
+        "#/",
+        "#/views/pages",
+        "#/query?sql=SELECT%20page%2C%20clicks%20FROM%20pages",
+    ] {
+        tab.eval(&format!("location.hash = {}", json!(hash)));
+        tab.until("document.querySelectorAll('main tbody tr').length >= 2");
+        assert_eq!(
+            tab.eval("document.querySelectorAll('.note.bad').length"),
+            0,
+            "{hash}: {}",
+            text(&tab)
+        );
+        keep(
+            &tab,
+            &format!(
+                "reader-{}",
+                hash.split('?').next().unwrap_or(hash).replace(['#', '/'], "")
+            ),
+            WIDE,
+        );
+    }
+
+    // Signed out, the session is gone; an administrator sees the rest.
+    tab.eval("document.querySelector('button[aria-label=\"Sign out read\"]').click()");
+    tab.until(form);
+    assert_eq!(tab.eval("fetch('/v1/whoami').then((answer) => answer.status)"), 401);
+    enter(&admin);
+    tab.eval("location.hash = '#/runs'");
+    tab.until("[...document.querySelectorAll('main button')].some((b) => b.textContent === 'Roll back')");
+    assert_eq!(tab.eval(&format!("{pages}.length")), 6);
+    tab.eval("document.querySelector('button[aria-label=\"Sign out admin\"]').click()");
+    tab.until(form);
+
+    // Who may see one view sees neither the other nor what tells of it.
+    tab.resize(NARROW);
+    enter(&narrow);
+    tab.until("document.querySelector('nav a')");
+    assert_eq!(tab.eval(pages), json!(["Overview", "Views", "Query"]));
+    tab.eval("location.hash = '#/'");
+    tab.until("document.querySelectorAll('main tbody tr').length >= 2 && document.querySelectorAll('main .card').length === 1");
+    tab.eval("location.hash = '#/views'");
+    tab.until("document.querySelectorAll('.tile').length === 1");
+    keep(&tab, "narrow-views", NARROW);
+    let complaints = tab.complaints(&base);
+    let unexpected: Vec<_> = complaints
+        .iter()
+        .filter(|complaint| !complaint.contains("status of 401"))
+        .collect();
+    assert!(unexpected.is_empty(), "{unexpected:#?}");
+}
+
+/// What the table shows leaves as a file, with all rows.
+#[test]
+fn results_are_downloaded_as_csv() {
+    let _gate = gate::heavy();
+    let Some(browser) = browser("results_are_downloaded_as_csv") else {
+        return;
+    };
+    let dev = Dev::start(VIEWS, SOON);
+    let through = dev.ingest("clicks", clicks(120));
+    let sql = "SELECT page, clicks, mean_ms FROM pages ORDER BY page";
+    dev.query_at_least(sql, &through);
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let tab = browser.open(WIDE);
+    tab.downloads_to(folder.path());
+    let base = dev.http().base().to_owned();
+    tab.go(&format!("{base}/#/query"));
+    // Typed and run without a mouse: the page's filter or editor is at `/`.
+    tab.until("document.querySelector('.editor')?.shadowRoot?.querySelector('.cm-content')");
+    tab.eval("document.activeElement.blur()");
+    tab.press("/");
+    tab.until("document.querySelector('.editor').shadowRoot.activeElement");
+    tab.chord("a");
+    tab.insert(sql);
+    tab.chord("Enter");
+    tab.until("document.querySelectorAll('main tbody tr').length === 4");
+    keep(&tab, "query-typed", WIDE);
+    click(&tab, "CSV");
+    let file = folder.path().join("anabranch.csv");
+    let text = until("the file is there", Duration::from_secs(60), || {
+        std::fs::read_to_string(&file).ok()
+    });
+    let answer = dev.http().sql_as(&json!({"sql": sql}), "text/csv").expect(200).text();
+    assert_eq!(text, answer);
+    assert!(
+        text.starts_with("page,clicks,mean_ms") && text.lines().count() == 5,
+        "{text}"
+    );
     assert_eq!(tab.complaints(&base), Vec::<String>::new());
 }
 

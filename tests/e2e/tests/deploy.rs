@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anabranch_definitions::compile;
 use anabranch_e2e::data::workspace;
@@ -81,6 +82,69 @@ fn views_compile() {
             "{} declares nothing",
             path.display()
         );
+    }
+}
+
+/// A kustomization may only use files below its own folder, so the sample is there twice.
+#[test]
+fn compose_and_kubernetes_have_the_same_views() {
+    let deploy = workspace().join("deploy");
+    let [compose, kubernetes] = ["config/views.sql", "kubernetes/base/config/views.sql"]
+        .map(|file| std::fs::read_to_string(deploy.join(file)).expect("the sample can be read"));
+    assert_eq!(
+        compose, kubernetes,
+        "copy deploy/config/views.sql to deploy/kubernetes/base/config"
+    );
+}
+
+/// What `kubectl apply --kustomize` would send, rendered by the real thing where it is installed.
+#[test]
+fn kustomize_renders_the_overlay() {
+    let overlay = workspace().join("deploy/kubernetes/overlays/example");
+    let output = match Command::new("kubectl").arg("kustomize").arg(&overlay).output() {
+        Ok(output) => output,
+        Err(error) => {
+            eprintln!("SKIPPED kustomize_renders_the_overlay: kubectl: {error}");
+            return;
+        }
+    };
+    let problems = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{problems}");
+    let rendered = String::from_utf8(output.stdout).expect("manifests are text");
+    let documents: Vec<Value> = rendered
+        .split("\n---\n")
+        .map(|document| yaml::parse(document).unwrap_or_else(|error| panic!("{error}: {document}")))
+        .collect();
+    let of_kind = |kind: &str| {
+        documents
+            .iter()
+            .filter(|document| document["kind"] == kind)
+            .collect::<Vec<_>>()
+    };
+    let names = |kind: &str| -> BTreeSet<String> {
+        let named = of_kind(kind)
+            .into_iter()
+            .map(|document| document["metadata"]["name"].as_str());
+        named
+            .map(|name| name.expect("everything has a name").to_owned())
+            .collect()
+    };
+    let services = ["speed", "batch", "serve"].map(str::to_owned).into();
+    assert_eq!(
+        (names("Deployment"), names("Service")),
+        (BTreeSet::clone(&services), services)
+    );
+    // Pods mount the settings by the name that carries their hash: another text rolls them out anew.
+    let configs = names("ConfigMap");
+    for deployment in of_kind("Deployment") {
+        let pod = &deployment["spec"]["template"]["spec"];
+        let volumes = pod["volumes"].as_array().expect("pods have volumes");
+        let mounted = volumes.iter().find_map(|volume| volume["configMap"]["name"].as_str());
+        assert!(
+            mounted.is_some_and(|name| configs.contains(name)),
+            "{mounted:?} of {configs:?}"
+        );
+        assert_eq!(deployment["metadata"]["namespace"], "anabranch");
     }
 }
 

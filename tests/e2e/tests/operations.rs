@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anabranch_e2e::dev::{run_batch, wait_landed};
-use anabranch_e2e::{Backend, Cluster, Dev, Http, Site, gate};
+use anabranch_e2e::{Answer, Backend, Cluster, Dev, Http, Site, gate};
 use serde_json::{Value, json};
 
 const SQL: &str = "
@@ -194,9 +194,11 @@ fn shells_get_completions_and_every_command_has_a_page() {
     }
 }
 
-/// Asks the services that are ready, as a load balancer does: a connection that is refused leads to the next.
+/// Asks the services that are ready, as a load balancer does: a connection that is refused leads to the next. One that breaks
+/// before its answer is there is a failure: a service that goes away answers what it has taken.
 struct Balancer<'a> {
     members: Vec<Http>,
+    events: i64,
     ended: &'a AtomicBool,
     answers: AtomicU64,
     failures: Mutex<Vec<String>>,
@@ -223,13 +225,23 @@ impl Balancer<'_> {
             if http.try_get("/readyz").is_none_or(|reply| reply.status != 200) {
                 continue;
             }
-            match http.try_post("/v1/sql", body) {
-                Some(reply) if reply.status == 200 => return Ok(()),
-                Some(reply) => return Err(format!("{}: {}", reply.status, reply.text())),
-                None => {}
+            match http.post_unless_refused("/v1/sql", body) {
+                Ok(Some(reply)) if reply.status == 200 => return self.check(&Answer::parse(&reply.json())),
+                Ok(Some(reply)) => return Err(format!("{}: {}", reply.status, reply.text())),
+                Ok(None) => {}
+                Err(broken) => return Err(format!("{broken:?}")),
             }
         }
         Err("no service is ready".into())
+    }
+
+    /// Workers that restart may be missing from an answer, which says so; one that is exact has everything.
+    fn check(&self, answer: &Answer) -> Result<(), String> {
+        let is_exact = answer.coverage.values().all(|coverage| coverage.exact);
+        if is_exact && answer.integers() != [self.events] {
+            return Err(format!("an exact answer is wrong: {answer:?}"));
+        }
+        Ok(())
     }
 }
 
@@ -249,7 +261,7 @@ fn rolling_restart_of_every_service_fails_no_query() {
         backend.with(&topic, 4)
     );
     let settings = format!(
-        "{}\n[landing]\nmax_age = '300ms'\n[serving]\ndrain = '500ms'",
+        "{}\n[landing]\nmax_age = '300ms'\n[serving]\ndrain = '3s'",
         backend.settings(TEST, Some(folder.path()))
     );
     let mut cluster = Cluster::new(&sql, &settings, 2, 2);
@@ -265,6 +277,7 @@ fn rolling_restart_of_every_service_fails_no_query() {
     let ended = AtomicBool::new(false);
     let balancer = Balancer {
         members: cluster.serve.iter().map(|member| member.http()).collect(),
+        events: EVENTS,
         ended: &ended,
         answers: AtomicU64::new(0),
         failures: Mutex::default(),

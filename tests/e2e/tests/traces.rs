@@ -1,17 +1,16 @@
 //! One trace over the services that one query and one batch of events go through, as a collector receives it.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::future::{Ready, ready};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anabranch_e2e::dev::run_batch;
 use anabranch_e2e::{Cluster, block_on, gate, until};
-use anabranch_trace::proto::{EXPORT, ExportRequest, ExportResponse, Value as Attribute};
 use axum::Router;
-use tonic::server::{Grpc, UnaryService};
-use tonic_prost::ProstCodec;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use tonic::{Request, Response, Status};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const SQL: &str = "
@@ -33,20 +32,22 @@ struct Seen {
 #[derive(Clone, Default)]
 struct Collector(Arc<Mutex<Vec<Seen>>>);
 
-impl UnaryService<ExportRequest> for Collector {
-    type Response = ExportResponse;
-    type Future = Ready<Result<tonic::Response<ExportResponse>, tonic::Status>>;
-
-    fn call(&mut self, request: tonic::Request<ExportRequest>) -> Self::Future {
+#[tonic::async_trait]
+impl TraceService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let mut seen = self.0.lock().expect("nobody panics with it");
         for from in request.into_inner().resource_spans {
             let attributes = from.resource.iter().flat_map(|resource| &resource.attributes);
-            let named = attributes.filter(|attribute| attribute.key == "service.name");
-            let mut service = named.filter_map(|attribute| match attribute.value.as_ref()?.value.as_ref()? {
-                Attribute::Text(text) => Some(text.clone()),
-                Attribute::Whole(_) => None,
-            });
-            let service = service.next_back().expect("a resource names its service");
+            let mut named = attributes.filter(|attribute| attribute.key == "service.name");
+            let service = named
+                .next()
+                .and_then(|attribute| attribute.value.as_ref()?.value.clone());
+            let Some(Value::StringValue(service)) = service else {
+                panic!("a resource names its service: {service:?}");
+            };
             for span in from.scope_spans.into_iter().flat_map(|scope| scope.spans) {
                 assert!(
                     span.start_time_unix_nano > 0 && span.start_time_unix_nano <= span.end_time_unix_nano,
@@ -61,28 +62,21 @@ impl UnaryService<ExportRequest> for Collector {
                 });
             }
         }
-        ready(Ok(tonic::Response::new(ExportResponse {})))
+        Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
 
 impl Collector {
     /// Listens on a port of its own; returns its address.
     fn start(&self) -> String {
-        let collector = self.clone();
-        let export = tower::service_fn(move |request: axum::extract::Request| {
-            let collector = collector.clone();
-            async move {
-                let codec: ProstCodec<ExportResponse, ExportRequest> = ProstCodec::default();
-                let answer = Grpc::new(codec).unary(collector, request).await;
-                Ok::<_, Infallible>(answer.map(axum::body::Body::new))
-            }
-        });
+        let path = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+        let router = Router::new().route_service(path, TraceServiceServer::new(self.clone()));
         block_on(async {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
                 .await
                 .expect("there is a free port");
             let address = listener.local_addr().expect("it is bound");
-            tokio::spawn(async { axum::serve(listener, Router::new().route_service(EXPORT, export)).await });
+            tokio::spawn(async { axum::serve(listener, router).await });
             format!("http://{address}")
         })
     }

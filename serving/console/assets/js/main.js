@@ -4,7 +4,8 @@ import { api, configure } from "./api.js";
 import { redrawAll } from "./chart.js";
 import { fill, h } from "./dom.js";
 import { watch } from "./status.js";
-import { dialog, logo, problem } from "./ui.js";
+import { dialog, logo, note, problem } from "./ui.js";
+import { known, may } from "./who.js";
 import deadletters from "./pages/deadletters.js";
 import overview from "./pages/overview.js";
 import query from "./pages/query.js";
@@ -16,11 +17,13 @@ import views from "./pages/views.js";
 const PAGES = [
   { path: "", key: "o", title: "Overview", show: overview },
   { path: "views", key: "v", title: "Views", show: (root, context) => (context.args[0] ? view : views)(root, context) },
-  { path: "runs", key: "r", title: "Runs", show: runs },
-  { path: "topology", key: "t", title: "Topology", show: topology },
+  { path: "runs", key: "r", title: "Runs", show: runs, may: may.readAll },
+  { path: "topology", key: "t", title: "Topology", show: topology, may: may.administer },
   { path: "query", key: "q", title: "Query", show: query },
-  { path: "dead-letters", key: "d", title: "Dead letters", show: deadletters },
+  { path: "dead-letters", key: "d", title: "Dead letters", show: deadletters, may: may.administer },
 ];
+
+const offered = () => PAGES.filter((page) => !page.may || page.may());
 
 const THEMES = ["auto", "light", "dark"];
 const remembered = (name, fallback) => {
@@ -48,7 +51,7 @@ function setTheme(theme) {
 const nextTheme = () => setTheme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme ?? "auto") + 1) % THEMES.length]);
 const themeButton = h("button", { type: "button", class: "quiet", onclick: nextTheme });
 const helpButton = h("button", { type: "button", class: "quiet", onclick: help, "aria-label": "Keys" }, h("span", { "aria-hidden": "true" }, "?"), h("span", { class: "text" }, "Keys"));
-const links = PAGES.map((page) => h("a", { href: `#/${page.path}` }, page.title));
+const links = new Map(PAGES.map((page) => [page, h("a", { href: `#/${page.path}` }, page.title)]));
 const pulse = h("span", { class: "pulse", role: "status" });
 const main = h("main", { id: "main", tabindex: "-1" });
 
@@ -61,7 +64,7 @@ function shell(who) {
       "header",
       { class: "frame" },
       h("a", { class: "brand", href: "#/", "aria-label": "Anabranch, overview" }, logo(), h("span", null, "Anabranch")),
-      h("nav", { "aria-label": "Pages" }, links),
+      h("nav", { "aria-label": "Pages" }, offered().map((page) => links.get(page))),
       h("div", { class: "foot" }, pulse, who && !who.open ? signOut(who) : null, themeButton, helpButton),
     ),
     main,
@@ -139,6 +142,7 @@ async function start() {
     if (error.status === 401) return;
     // Pages say what is wrong, if something is.
   }
+  known(who);
   shell(who);
   route();
 }
@@ -147,16 +151,26 @@ async function route() {
   if (outside) return;
   const [path, search] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, ...args] = path.split("/").map(decodeURIComponent);
-  const page = PAGES.find((page) => page.path === name);
+  const asked = PAGES.find((page) => page.path === name);
+  const page = offered().includes(asked) ? asked : null;
   leave?.abort();
   leave = new AbortController();
   const context = { args, search: new URLSearchParams(search ?? ""), signal: leave.signal, title };
-  links.forEach((link, at) => (PAGES[at] === page ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current")));
-  links.find((link) => link.hasAttribute("aria-current"))?.scrollIntoView?.({ block: "nearest", inline: "nearest" });
+  for (const [other, link] of links) {
+    if (other === page) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  links.get(page)?.scrollIntoView?.({ block: "nearest", inline: "nearest" });
   title(page?.title ?? "Not found");
   fill(main);
   window.scrollTo(0, 0);
-  if (!page) return fill(main, h("h1", null, "There is no such page"), h("p", null, h("a", { href: "#/" }, "Go to the overview")));
+  if (!page)
+    return fill(
+      main,
+      h("h1", null, asked ? asked.title : "There is no such page"),
+      asked ? note("warn", "Your token may not see this page", "An administrator's may.") : null,
+      h("p", null, h("a", { href: "#/" }, "Go to the overview")),
+    );
   try {
     await page.show(main, context);
   } catch (error) {
@@ -178,7 +192,7 @@ function help() {
       h(
         "tbody",
         null,
-        PAGES.map((page) => key(["g", page.key], page.title)),
+        offered().map((page) => key(["g", page.key], page.title)),
         key(["/"], "Go to the page's filter or editor"),
         key(["Ctrl", "Enter"], "Run the query"),
         key(["m"], "Light, dark, or as the system"),
@@ -197,7 +211,7 @@ function keys(event) {
   if (outside || writes || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   if (goes) {
     goes = false;
-    const page = PAGES.find((page) => page.key === event.key);
+    const page = offered().find((page) => page.key === event.key);
     if (page) location.hash = `#/${page.path}`;
     return;
   }

@@ -59,7 +59,7 @@ function derive(status, now) {
   const facts = {
     lag: parts.length ? sum(parts.map(([, part]) => part.lag)) : null,
     notLanded: sum(parts.map(([, part]) => part.not_landed)),
-    landed: sum(sources.map((source) => source.landed?.events ?? 0)),
+    landed: sources.some((source) => source.landed) ? sum(sources.map((source) => source.landed?.events ?? 0)) : null,
     dead: sources.some((source) => source.dead_letters !== null) ? sum(sources.map((source) => source.dead_letters ?? 0)) : null,
     cutAge: status.publication?.age_seconds ?? null,
     sinceCut: status.publication ? sinceCut(status) : null,

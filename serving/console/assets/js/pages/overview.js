@@ -3,6 +3,7 @@ import { fill, h, say, table } from "../dom.js";
 import { ago, bytes, count, duration, rate, short, time } from "../format.js";
 import { history, watch } from "../status.js";
 import { badge, card, facts, loading, note, problem, sentence, stat } from "../ui.js";
+import { may } from "../who.js";
 
 export default async function overview(root, { signal }) {
   const make = (label, hint) => {
@@ -26,7 +27,7 @@ export default async function overview(root, { signal }) {
     { class: "stack" },
     troubles,
     h("div", { class: "stats" }, Object.values(tiles).map((tile) => tile.element)),
-    h("div", { class: "columns" }, card("Last run", { actions: h("a", { href: "#/runs" }, "All runs") }, run), card("Services", {}, services)),
+    may.readAll() ? h("div", { class: "columns" }, card("Last run", { actions: h("a", { href: "#/runs" }, "All runs") }, run), may.administer() ? card("Services", {}, services) : null) : null,
     sources,
   );
   const waiting = loading();
@@ -44,7 +45,7 @@ export default async function overview(root, { signal }) {
     }
     fill(troubles, error ? problem(error) : null, worries(status));
     say(tiles.rate.value, rate(f.rate));
-    say(tiles.rate.more, `${short(f.landed)} landed in all`);
+    say(tiles.rate.more, f.landed === null ? "" : `${short(f.landed)} landed in all`);
     say(tiles.behind.value, f.behind === null ? "–" : f.behind === 0 ? "live" : duration(f.behind));
     say(tiles.behind.more, f.behind === 0 ? "all that is in the log is counted" : "behind the end of the log");
     say(tiles.lag.value, short(f.lag));
@@ -54,10 +55,10 @@ export default async function overview(root, { signal }) {
     say(tiles.notLanded.value, short(f.notLanded));
     say(tiles.notLanded.more, "events");
     say(tiles.dead.value, short(f.dead));
-    fill(tiles.dead.more, f.dead > 0 ? h("a", { href: "#/dead-letters" }, "Look at them") : "everything decodes");
+    fill(tiles.dead.more, f.dead > 0 ? (may.administer() ? h("a", { href: "#/dead-letters" }, "Look at them") : "records that did not decode") : "everything decodes");
     for (const [name, tile] of Object.entries(tiles)) if (history.t.length > 1) tile.line.set([history.t, history[name]]);
     fill(run, lastRun(status.runs, status.publication));
-    fill(services, serviceList(status));
+    if (status.services) fill(services, serviceList(status.services));
     fill(sources, Object.entries(status.sources).map(([name, source]) => sourceCard(name, source)));
   });
   signal.addEventListener("abort", () => {
@@ -68,10 +69,11 @@ export default async function overview(root, { signal }) {
 
 function worries(status) {
   const found = [];
-  if (!status.services.speed.length) found.push(note("warn", "No speed worker is alive", "Answers hold what the last run has. Start one with anabranch speed."));
-  if (!status.services.batch.length) found.push(note("warn", "No batch service is alive", "Nothing is recomputed meanwhile. Start one with anabranch batch."));
+  const { services } = status;
+  if (services && !services.speed.length) found.push(note("warn", "No speed worker is alive", "Answers hold what the last run has. Start one with anabranch speed."));
+  if (services && !services.batch.length) found.push(note("warn", "No batch service is alive", "Nothing is recomputed meanwhile. Start one with anabranch batch."));
   for (const kind of ["speed", "batch"])
-    for (const service of status.services[kind]) if (!service.answers) found.push(note("warn", `${sentence(kind)} service ${service.id} does not answer`, service.error));
+    for (const service of services?.[kind] ?? []) if (!service.answers) found.push(note("warn", `${sentence(kind)} service ${service.id} does not answer`, service.error));
   for (const [name, source] of Object.entries(status.sources)) {
     for (const [worker, error] of Object.entries(source.disconnected ?? {})) found.push(note("bad", `The log of ${name} does not answer ${worker}`, String(error ?? "")));
     const owned = Object.keys(source.partitions).length;
@@ -110,11 +112,11 @@ function lastRun(runs, publication) {
   ];
 }
 
-function serviceList(status) {
+function serviceList(services) {
   const rows = [
-    ...status.services.speed.map((service) => ({ kind: "speed", ...service })),
-    ...status.services.batch.map((service) => ({ kind: "batch", ...service })),
-    ...status.services.serve.map((service) => ({ kind: "serve", answers: true, ...service })),
+    ...services.speed.map((service) => ({ kind: "speed", ...service })),
+    ...services.batch.map((service) => ({ kind: "batch", ...service })),
+    ...services.serve.map((service) => ({ kind: "serve", answers: true, ...service })),
   ];
   return table(
     [
@@ -129,14 +131,14 @@ function serviceList(status) {
 
 function sourceCard(name, source) {
   const parts = Object.entries(source.partitions).sort(([a], [b]) => a.localeCompare(b, undefined, { numeric: true }));
-  const landed = source.landed ?? {};
+  const { landed } = source;
   return card(
     `Table ${name}`,
     { actions: h("span", { class: "muted" }, `topic ${source.topic}`) },
     facts([
-      ["Landed events", count(landed.events)],
-      ["Files", `${count(landed.files)}, ${bytes(landed.bytes)}`],
-      ["Version", count(landed.version)],
+      landed && ["Landed events", count(landed.events)],
+      landed && ["Files", `${count(landed.files)}, ${bytes(landed.bytes)}`],
+      landed && ["Version", count(landed.version)],
       ["Sealed segments", count(source.sealed_segments)],
       source.columns_never_seen?.length ? ["Columns never seen", source.columns_never_seen.join(", ")] : null,
     ]),

@@ -2,6 +2,7 @@ import { api } from "../api.js";
 import { fill, h, s, table } from "../dom.js";
 import { ago, count, duration, percent, rate, time } from "../format.js";
 import { act, badge, card, confirm, facts, loading, note, problem } from "../ui.js";
+import { may } from "../who.js";
 
 const SHOWN = 40;
 const KINDS = { published: "good", failed: "bad", held: "warn", running: "accent", compared: "good", discarded: "plain", queued: "plain" };
@@ -41,7 +42,7 @@ async function list(root, { signal }) {
   const start = h("button", { type: "button", class: "primary", onclick: () => begin(start) }, "Start a run");
   const back = h("button", { type: "button", onclick: () => rollBack(back) }, "Roll back");
   const check = h("button", { type: "button", onclick: () => verify(check) }, "Verify");
-  fill(root, h("div", { class: "head" }, h("h1", null, "Runs"), h("div", { class: "actions" }, check, back, start)), holder);
+  fill(root, h("div", { class: "head" }, h("h1", null, "Runs"), may.administer() ? h("div", { class: "actions" }, check, back, start) : null), holder);
   let current = null;
   let refresh = () => {};
 
@@ -107,7 +108,7 @@ async function list(root, { signal }) {
         {
           title: h("span", { class: "hidden" }, "Actions"),
           cell: (run) =>
-            run.state === "published" && run !== current && run.kind === "run" && run.publication
+            may.administer() && run.state === "published" && run !== current && run.kind === "run" && run.publication
               ? h("button", { type: "button", class: "small", "data-run": run.run_id, onclick: (event) => rollBack(event.currentTarget, run) }, "Go back")
               : null,
         },
@@ -175,7 +176,7 @@ async function one(root, { args: [id], signal, title }) {
     const busy = run.state === "running" || run.state === "queued";
     if (JSON.stringify(run) === drawn) return busy;
     drawn = JSON.stringify(run);
-    fill(actions, run.state === "held" ? held(run, load) : null);
+    fill(actions, run.state === "held" && may.administer() ? held(run, load) : null);
     fill(
       holder,
       run.error ? note("bad", "It failed", run.error) : null,
