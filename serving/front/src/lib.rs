@@ -5,8 +5,8 @@
 //!  ADBC, Flight SQL    ──► anabranch-flight-sql ┼─► QueryEngine ◄── anabranch-serving (which HTTP asks directly)
 //! ```
 //!
-//! Owns: the [`QueryEngine`] trait and its errors, JSON spelling of Arrow values, small tables made by hand. Refuses to own: protocols, and how a query
-//! is answered.
+//! Owns: the [`QueryEngine`] trait and its errors, the types of a plan's parameters, JSON spelling of Arrow values, small tables made by
+//! hand. Refuses to own: protocols, and how a query is answered.
 //!
 //! Invariants:
 //!
@@ -15,11 +15,13 @@
 
 mod engine;
 mod error;
+mod parameters;
 mod sheet;
 mod value;
 
 pub use engine::{Demand, Prepared, QueryEngine, Relation, RelationKind, Running};
 pub use error::{Cause, QueryError};
+pub use parameters::parameter_types;
 pub use sheet::{columns, sheet};
 pub use value::{Cell, json_cell, object, quoted};
 

@@ -8,6 +8,7 @@ mod functions;
 mod information_schema;
 mod pg;
 mod relations;
+mod rewrite;
 mod sheet;
 
 use std::collections::{HashMap, HashSet};
@@ -16,14 +17,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_access::Principal;
-use anabranch_front::{Cause, Prepared, QueryEngine, QueryError, Running};
+use anabranch_front::{Cause, Prepared, QueryEngine, QueryError, Running, parameter_types};
 use anabranch_model::CoverageMap;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ParamValues;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
@@ -31,6 +31,7 @@ use datafusion::sql::parser::Statement as PlannerStatement;
 use datafusion::sql::sqlparser::ast::{ObjectName, Query, Statement, TableFactor, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use datafusion_pg_catalog::pg_catalog::PgCatalogStaticTables;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use futures::StreamExt;
@@ -58,6 +59,16 @@ pub(crate) struct Catalog {
     permits: Arc<Semaphore>,
 }
 
+/// A statement for the catalog.
+#[derive(Debug)]
+pub(crate) struct Concern {
+    statement: Statement,
+    /// The columns of the answer, if it is known to have no rows.
+    nothing: Option<Vec<String>>,
+    /// How many parameters it was sent with: not all of them may be left in the statement.
+    parameters: usize,
+}
+
 /// A statement of which the columns are known.
 struct Planned {
     context: SessionContext,
@@ -79,12 +90,13 @@ impl Catalog {
     }
 
     /// The statement, in words that the planner understands, if it is one for the catalog.
-    pub(crate) fn concerns(&self, sql: &str) -> Option<Statement> {
+    pub(crate) fn concerns(&self, sql: &str) -> Option<Concern> {
+        let sql = rewrite::plain(sql);
         let lower = sql.to_ascii_lowercase();
-        let statement = if lower.contains("pg_") || lower.contains(INFORMATION_SCHEMA) {
-            self.parser.parse(sql).ok().and_then(only)?
+        let mut statement = if lower.contains("pg_") || lower.contains(INFORMATION_SCHEMA) {
+            self.parser.parse(&sql).ok().and_then(only)?
         } else {
-            let parsed = Parser::parse_sql(&PostgreSqlDialect {}, sql).ok().and_then(only)?;
+            let parsed = Parser::parse_sql(&PostgreSqlDialect {}, &sql).ok().and_then(only)?;
             if relations_of(&parsed).is_empty() {
                 // Session functions have their own spelling.
                 self.parser.rewrite(parsed)
@@ -94,16 +106,29 @@ impl Catalog {
         };
         let is_query = matches!(statement, Statement::Query(_));
         let relations = relations_of(&statement);
-        (is_query && (relations.is_empty() || relations.iter().any(is_catalog))).then_some(statement)
+        if !is_query || !(relations.is_empty() || relations.iter().any(is_catalog)) {
+            return None;
+        }
+        let nothing = empty::columns(&statement);
+        rewrite::rewrite(&mut statement);
+        Some(Concern {
+            statement,
+            nothing,
+            parameters: placeholders(&sql),
+        })
     }
 
     /// Plans a statement that [`concerns`](Self::concerns) the catalog.
     ///
     /// # Errors
     /// What the planner says.
-    pub(crate) async fn prepare(&self, statement: Statement, principal: &Principal) -> Result<Prepared, QueryError> {
+    pub(crate) async fn prepare(&self, concern: Concern, principal: &Principal) -> Result<Prepared, QueryError> {
         let context = self.context(principal)?;
-        let nothing = empty::columns(&statement);
+        let Concern {
+            statement,
+            nothing,
+            parameters: count,
+        } = concern;
         let planned = context
             .state()
             .statement_to_plan(PlannerStatement::Statement(Box::new(statement)))
@@ -111,7 +136,7 @@ impl Catalog {
         match (planned, nothing) {
             (Ok(plan), _) => {
                 let schema = columns(&plan);
-                let parameters = parameters(&plan).map_err(of_planner)?;
+                let parameters = parameters(&plan, count).map_err(of_planner)?;
                 let plan = Some(plan);
                 Ok(Prepared::new(schema, parameters, Planned { context, plan }))
             }
@@ -120,7 +145,11 @@ impl Catalog {
                 tracing::debug!(%error, "a catalog query is answered with no rows");
                 let fields = names.into_iter().map(|name| Field::new(name, DataType::Utf8, true));
                 let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-                Ok(Prepared::new(schema, Vec::new(), Planned { context, plan: None }))
+                Ok(Prepared::new(
+                    schema,
+                    vec![None; count],
+                    Planned { context, plan: None },
+                ))
             }
             (Err(error), None) => Err(of_planner(error)),
         }
@@ -265,30 +294,23 @@ fn columns(plan: &LogicalPlan) -> SchemaRef {
     Arc::new(plan.schema().as_arrow().clone())
 }
 
-/// Types of `$1`, `$2` and so on; where a comparison does not tell, a cast does.
-fn parameters(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>, DataFusionError> {
-    let mut types = plan.get_parameter_types()?;
-    plan.apply(|node| {
-        for expr in node.expressions() {
-            expr.apply(|expr| {
-                if let Expr::Cast(cast) = expr
-                    && let Expr::Placeholder(placeholder) = cast.expr.as_ref()
-                {
-                    let known = types.entry(placeholder.id.clone()).or_default();
-                    known.get_or_insert_with(|| cast.field.data_type().clone());
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })?;
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    let number = |name: &String| name.strip_prefix('$').and_then(|number| number.parse::<usize>().ok());
-    let last = types.keys().filter_map(number).max().unwrap_or(0);
-    // More parameters than a message can carry cannot be meant.
-    let last = last.min(usize::from(u16::MAX));
-    Ok((1..=last)
-        .map(|number| types.get(&format!("${number}")).cloned().flatten())
-        .collect())
+/// The highest number of a parameter.
+fn placeholders(sql: &str) -> usize {
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql)
+        .tokenize()
+        .unwrap_or_default();
+    let number = |token: &Token| match token {
+        Token::Placeholder(name) => name.strip_prefix('$')?.parse::<u16>().ok(),
+        _ => None,
+    };
+    tokens.iter().filter_map(number).max().map_or(0, usize::from)
+}
+
+/// Types of `$1`, `$2` and so on, of which the statement as it was sent has `count`.
+fn parameters(plan: &LogicalPlan, count: usize) -> Result<Vec<Option<DataType>>, DataFusionError> {
+    let mut types = parameter_types(plan)?;
+    let mut named = |number: usize| types.remove(&format!("${number}")).flatten();
+    Ok((1..=count).map(&mut named).collect())
 }
 
 /// The planner's errors, without its prefixes.

@@ -12,8 +12,11 @@
 //! of values, and what clients expect of `pg_catalog` and `information_schema`. Refuses to own: how queries are answered,
 //! and who may read what.
 //!
-//! Messages are read and written here rather than by a library: each length and count that a client sends is checked
-//! before it is believed, rows are written as they are computed rather than gathered, and DECIMAL(38) keeps its digits.
+//! Messages are read and written here rather than by a library. Of `pgwire` 0.42, `Bind` splits off as many bytes as a client
+//! says a parameter has (fewer are a panic), a portal's rows are gathered before the first is sent, with room for as many as
+//! the client names, and a cancel request ends the start of a query but not its rows; `arrow-pg`, which writes Arrow for it,
+//! has 28 digits for a numeric. Here each length and count is checked before it is believed, rows are written as they are
+//! computed, each wait of a statement can be ended, and DECIMAL(38) keeps its digits.
 //!
 //! Invariants:
 //!

@@ -43,7 +43,8 @@ pub(crate) struct Piece<'s> {
 /// is returned.
 ///
 /// # Errors
-/// 42601 where not even words can be told apart.
+/// 42601 where not even words can be told apart, or where a statement begins with a word that no statement begins with: then
+/// nothing of the script is run.
 pub(crate) fn split(sql: &str) -> Result<Vec<Piece<'_>>, PgError> {
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql)
         .with_unescape(false)
@@ -67,6 +68,13 @@ pub(crate) fn split(sql: &str) -> Result<Vec<Piece<'_>>, PgError> {
                 start = end + 1;
             }
             Token::Whitespace(_) | Token::EOF => {}
+            first if words.is_empty() && !begins_statement(first) => {
+                let before = sql[..places.byte(token)].chars().count();
+                return Err(PgError {
+                    position: Some(before + 1),
+                    ..PgError::new("42601", format!("syntax error at or near \"{first}\""))
+                });
+            }
             other => words.push(other),
         }
     }
@@ -117,6 +125,70 @@ impl<'s> Places<'s> {
             }
         }
         self.rest.peek().map_or(self.length, |(byte, _)| *byte)
+    }
+}
+
+/// Words that statements of PostgreSQL begin with.
+const BEGINNINGS: [&str; 53] = [
+    "ABORT",
+    "ALTER",
+    "ANALYSE",
+    "ANALYZE",
+    "BEGIN",
+    "CALL",
+    "CHECKPOINT",
+    "CLOSE",
+    "CLUSTER",
+    "COMMENT",
+    "COMMIT",
+    "COPY",
+    "CREATE",
+    "DEALLOCATE",
+    "DECLARE",
+    "DELETE",
+    "DISCARD",
+    "DO",
+    "DROP",
+    "END",
+    "EXECUTE",
+    "EXPLAIN",
+    "FETCH",
+    "GRANT",
+    "IMPORT",
+    "INSERT",
+    "LISTEN",
+    "LOAD",
+    "LOCK",
+    "MERGE",
+    "MOVE",
+    "NOTIFY",
+    "PREPARE",
+    "REASSIGN",
+    "REFRESH",
+    "REINDEX",
+    "RELEASE",
+    "RESET",
+    "REVOKE",
+    "ROLLBACK",
+    "SAVEPOINT",
+    "SECURITY",
+    "SELECT",
+    "SET",
+    "SHOW",
+    "START",
+    "TABLE",
+    "TRUNCATE",
+    "UNLISTEN",
+    "UPDATE",
+    "VACUUM",
+    "VALUES",
+    "WITH",
+];
+
+fn begins_statement(token: &Token) -> bool {
+    match token {
+        Token::LParen => true,
+        token => BEGINNINGS.contains(&spelled(token).as_str()),
     }
 }
 

@@ -46,7 +46,7 @@ const fn known(name: &'static str, default: &'static str, change: Change, report
     }
 }
 
-const KNOWN: [Known; 36] = [
+const KNOWN: [Known; 37] = [
     known("application_name", "", Change::Any, true),
     known("bytea_output", "hex", Change::Only(|value| value == "hex"), false),
     known("client_encoding", "UTF8", Change::Only(is_utf8), true),
@@ -57,6 +57,7 @@ const KNOWN: [Known; 36] = [
         Change::Only(|value| value.to_ascii_uppercase().starts_with("ISO")),
         true,
     ),
+    known("default_table_access_method", "heap", Change::Any, false),
     known("default_text_search_config", "pg_catalog.simple", Change::Any, false),
     known("default_transaction_isolation", "read committed", Change::Any, false),
     known("default_transaction_read_only", "on", Change::Ignored, true),

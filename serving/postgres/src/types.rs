@@ -11,52 +11,56 @@ pub(crate) struct PgType {
     pub(crate) modifier: i32,
 }
 
-pub(crate) const BOOL: u32 = 16;
-pub(crate) const BYTEA: u32 = 17;
-pub(crate) const NAME: u32 = 19;
-pub(crate) const INT8: u32 = 20;
-pub(crate) const INT2: u32 = 21;
-pub(crate) const INT4: u32 = 23;
-pub(crate) const TEXT: u32 = 25;
-pub(crate) const OID: u32 = 26;
-pub(crate) const JSON: u32 = 114;
-pub(crate) const FLOAT4: u32 = 700;
-pub(crate) const FLOAT8: u32 = 701;
-pub(crate) const UNKNOWN: u32 = 705;
-pub(crate) const BPCHAR: u32 = 1042;
-pub(crate) const VARCHAR: u32 = 1043;
-pub(crate) const DATE: u32 = 1082;
-pub(crate) const TIME: u32 = 1083;
-pub(crate) const TIMESTAMP: u32 = 1114;
-pub(crate) const TIMESTAMPTZ: u32 = 1184;
-pub(crate) const INTERVAL: u32 = 1186;
-pub(crate) const NUMERIC: u32 = 1700;
-pub(crate) const UUID: u32 = 2950;
-pub(crate) const JSONB: u32 = 3802;
+/// A type: its number, its name in `pg_type`, the name that SQL and `information_schema` use, and the type of its arrays.
+struct Known {
+    oid: u32,
+    name: &'static str,
+    sql: &'static str,
+    array: u32,
+    array_name: &'static str,
+}
 
-/// Element type and the type of its arrays.
-const ARRAYS: [(u32, u32); 20] = [
-    (BOOL, 1000),
-    (BYTEA, 1001),
-    (NAME, 1003),
-    (INT2, 1005),
-    (INT4, 1007),
-    (TEXT, 1009),
-    (BPCHAR, 1014),
-    (VARCHAR, 1015),
-    (INT8, 1016),
-    (FLOAT4, 1021),
-    (FLOAT8, 1022),
-    (OID, 1028),
-    (TIMESTAMP, 1115),
-    (DATE, 1182),
-    (TIME, 1183),
-    (TIMESTAMPTZ, 1185),
-    (INTERVAL, 1187),
-    (NUMERIC, 1231),
-    (UUID, 2951),
-    (JSON, 199),
-];
+/// Declares the types that are known here.
+macro_rules! types {
+    ($($constant:ident = $oid:literal $name:literal $sql:literal, array $array:literal;)*) => {
+        $(pub(crate) const $constant: u32 = $oid;)*
+
+        const KNOWN: &[Known] = &[$(Known {
+            oid: $oid,
+            name: $name,
+            sql: $sql,
+            array: $array,
+            array_name: concat!("_", $name),
+        }),*];
+    };
+}
+
+types! {
+    BOOL = 16 "bool" "boolean", array 1000;
+    BYTEA = 17 "bytea" "bytea", array 1001;
+    NAME = 19 "name" "name", array 1003;
+    INT8 = 20 "int8" "bigint", array 1016;
+    INT2 = 21 "int2" "smallint", array 1005;
+    INT4 = 23 "int4" "integer", array 1007;
+    TEXT = 25 "text" "text", array 1009;
+    OID = 26 "oid" "oid", array 1028;
+    JSON = 114 "json" "json", array 199;
+    FLOAT4 = 700 "float4" "real", array 1021;
+    FLOAT8 = 701 "float8" "double precision", array 1022;
+    BPCHAR = 1042 "bpchar" "character", array 1014;
+    VARCHAR = 1043 "varchar" "character varying", array 1015;
+    DATE = 1082 "date" "date", array 1182;
+    TIME = 1083 "time" "time without time zone", array 1183;
+    TIMESTAMP = 1114 "timestamp" "timestamp without time zone", array 1115;
+    TIMESTAMPTZ = 1184 "timestamptz" "timestamp with time zone", array 1185;
+    INTERVAL = 1186 "interval" "interval", array 1187;
+    NUMERIC = 1700 "numeric" "numeric", array 1231;
+    UUID = 2950 "uuid" "uuid", array 2951;
+    JSONB = 3802 "jsonb" "jsonb", array 3807;
+}
+
+/// What a client that does not say a type calls it.
+pub(crate) const UNKNOWN: u32 = 705;
 
 impl PgType {
     pub(crate) fn plain(oid: u32) -> Self {
@@ -135,16 +139,12 @@ fn oid(data_type: &DataType) -> u32 {
 
 /// The type of arrays of `element`.
 pub(crate) fn array_of(element: u32) -> Option<u32> {
-    ARRAYS
-        .iter()
-        .find_map(|(item, array)| (*item == element).then_some(*array))
+    KNOWN.iter().find(|known| known.oid == element).map(|known| known.array)
 }
 
 /// The type of the elements of `array`.
 pub(crate) fn element_of(array: u32) -> Option<u32> {
-    ARRAYS
-        .iter()
-        .find_map(|(item, known)| (*known == array).then_some(*item))
+    KNOWN.iter().find(|known| known.array == array).map(|known| known.oid)
 }
 
 /// The Arrow type that values of a PostgreSQL type are read into; `None` for types that are not known here.
@@ -171,54 +171,23 @@ pub(crate) fn arrow_type(oid: u32) -> Option<DataType> {
     })
 }
 
-/// The name that `information_schema` and SHOW use.
+/// The name that `information_schema` uses.
 pub(crate) fn sql_name(oid: u32) -> &'static str {
-    match oid {
-        BOOL => "boolean",
-        BYTEA => "bytea",
-        NAME => "name",
-        INT8 => "bigint",
-        INT2 => "smallint",
-        INT4 => "integer",
-        OID => "oid",
-        FLOAT4 => "real",
-        FLOAT8 => "double precision",
-        DATE => "date",
-        TIME => "time without time zone",
-        TIMESTAMPTZ => "timestamp with time zone",
-        INTERVAL => "interval",
-        NUMERIC => "numeric",
-        array if element_of(array).is_some() => "ARRAY",
-        _ => "text",
+    let known = |known: &&Known| known.oid == oid || known.array == oid;
+    match KNOWN.iter().find(known) {
+        Some(known) if known.oid == oid => known.sql,
+        Some(_) => "ARRAY",
+        None => "text",
     }
 }
 
 /// `pg_type.typname`.
 pub(crate) fn type_name(oid: u32) -> &'static str {
-    match oid {
-        BOOL => "bool",
-        BYTEA => "bytea",
-        NAME => "name",
-        INT8 => "int8",
-        INT2 => "int2",
-        INT4 => "int4",
-        OID => "oid",
-        FLOAT4 => "float4",
-        FLOAT8 => "float8",
-        DATE => "date",
-        TIME => "time",
-        TIMESTAMPTZ => "timestamptz",
-        INTERVAL => "interval",
-        NUMERIC => "numeric",
-        1000 => "_bool",
-        1005 => "_int2",
-        1007 => "_int4",
-        1009 => "_text",
-        1016 => "_int8",
-        1022 => "_float8",
-        1185 => "_timestamptz",
-        1231 => "_numeric",
-        _ => "text",
+    let known = |known: &&Known| known.oid == oid || known.array == oid;
+    match KNOWN.iter().find(known) {
+        Some(known) if known.oid == oid => known.name,
+        Some(known) => known.array_name,
+        None => "text",
     }
 }
 
@@ -226,9 +195,17 @@ pub(crate) fn type_name(oid: u32) -> &'static str {
 pub(crate) fn oid_of(name: &str) -> Option<u32> {
     let name = name.trim().to_ascii_lowercase();
     let name = name.strip_prefix("pg_catalog.").unwrap_or(&name);
-    let known = ARRAYS.iter().flat_map(|(item, array)| [*item, *array]);
-    // What has no name of its own is called text there.
-    known
-        .filter(|oid| *oid == TEXT || type_name(*oid) != "text")
-        .find(|oid| type_name(*oid) == name || sql_name(*oid) == name)
+    let element = |name: &str| KNOWN.iter().find(|known| known.name == name || known.sql == name);
+    match name.strip_suffix("[]") {
+        Some(item) => element(item).map(|known| known.array),
+        None => element(name).map(|known| known.oid).or_else(|| {
+            KNOWN
+                .iter()
+                .find(|known| known.array_name == name)
+                .map(|known| known.array)
+        }),
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! SQL clients that other people made see the numbers that `/v1/sql` answers.
 
+mod secure;
+
 use std::process::Output;
 
 use anabranch_e2e::{Answer, Dev, clients, data, gate, ports, python};

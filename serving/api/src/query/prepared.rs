@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use anabranch_front::parameter_types;
 use anabranch_view::View;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ParamValues;
@@ -134,7 +135,7 @@ fn converted(value: &ScalarValue, wanted: &DataType) -> Option<ScalarValue> {
 /// The parameters of a plan, in their order.
 pub(crate) fn parameters(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>, Error> {
     let mut numbered = BTreeMap::new();
-    for (name, data_type) in plan.get_parameter_types().map_err(Error::from_query)? {
+    for (name, data_type) in parameter_types(plan).map_err(Error::from_query)? {
         let number = name.strip_prefix('$').and_then(|number| number.parse::<usize>().ok());
         let number = number.filter(|number| (1..=MAX_PARAMETERS).contains(number));
         let Some(number) = number else {

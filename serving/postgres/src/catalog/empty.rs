@@ -9,13 +9,17 @@ use datafusion::sql::sqlparser::ast::{
     TableWithJoins,
 };
 
+use super::{INFORMATION_SCHEMA, PG_CATALOG, information_schema, parts};
+
 /// Relations of `pg_catalog` that are empty on this server.
-const EMPTY: [&str; 28] = [
+const EMPTY: [&str; 31] = [
     "pg_attrdef",
+    "pg_collation",
     "pg_constraint",
     "pg_db_role_setting",
     "pg_default_acl",
     "pg_depend",
+    "pg_description",
     "pg_enum",
     "pg_event_trigger",
     "pg_extension",
@@ -34,6 +38,7 @@ const EMPTY: [&str; 28] = [
     "pg_rewrite",
     "pg_seclabel",
     "pg_sequence",
+    "pg_shdescription",
     "pg_statistic_ext",
     "pg_subscription",
     "pg_subscription_rel",
@@ -53,7 +58,7 @@ pub(super) fn columns(statement: &Statement) -> Option<Vec<String>> {
     }
 }
 
-fn of_query(query: &Query) -> Option<Vec<String>> {
+pub(super) fn of_query(query: &Query) -> Option<Vec<String>> {
     of_set(&query.body)
 }
 
@@ -121,11 +126,16 @@ fn is_nothing(table: &TableWithJoins) -> bool {
     nothing
 }
 
-fn is_empty_factor(factor: &TableFactor) -> bool {
+pub(super) fn is_empty_factor(factor: &TableFactor) -> bool {
     match factor {
         TableFactor::Table { name, args: None, .. } => {
-            let last = name.0.last().and_then(|part| part.as_ident());
-            last.is_some_and(|name| is_empty_here(&name.value.to_ascii_lowercase()))
+            let parts: Vec<String> = parts(name);
+            match parts.as_slice() {
+                [.., schema, name] if schema == INFORMATION_SCHEMA => information_schema::is_empty_here(name),
+                [.., schema, name] => schema == PG_CATALOG && is_empty_here(name),
+                [name] => is_empty_here(name),
+                [] => false,
+            }
         }
         TableFactor::Derived { subquery, .. } => of_query(subquery).is_some(),
         TableFactor::NestedJoin { table_with_joins, .. } => is_nothing(table_with_joins),
@@ -134,7 +144,7 @@ fn is_empty_factor(factor: &TableFactor) -> bool {
 }
 
 /// Whether an item of a projection could be an aggregate.
-fn may_aggregate(item: &SelectItem) -> bool {
+pub(super) fn may_aggregate(item: &SelectItem) -> bool {
     let expr = match item {
         SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => expr,
         _ => return false,
@@ -155,7 +165,7 @@ fn may_aggregate(item: &SelectItem) -> bool {
     .any(|aggregate| text.contains(aggregate))
 }
 
-fn name_of(expr: &Expr) -> String {
+pub(super) fn name_of(expr: &Expr) -> String {
     match expr {
         Expr::Identifier(name) => name.value.clone(),
         Expr::CompoundIdentifier(names) => names.last().map(|name| name.value.clone()).unwrap_or_default(),
@@ -165,6 +175,11 @@ fn name_of(expr: &Expr) -> String {
         }
         Expr::Cast { expr, .. } | Expr::Nested(expr) => name_of(expr),
         Expr::Case { .. } => "case".to_owned(),
+        Expr::Subquery(query) => match query.body.as_select().map(|select| select.projection.as_slice()) {
+            Some([SelectItem::ExprWithAlias { alias, .. }]) => alias.value.clone(),
+            Some([SelectItem::UnnamedExpr(expr)]) => name_of(expr),
+            _ => "?column?".to_owned(),
+        },
         _ => "?column?".to_owned(),
     }
 }

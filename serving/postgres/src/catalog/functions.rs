@@ -10,7 +10,7 @@ use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion_pg_catalog::pg_catalog::{
     PgCatalogStaticTables, array_bounds_udf, create_current_database_udf, create_current_schema_udf,
-    create_current_schemas_udf, create_pg_backend_pid_udf, create_pg_encoding_to_char_udf, create_pg_get_constraintdef,
+    create_current_schemas_udf, create_pg_backend_pid_udf, create_pg_encoding_to_char_udf,
     create_pg_get_partition_ancestors_udf, create_pg_get_partkeydef_udf, create_pg_get_statisticsobjdef_columns_udf,
     create_pg_relation_is_publishable_udf, create_pg_stat_get_numscans, create_pg_table_is_visible, format_type,
     has_privilege_udf, pg_get_expr_udf, quote_ident_udf,
@@ -32,7 +32,6 @@ pub(super) fn register(context: &SessionContext, user: &str, tables: &Arc<PgCata
         create_pg_encoding_to_char_udf(),
         create_pg_backend_pid_udf(),
         create_pg_stat_get_numscans(),
-        create_pg_get_constraintdef(),
         create_pg_get_partition_ancestors_udf(),
         format_type::create_format_type_udf(),
         pg_get_expr_udf::create_pg_get_expr_udf(),
@@ -53,6 +52,7 @@ pub(super) fn register(context: &SessionContext, user: &str, tables: &Arc<PgCata
     }
     context.register_udf(ScalarUDF::from(CurrentSetting::new()));
     context.register_udf(ScalarUDF::from(ToRegtype::new()));
+    context.register_udf(ScalarUDF::from(Format::new()));
 }
 
 /// Functions that have one value here, whatever they are asked.
@@ -82,24 +82,7 @@ fn constants(user: &str) -> Vec<(&'static str, ScalarValue)> {
     let same = |names: &[&'static str], value: &ScalarValue| -> Vec<(&'static str, ScalarValue)> {
         names.iter().map(|name| (*name, value.clone())).collect()
     };
-    all.extend(same(
-        &[
-            "obj_description",
-            "col_description",
-            "shobj_description",
-            "pg_get_viewdef",
-            "pg_get_indexdef",
-            "pg_get_ruledef",
-            "pg_get_triggerdef",
-            "pg_get_functiondef",
-            "pg_get_serial_sequence",
-            "pg_get_partition_constraintdef",
-            "pg_get_statisticsobjdef",
-            "inet_server_addr",
-            "inet_client_addr",
-        ],
-        &NO_TEXT,
-    ));
+    all.extend(same(&["inet_server_addr", "inet_client_addr"], &NO_TEXT));
     all.extend(same(
         &[
             "pg_function_is_visible",
@@ -267,5 +250,82 @@ impl ScalarUDFImpl for ToRegtype {
             1 => ScalarValue::try_from_array(&numbers, 0).map(ColumnarValue::Scalar),
             _ => Ok(ColumnarValue::Array(Arc::new(numbers) as ArrayRef)),
         }
+    }
+}
+
+/// `format(template, …)` with `%s`, `%I`, `%L` and `%%`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Format {
+    signature: Signature,
+}
+
+impl Format {
+    fn new() -> Self {
+        Self {
+            signature: Signature::variadic(vec![DataType::Utf8], Volatility::Immutable),
+        }
+    }
+}
+
+impl ScalarUDFImpl for Format {
+    fn name(&self) -> &str {
+        "format"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
+        let columns: Vec<_> = arrays.iter().map(|array| array.as_string::<i32>()).collect();
+        let row = |row: usize| {
+            let mut values = columns[1..]
+                .iter()
+                .map(|column| column.is_valid(row).then(|| column.value(row)));
+            columns[0]
+                .is_valid(row)
+                .then(|| formatted(columns[0].value(row), &mut values))
+        };
+        let texts: StringArray = (0..columns[0].len()).map(row).collect();
+        match texts.len() {
+            1 => ScalarValue::try_from_array(&texts, 0).map(ColumnarValue::Scalar),
+            _ => Ok(ColumnarValue::Array(Arc::new(texts) as ArrayRef)),
+        }
+    }
+}
+
+fn formatted<'v>(template: &str, values: &mut impl Iterator<Item = Option<&'v str>>) -> String {
+    let mut text = String::with_capacity(template.len());
+    let mut rest = template.chars();
+    while let Some(c) = rest.next() {
+        let verb = if c == '%' { rest.next() } else { None };
+        match (c, verb) {
+            ('%', Some('s')) => text.push_str(values.next().flatten().unwrap_or_default()),
+            ('%', Some('I')) => text.push_str(&identifier(values.next().flatten().unwrap_or_default())),
+            ('%', Some('L')) => match values.next().flatten() {
+                Some(value) => text.push_str(&format!("'{}'", value.replace('\'', "''"))),
+                None => text.push_str("NULL"),
+            },
+            ('%', other) => text.extend(other),
+            (c, _) => text.push(c),
+        }
+    }
+    text
+}
+
+/// A name as SQL spells it: in quotes where it needs them.
+fn identifier(name: &str) -> String {
+    let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    match plain {
+        true => name.to_owned(),
+        false => format!("\"{}\"", name.replace('"', "\"\"")),
     }
 }

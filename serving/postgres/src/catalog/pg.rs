@@ -5,12 +5,16 @@ use anabranch_front::RelationKind;
 use arrow::datatypes::DataType;
 use async_trait::async_trait;
 use datafusion::catalog::{MemTable, SchemaProvider, TableProvider};
+use datafusion::common::Column;
+use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
+use datafusion::prelude::lit;
 use datafusion::scalar::ScalarValue;
 
 use super::empty;
 use super::relations::Listing;
-use super::sheet::{int, sheet, text};
+use super::sheet::{Sheet, bool, int, text};
 use crate::session;
 
 /// `pg_catalog`: the tables that `datafusion-pg-catalog` has, and those that tell of this server.
@@ -59,37 +63,20 @@ impl<P: SchemaProvider + 'static> SchemaProvider for PgCatalog<P> {
             "pg_views" => self.views()?,
             "pg_user" => self.users()?,
             "pg_timezone_names" => zones()?,
-            "pg_stat_activity" => sheet(
-                &[
-                    ("datid", DataType::Int32),
-                    ("datname", DataType::Utf8),
-                    ("pid", DataType::Int32),
-                    ("usesysid", DataType::Int32),
-                    ("usename", DataType::Utf8),
-                    ("application_name", DataType::Utf8),
-                    ("client_addr", DataType::Utf8),
-                    ("state", DataType::Utf8),
-                    ("query", DataType::Utf8),
-                    ("backend_type", DataType::Utf8),
-                ],
-                Vec::new(),
-            )?,
-            "pg_stat_database" => sheet(
-                &[
-                    ("datid", DataType::Int32),
-                    ("datname", DataType::Utf8),
-                    ("numbackends", DataType::Int32),
-                    ("xact_commit", DataType::Int64),
-                    ("xact_rollback", DataType::Int64),
-                ],
-                Vec::new(),
-            )?,
+            "pg_stat_activity" => Sheet::new(
+                "datid:int datname pid:int usesysid:int usename application_name client_addr state query backend_type",
+            )
+            .table()?,
+            "pg_stat_database" => {
+                Sheet::new("datid:int datname numbackends:int xact_commit:long xact_rollback:long").table()?
+            }
             name => match self.inner.table(name).await? {
                 // What other systems keep of themselves in these tables tells nothing of this one.
                 Some(table) if empty::is_empty_here(name) => {
                     let schema = Arc::new(empty::with_arrays(name, &table.schema()));
                     Arc::new(MemTable::try_new(schema, vec![Vec::new()])?)
                 }
+                Some(table) if name == "pg_class" => widened(name, table, &["relacl", "reloptions"])?,
                 Some(table) => table,
                 None => return Ok(None),
             },
@@ -103,85 +90,71 @@ impl<P: SchemaProvider + 'static> SchemaProvider for PgCatalog<P> {
 
 impl<P> PgCatalog<P> {
     fn views(&self) -> Result<Arc<dyn TableProvider>> {
-        let columns = [
-            ("schemaname", DataType::Utf8),
-            ("viewname", DataType::Utf8),
-            ("viewowner", DataType::Utf8),
-            ("definition", DataType::Utf8),
-        ];
         let relations = self.listing.relations().into_iter();
         let views = relations.filter(|relation| relation.kind == RelationKind::View);
         let rows = views.map(|view| {
             vec![
-                text(view.schema),
-                text(view.name),
-                text(self.listing.owner()),
-                ScalarValue::Utf8(view.definition),
+                ("schemaname", text(view.schema)),
+                ("viewname", text(view.name)),
+                ("viewowner", text(self.listing.owner())),
+                ("definition", ScalarValue::Utf8(view.definition)),
             ]
         });
-        sheet(&columns, rows.collect())
+        Sheet::new("schemaname viewname viewowner definition")
+            .rows(rows)
+            .table()
     }
 
     fn users(&self) -> Result<Arc<dyn TableProvider>> {
-        let columns = [
-            ("usename", DataType::Utf8),
-            ("usesysid", DataType::Int32),
-            ("usecreatedb", DataType::Boolean),
-            ("usesuper", DataType::Boolean),
-            ("userepl", DataType::Boolean),
-            ("usebypassrls", DataType::Boolean),
-        ];
-        let mut row = vec![text(self.listing.owner()), int(10)];
-        row.resize(columns.len(), ScalarValue::Boolean(Some(false)));
-        sheet(&columns, vec![row])
+        let never = ["usecreatedb", "usesuper", "userepl", "usebypassrls"].map(|name| (name, bool(false)));
+        let mut row = vec![("usename", text(self.listing.owner())), ("usesysid", int(10))];
+        row.extend(never);
+        Sheet::new("usename usesysid:int usecreatedb:bool usesuper:bool userepl:bool usebypassrls:bool")
+            .row(row)
+            .table()
     }
 }
 
+/// A table of the library with more columns, which PostgreSQL has and which say nothing here: lists that are NULL.
+fn widened(name: &str, table: Arc<dyn TableProvider>, more: &[&str]) -> Result<Arc<dyn TableProvider>> {
+    let known = table.schema();
+    let known = known
+        .fields()
+        .iter()
+        .map(|field| Expr::Column(Column::new(Some(name), field.name())));
+    let none = lit(ScalarValue::try_from(&DataType::new_list(DataType::Utf8, true))?);
+    let columns: Vec<Expr> = known.chain(more.iter().map(|name| none.clone().alias(*name))).collect();
+    let plan = LogicalPlanBuilder::scan(name, provider_as_source(table), None)?.project(columns)?;
+    Ok(Arc::new(ViewTable::new(plan.build()?, None)))
+}
+
 fn settings() -> Result<Arc<dyn TableProvider>> {
-    let names = [
-        "name",
-        "setting",
-        "unit",
-        "category",
-        "short_desc",
-        "extra_desc",
-        "context",
-        "vartype",
-        "source",
-        "min_val",
-        "max_val",
-        "boot_val",
-        "reset_val",
-        "sourcefile",
-    ];
-    let columns = names.map(|name| (name, DataType::Utf8));
     let rows = session::defaults().map(|(name, value)| {
-        let mut row = vec![ScalarValue::Utf8(None); names.len()];
-        row[0] = text(name);
-        for column in [1, 11, 12] {
-            row[column] = text(value.clone());
-        }
-        row[3] = text("Anabranch");
-        row[6] = text("user");
-        row[7] = text("string");
-        row[8] = text("default");
-        row
+        vec![
+            ("name", text(name)),
+            ("setting", text(value.clone())),
+            ("category", text("Anabranch")),
+            ("context", text("user")),
+            ("vartype", text("string")),
+            ("source", text("default")),
+            ("boot_val", text(value.clone())),
+            ("reset_val", text(value)),
+        ]
     });
-    sheet(&columns, rows.collect())
+    Sheet::new(
+        "name setting unit category short_desc extra_desc context vartype source min_val max_val boot_val reset_val \
+         sourcefile",
+    )
+    .rows(rows)
+    .table()
 }
 
 fn zones() -> Result<Arc<dyn TableProvider>> {
-    let columns = [
-        ("name", DataType::Utf8),
-        ("abbrev", DataType::Utf8),
-        ("utc_offset", DataType::Utf8),
-        ("is_dst", DataType::Boolean),
+    let row = [
+        ("name", text("UTC")),
+        ("abbrev", text("UTC")),
+        ("utc_offset", text("00:00:00")),
+        ("is_dst", bool(false)),
     ];
-    let row = vec![
-        text("UTC"),
-        text("UTC"),
-        text("00:00:00"),
-        ScalarValue::Boolean(Some(false)),
-    ];
-    sheet(&columns, vec![row])
+    Sheet::new("name abbrev utc_offset is_dst:bool").row(row).table()
 }

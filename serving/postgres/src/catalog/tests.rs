@@ -3,6 +3,7 @@ use arrow::util::display::array_value_to_string;
 use futures::TryStreamExt;
 
 use super::*;
+use crate::script::{Kind, split};
 use crate::testing::TestEngine;
 
 fn catalog() -> Catalog {
@@ -23,8 +24,12 @@ async fn batches(catalog: &Catalog, sql: &str) -> Vec<RecordBatch> {
 }
 
 async fn rows(catalog: &Catalog, sql: &str) -> Vec<Vec<String>> {
+    spelled(batches(catalog, sql).await)
+}
+
+fn spelled(batches: Vec<RecordBatch>) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
-    for batch in batches(catalog, sql).await {
+    for batch in batches {
         for row in 0..batch.num_rows() {
             let cells = batch
                 .columns()
@@ -34,6 +39,96 @@ async fn rows(catalog: &Catalog, sql: &str) -> Vec<Vec<String>> {
         }
     }
     rows
+}
+
+/// The queries of a file, and what each answers.
+async fn answers(file: &str) -> Vec<Vec<Vec<String>>> {
+    let catalog = catalog();
+    let pieces = split(file)
+        .unwrap()
+        .into_iter()
+        .filter(|piece| piece.kind == Kind::Query);
+    let (mut answers, mut failed) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        match answer(&catalog, piece.text).await {
+            Ok(batches) => answers.push(spelled(batches)),
+            Err(error) => failed.push(format!("{error}:\n{}", piece.text)),
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+    answers
+}
+
+async fn answer(catalog: &Catalog, sql: &str) -> Result<Vec<RecordBatch>, String> {
+    let concern = catalog.concerns(sql).ok_or("it is not for the catalog")?;
+    let prepared = catalog.prepare(concern, &Principal::anonymous_admin()).await;
+    let prepared = prepared.map_err(|error| error.to_string())?;
+    let running = catalog
+        .run(&prepared, Vec::new())
+        .await
+        .map_err(|error| error.to_string())?;
+    running.batches.try_collect().await.map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn grafana_finds_what_there_is() {
+    let answers = answers(include_str!("clients/grafana.sql")).await;
+    assert_eq!(answers[0], [["1600"]]);
+    assert_eq!(answers[2], [["anabranch"], ["public"]]);
+    assert_eq!(answers[3], [["totals"]]);
+    assert_eq!(answers[4], [["totals"], ["anabranch.coverage"]]);
+    assert_eq!(answers[5][3], ["at", "timestamp with time zone"]);
+    assert_eq!(answers[6], [["edits"]]);
+}
+
+#[tokio::test]
+async fn metabase_finds_what_there_is() {
+    let answers = answers(include_str!("clients/metabase.sql")).await;
+    assert_eq!(answers[1][0][..3], ["public", "totals", "VIEW"]);
+    let columns: Vec<_> = answers[2]
+        .iter()
+        .map(|column| [&*column[0], &*column[1], &*column[2]])
+        .collect();
+    assert_eq!(
+        columns,
+        [
+            ["channel", "text", "0"],
+            ["edits", "int8", "1"],
+            ["added", "numeric", "2"],
+            ["at", "timestamptz", "3"]
+        ]
+    );
+    assert!(
+        answers[3].is_empty() && answers[4].is_empty(),
+        "there are no keys and no indexes"
+    );
+}
+
+#[tokio::test]
+async fn sqlalchemy_reflects_what_there_is() {
+    let answers = answers(include_str!("clients/sqlalchemy.sql")).await;
+    let columns: Vec<_> = answers[0].iter().map(|column| [&*column[0], &*column[1]]).collect();
+    assert_eq!(columns[1..3], [["edits", "bigint"], ["added", "numeric"]]);
+    assert!(
+        answers[0].iter().all(|column| column[7].is_empty()),
+        "no column has options"
+    );
+}
+
+#[tokio::test]
+async fn jdbc_asks_for_types_tables_and_keys() {
+    let answers = answers(include_str!("clients/jdbc.sql")).await;
+    assert!(answers[0].iter().any(|known| known[0] == "timestamptz"));
+    assert_eq!(answers[3][0][1..4], ["public", "totals", "VIEW"]);
+    assert!(answers[4].is_empty() && answers[5].is_empty());
+}
+
+#[tokio::test]
+async fn the_definition_of_a_view_is_told() {
+    let catalog = catalog();
+    let sql = "SELECT relname, pg_catalog.pg_get_viewdef(c.oid, true) FROM pg_class c WHERE relname IN ('totals', 'coverage') \
+         ORDER BY relname";
+    assert_eq!(rows(&catalog, sql).await, [["coverage", ""], ["totals", "SELECT 1"]]);
 }
 
 #[test]
@@ -270,5 +365,14 @@ async fn parameters_have_the_types_that_comparisons_or_casts_tell() {
     assert_eq!(
         types("SELECT $2::bigint, $1::text").await,
         [Some(DataType::Utf8), Some(DataType::Int64)]
+    );
+    assert_eq!(
+        types("SELECT oid FROM pg_class WHERE relname = ANY($1)").await,
+        [Some(DataType::new_list(DataType::Utf8, true))]
+    );
+    assert_eq!(
+        types("SELECT (SELECT adbin FROM pg_attrdef WHERE adnum = $1 LIMIT $2) FROM pg_class WHERE relname = $3").await,
+        [None, None, Some(DataType::Utf8)],
+        "parameters of what is left out are there all the same"
     );
 }

@@ -1,3 +1,4 @@
+use arrow::array::Array;
 use bytes::BufMut;
 use proptest::prelude::*;
 
@@ -97,6 +98,83 @@ fn binary_arrays_are_read() {
         panic!("{read:?}")
     };
     assert_eq!(list.value(0).len(), 2);
+}
+
+/// What is sent as an array is read as the same array.
+#[test]
+fn arrays_are_read_as_they_are_written() {
+    let list = |items: &[ScalarValue], kind: &DataType| ScalarValue::List(ScalarValue::new_list_nullable(items, kind));
+    let text = |text: &str| ScalarValue::Utf8(Some(text.into()));
+    let instant = |micros| ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into()));
+    for (oid, items) in [
+        (1000, vec![ScalarValue::Boolean(Some(true)), ScalarValue::Boolean(None)]),
+        (
+            1005,
+            vec![ScalarValue::Int16(Some(-1)), ScalarValue::Int16(Some(i16::MAX))],
+        ),
+        (1007, vec![ScalarValue::Int32(Some(7)), ScalarValue::Int32(None)]),
+        (
+            1016,
+            vec![ScalarValue::Int64(Some(i64::MIN)), ScalarValue::Int64(Some(i64::MAX))],
+        ),
+        (1021, vec![ScalarValue::Float32(Some(0.5))]),
+        (
+            1022,
+            vec![ScalarValue::Float64(Some(-1e300)), ScalarValue::Float64(Some(0.1))],
+        ),
+        (1009, ["", "a,b", "\"q\\", "NULL", "{ä}", " "].map(text).to_vec()),
+        (
+            1182,
+            vec![ScalarValue::Date32(Some(20_778)), ScalarValue::Date32(Some(-1))],
+        ),
+        (1185, vec![instant(0), instant(-1), instant(1_790_000_000_123_456)]),
+        (
+            1231,
+            vec![
+                ScalarValue::Decimal128(Some(123_456_789), 38, 10),
+                ScalarValue::Decimal128(None, 38, 10),
+            ],
+        ),
+        (1001, vec![ScalarValue::Binary(Some(vec![0, 255, b'\\']))]),
+        (1009, vec![]),
+    ] {
+        let DataType::List(field) = arrow_type(oid).unwrap() else {
+            panic!("{oid} is an array");
+        };
+        let sent = list(&items, field.data_type());
+        for binary in [false, true] {
+            let mut bytes = bytes::BytesMut::new();
+            let cell = crate::encode::cell(&sent.to_array().unwrap(), binary).unwrap();
+            cell.put(0, &mut bytes);
+            let value = bytes.freeze().slice(4..);
+            let wanted = Some(DataType::List(Arc::clone(&field)));
+            let read = parameter(oid, wanted).read(1, Some(value), binary).unwrap();
+            assert_eq!(read, sent, "{oid}, binary: {binary}");
+        }
+    }
+}
+
+/// Clients declare the narrowest type that holds what they have.
+#[test]
+fn arrays_become_arrays_of_what_the_query_needs() {
+    let wanted = DataType::new_list(DataType::Int64, true);
+    let read = text(1007, Some(wanted.clone()), "{1,NULL,3}").unwrap();
+    let ScalarValue::List(list) = &read else {
+        panic!("{read:?}")
+    };
+    assert_eq!((list.data_type(), list.value(0).null_count()), (&wanted, 1));
+    assert_eq!(parameter(0, Some(wanted)).oid(), 1016);
+    assert_eq!(text(1007, None, "{{1},{2}}").unwrap_err().code, "22P02");
+    // An empty list of nothing in particular.
+    let mut bytes = bytes::BytesMut::new();
+    for word in [0, 0, TEXT as i32] {
+        bytes.put_i32(word);
+    }
+    let read = parameter(1016, None).read(1, Some(bytes.freeze()), true).unwrap();
+    let ScalarValue::List(list) = &read else {
+        panic!("{read:?}")
+    };
+    assert!(list.value(0).is_empty());
 }
 
 #[test]

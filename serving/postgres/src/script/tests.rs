@@ -93,7 +93,21 @@ fn what_writes_is_told_from_what_is_not_supported() {
         kinds("DECLARE c CURSOR FOR SELECT 1"),
         [Kind::Unsupported("DECLARE".into())]
     );
-    assert_eq!(kinds("nonsense"), [Kind::Unsupported("NONSENSE".into())]);
+}
+
+#[test]
+fn a_misspelled_statement_is_a_syntax_error_at_its_place() {
+    for (sql, word, position) in [
+        ("SELEC 1", "SELEC", 1),
+        ("SELECT 'ä';\n  -- so\n  selec 2", "selec", 23),
+        ("\"select\" 1", "\"select\"", 1),
+        ("42", "42", 1),
+        (") SELECT 1", ")", 1),
+    ] {
+        let error = split(sql).unwrap_err();
+        assert_eq!((error.code, error.position), ("42601", Some(position)), "{sql}");
+        assert_eq!(error.message, format!("syntax error at or near \"{word}\""));
+    }
 }
 
 proptest! {
