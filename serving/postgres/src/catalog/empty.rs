@@ -12,8 +12,9 @@ use datafusion::sql::sqlparser::ast::{
 use super::{INFORMATION_SCHEMA, PG_CATALOG, information_schema, parts};
 
 /// Relations of `pg_catalog` that are empty on this server.
-const EMPTY: [&str; 31] = [
+const EMPTY: [&str; 34] = [
     "pg_attrdef",
+    "pg_auth_members",
     "pg_collation",
     "pg_constraint",
     "pg_db_role_setting",
@@ -30,6 +31,7 @@ const EMPTY: [&str; 31] = [
     "pg_inherits",
     "pg_largeobject",
     "pg_matviews",
+    "pg_parameter_acl",
     "pg_partitioned_table",
     "pg_policy",
     "pg_publication",
@@ -44,6 +46,7 @@ const EMPTY: [&str; 31] = [
     "pg_subscription_rel",
     "pg_trigger",
     "pg_user_mapping",
+    "pg_user_mappings",
 ];
 
 pub(super) fn is_empty_here(name: &str) -> bool {

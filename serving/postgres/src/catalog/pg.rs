@@ -38,12 +38,14 @@ impl<P> fmt::Debug for PgCatalog<P> {
 }
 
 /// Tables that are made here.
-const OWN: [&str; 6] = [
+const OWN: [&str; 8] = [
+    "pg_parameter_acl",
     "pg_settings",
     "pg_stat_activity",
     "pg_stat_database",
     "pg_timezone_names",
     "pg_user",
+    "pg_user_mappings",
     "pg_views",
 ];
 
@@ -59,6 +61,8 @@ impl<P: SchemaProvider + 'static> SchemaProvider for PgCatalog<P> {
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         Ok(Some(match name {
+            "pg_parameter_acl" => Sheet::new("oid:int parname paracl").table()?,
+            "pg_user_mappings" => Sheet::new("umid:int srvid:int srvname umuser:int usename umoptions").table()?,
             "pg_settings" => settings()?,
             "pg_views" => self.views()?,
             "pg_user" => self.users()?,

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, JoinConstraint, JoinOperator,
-    Query, Select, SelectItem, SetExpr, Statement, TableFactor, Value, VisitMut, VisitorMut,
+    Query, Select, SelectItem, SetExpr, Statement, TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use super::empty;
 
 /// Functions that are NULL here whatever they are asked: nothing has a comment, and there is nothing that they could define.
-const NULL: [&str; 11] = [
+const NULL: [&str; 12] = [
     "obj_description",
     "col_description",
     "shobj_description",
@@ -23,6 +23,7 @@ const NULL: [&str; 11] = [
     "pg_get_ruledef",
     "pg_get_triggerdef",
     "pg_get_functiondef",
+    "pg_get_function_sqlbody",
     "pg_get_serial_sequence",
     "pg_get_partition_constraintdef",
     "pg_get_statisticsobjdef",
@@ -74,7 +75,9 @@ impl VisitorMut for Rewrite {
             let SelectItem::UnnamedExpr(expr) = &select.projection[at] else {
                 continue;
             };
-            if !matches!(expr, Expr::Subquery(_) | Expr::Case { .. }) && !is_null_function(expr) {
+            let changes =
+                matches!(expr, Expr::Subquery(_) | Expr::Case { .. } | Expr::Value(_)) || is_null_function(expr);
+            if !changes {
                 continue;
             }
             let name = empty::name_of(expr);
@@ -128,7 +131,18 @@ impl VisitorMut for Rewrite {
             Expr::Function(Function {
                 args: FunctionArguments::Subquery(query),
                 ..
-            }) if empty::of_query(query).is_some() => Some(null()),
+            }) => match empty::of_query(query).is_some() || is_of_function(query) {
+                true => Some(null()),
+                false => gathered(query),
+            },
+            Expr::Like {
+                pattern, escape_char, ..
+            } => {
+                escape_by_backslash(pattern, escape_char);
+                None
+            }
+            // Nobody has granted anything to anybody.
+            Expr::Function(function) if name(function) == "array_to_string" && is_of_acl(function) => Some(null()),
             Expr::Case {
                 conditions,
                 else_result,
@@ -167,6 +181,56 @@ fn first_only(query: &mut Query) {
             alias: Ident::with_quote('"', name),
         }];
         query.order_by = None;
+    }
+}
+
+/// Whether rows come of a function, such as of the elements of a list: all lists of the catalog's relations are NULL.
+fn is_of_function(query: &Query) -> bool {
+    let from = query.body.as_select().map_or(&[][..], |select| select.from.as_slice());
+    let function = |factor: &TableFactor| match factor {
+        TableFactor::Table { args, .. } => args.is_some(),
+        TableFactor::Function { .. } | TableFactor::TableFunction { .. } | TableFactor::UNNEST { .. } => true,
+        _ => false,
+    };
+    from.iter().any(|from| function(&from.relation))
+}
+
+/// `ARRAY(SELECT x …)` as `(SELECT array_agg(x) …)`.
+fn gathered(query: &Query) -> Option<Expr> {
+    let mut query = query.clone();
+    let SetExpr::Select(select) = query.body.as_mut() else {
+        return None;
+    };
+    let [SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }] = select.projection.as_slice() else {
+        return None;
+    };
+    select.projection = vec![SelectItem::UnnamedExpr(parsed(&format!("array_agg({expr})"))?)];
+    query.order_by = None;
+    Some(Expr::Subquery(Box::new(query)))
+}
+
+/// The planner knows one character that takes the meaning of the next one away.
+fn escape_by_backslash(pattern: &mut Expr, escape: &mut Option<ValueWithSpan>) {
+    let Some(character) = escape.as_ref().map(|escape| escape.value.clone().to_string()) else {
+        return;
+    };
+    if character == "'\\'" {
+        return;
+    }
+    if let Some(plain) = parsed(&format!("replace(replace({pattern}, '\\', '\\\\'), {character}, '\\')")) {
+        *pattern = plain;
+        *escape = None;
+    }
+}
+
+/// Whether it is a list of access rights that is spelled.
+fn is_of_acl(function: &Function) -> bool {
+    let FunctionArguments::List(arguments) = &function.args else {
+        return false;
+    };
+    match arguments.args.first() {
+        Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(list))) => empty::name_of(list).ends_with("acl"),
+        _ => false,
     }
 }
 

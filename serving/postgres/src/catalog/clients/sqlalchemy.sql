@@ -130,3 +130,5 @@ pg_catalog.pg_index.indrelid = pg_catalog.pg_constraint.conrelid AND pg_catalog.
 pg_catalog.pg_constraint.conindid AND pg_catalog.pg_constraint.contype = ANY (ARRAY['r'::VARCHAR, 'p'::VARCHAR,
 'f'::VARCHAR]) WHERE pg_catalog.pg_index.indrelid IN (16384) AND NOT pg_catalog.pg_index.indisprimary ORDER BY
 pg_catalog.pg_index.indrelid, pg_catalog.pg_class.relname;
+SELECT pg_catalog.pg_namespace.nspname FROM pg_catalog.pg_namespace
+WHERE (pg_catalog.pg_namespace.nspname NOT LIKE 'pg/_'::VARCHAR || '%' ESCAPE '/') ORDER BY pg_catalog.pg_namespace.nspname;

@@ -39,8 +39,28 @@ fn what_is_always_empty_is_replaced_by_what_it_gives() {
             "SELECT NULL AS \"col_description\" FROM pg_class",
         ),
         (
+            "SELECT r.rolname, ARRAY(SELECT b.rolname FROM pg_auth_members m JOIN pg_roles b ON m.roleid = b.oid) FROM pg_roles r",
+            "SELECT r.rolname, NULL FROM pg_roles r",
+        ),
+        (
+            "SELECT array_to_string(c.relacl, ','), c.reloptions || ARRAY(SELECT x FROM unnest(c.reloptions) x) FROM pg_class c",
+            "SELECT NULL, c.reloptions || NULL FROM pg_class c",
+        ),
+        (
+            "SELECT ARRAY(SELECT nspname FROM pg_namespace ORDER BY 1) AS names",
+            "SELECT (SELECT array_agg(nspname) FROM pg_namespace) AS names",
+        ),
+        (
+            "SELECT 1 FROM pg_namespace WHERE nspname NOT LIKE 'pg/_' || '%' ESCAPE '/'",
+            "SELECT 1 AS \"?column?\" FROM pg_namespace WHERE nspname NOT LIKE replace(replace('pg/_' || '%', '\\', '\\\\'), '/', '\\')",
+        ),
+        (
+            "SELECT NULL, NULL, 'x' FROM pg_class",
+            "SELECT NULL AS \"?column?_1\", NULL AS \"?column?_2\", 'x' AS \"?column?\" FROM pg_class",
+        ),
+        (
             "SELECT 1 WHERE 1 = (SELECT c.oid FROM pg_class c WHERE c.oid = t.typrelid)",
-            "SELECT 1 WHERE 1 = (SELECT first_value(c.oid) AS \"oid\" FROM pg_class c WHERE c.oid = t.typrelid)",
+            "SELECT 1 AS \"?column?\" WHERE 1 = (SELECT first_value(c.oid) AS \"oid\" FROM pg_class c WHERE c.oid = t.typrelid)",
         ),
     ] {
         assert_eq!(rewritten(sql), expected);
@@ -52,7 +72,7 @@ fn what_may_have_rows_stays() {
     for sql in [
         "SELECT count(*) FROM pg_constraint",
         "SELECT relname FROM pg_class c LEFT JOIN pg_namespace n ON n.oid = c.relnamespace",
-        "SELECT 1 WHERE 1 = (SELECT max(oid) FROM pg_class)",
+        "SELECT relname FROM pg_class WHERE oid = (SELECT max(oid) FROM pg_class)",
         "SELECT CASE WHEN true THEN 1 ELSE NULL END AS x",
     ] {
         assert_eq!(rewritten(sql), sql);
