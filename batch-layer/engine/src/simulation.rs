@@ -4,13 +4,11 @@
 use std::sync::{Arc, OnceLock};
 
 use anabranch_access::Caller;
-use anabranch_catalog::Catalog;
 use anabranch_compute::Kernel;
 use anabranch_dataset::{Leases, Publications, Runs, Store};
 use anabranch_definitions::Definitions;
 use anabranch_realtime::{Directory, Peers};
 use anabranch_runtime::{Settings, Shutdown};
-use anabranch_view::View;
 use tokio::sync::{Mutex, Notify};
 
 use crate::definitions::Current;
@@ -23,7 +21,8 @@ use crate::{Error, Trigger, forward, lease, maintenance, recovery, watch};
 /// What a simulated batch service is made of.
 pub struct BatchParts {
     pub settings: Arc<Settings>,
-    pub views: Arc<Vec<View>>,
+    /// Those that are in the definitions log are followed from there on.
+    pub definitions: Arc<Definitions>,
     /// With the process's simulated surroundings.
     pub store: Store,
     pub worker_id: String,
@@ -56,7 +55,7 @@ impl Batch {
     pub async fn start(parts: BatchParts) -> Result<Self, Error> {
         let BatchParts {
             settings,
-            views,
+            definitions,
             store,
             worker_id,
             kernel,
@@ -65,15 +64,7 @@ impl Batch {
         let leases = Leases::new(&store);
         let address = format!("http://{worker_id}");
         let environment = store.environment().clone();
-        let sources = views
-            .iter()
-            .map(|view| (view.source().name.clone(), view.source().clone()));
-        let catalog = Catalog {
-            sources: sources.collect(),
-            ..Catalog::default()
-        };
-        let definitions = Definitions::fixed(Arc::new(catalog), views);
-        let definitions = Current::new(&store, Arc::new(definitions));
+        let definitions = Current::new(&store, definitions);
         let shared = Arc::new(Shared {
             publications: Publications::new(&store),
             runs: Runs::new(&store),
@@ -102,6 +93,7 @@ impl Batch {
         environment.spawn(run_loop(Arc::clone(&shared)));
         environment.spawn(lease::keep(Arc::clone(&shared)));
         environment.spawn(recovery::keep_settling(Arc::clone(&shared)));
+        environment.spawn(watch::definitions(Arc::clone(&shared)));
         environment.spawn(watch::state_budget(Arc::clone(&shared)));
         environment.spawn(watch::exclusions(Arc::clone(&shared)));
         environment.spawn(maintenance::watch_retention(Arc::clone(&shared)));

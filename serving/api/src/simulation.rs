@@ -2,20 +2,18 @@
 //! directory of workers, lease and consistent snapshots as [`ServingLayer`](crate::ServingLayer) starts.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use anabranch_catalog::Catalog;
 use anabranch_dataset::Store;
 use anabranch_definitions::Definitions;
 use anabranch_model::CoverageMap;
 use anabranch_realtime::{Directory, Peers};
 use anabranch_runtime::{Settings, Shutdown};
-use anabranch_view::View;
 use arrow::array::RecordBatch;
 
 use crate::Error;
-use crate::adoption::Adoption;
+use crate::adoption::{Adoption, Probe};
 use crate::batch_view::Holdings;
 use crate::compute::Compute;
 use crate::consistency::{Consistency, Demand};
@@ -24,10 +22,13 @@ use crate::masters::Masters;
 use crate::pushdown::Pushdown;
 use crate::server::keep_lease;
 
+/// How often a query is begun anew because the version of a view that it reads was replaced.
+const ATTEMPTS: u32 = 5;
+
 /// What a simulated serving process is made of.
 pub struct ServingParts {
-    pub catalog: Arc<Catalog>,
-    pub views: Arc<Vec<View>>,
+    /// Those that are in the definitions log are followed from there on.
+    pub definitions: Arc<Definitions>,
     /// With the process's simulated surroundings.
     pub store: Store,
     pub worker_id: String,
@@ -40,7 +41,7 @@ pub struct ServingParts {
 /// One simulated serving process; its tasks live in its store's environment.
 #[derive(Clone)]
 pub struct Serving {
-    views: Arc<Vec<View>>,
+    adoption: Arc<Adoption>,
     consistency: Arc<Consistency>,
 }
 
@@ -49,21 +50,25 @@ pub struct Answer {
     /// By view: the finalised rows, in no order.
     pub rows: BTreeMap<String, Vec<RecordBatch>>,
     pub coverage: CoverageMap,
+    /// Number of the definitions that said which views there are when it began; 0 when they are in no log.
+    pub definitions: u64,
+    /// Whether it had read by then what is published. Before, the newest version of each view answers, with what it lacks.
+    pub is_ready: bool,
+    /// By view: the hash of the version that answered.
+    pub versions: BTreeMap<String, String>,
 }
 
 impl Serving {
     /// Starts to follow publications, leases and partition starts. Must be called on a runtime.
     pub fn start(parts: ServingParts) -> Self {
         let ServingParts {
-            catalog,
-            views,
+            definitions,
             store,
             worker_id,
             poll,
             peers,
         } = parts;
         let environment = store.environment().clone();
-        let definitions = Arc::new(Definitions::fixed(catalog, Arc::clone(&views)));
         let adoption = Arc::new(Adoption::new(
             &store,
             definitions,
@@ -77,6 +82,8 @@ impl Serving {
             directory: Arc::clone(&directory),
             masters: Arc::clone(&masters),
         });
+        let probe: Weak<dyn Probe> = Arc::downgrade(&(Arc::clone(&consistency) as Arc<dyn Probe>));
+        adoption.attach(probe);
         let shutdown = Shutdown::new();
         {
             let (adoption, shutdown) = (Arc::clone(&adoption), shutdown.clone());
@@ -90,14 +97,15 @@ impl Serving {
             let (directory, adoption, shutdown) = (Arc::clone(&directory), Arc::clone(&adoption), shutdown.clone());
             environment.spawn(async move { masters.follow(&directory, &adoption, shutdown).await });
         }
+        let kept = Arc::clone(&adoption);
         environment.spawn(async move {
             let address = format!("http://{worker_id}");
-            keep_lease(&adoption, &directory, &worker_id, &address, shutdown).await
+            keep_lease(&kept, &directory, &worker_id, &address, shutdown).await
         });
-        Self { views, consistency }
+        Self { adoption, consistency }
     }
 
-    /// Answers all views at once, waiting up to `timeout` for an exact answer if `exact` asks for one.
+    /// Answers all views that there are at once, waiting up to `timeout` for an exact answer if `exact` asks for one.
     ///
     /// # Errors
     /// When the answer would not be exact although that was asked for, when a worker was lost on the way, and when the
@@ -108,15 +116,33 @@ impl Serving {
             timeout,
             ..Demand::default()
         };
-        let frozen = self.consistency.freeze(&self.views, &demand).await?;
+        let mut attempt = 1;
+        let (views, definitions, is_ready, frozen) = loop {
+            let is_ready = self.adoption.is_ready();
+            let (views, definitions) = {
+                let published = self.adoption.pin();
+                (Arc::clone(&published.served), published.definitions.number)
+            };
+            match self.consistency.freeze(&views, &demand).await {
+                // Another version took its place in between.
+                Err(Error::Superseded) if attempt < ATTEMPTS => attempt += 1,
+                frozen => break (views, definitions, is_ready, frozen?),
+            }
+        };
         let mut rows = BTreeMap::new();
-        for view in self.views.iter() {
+        for view in views.iter() {
             let batches = frozen.read(view.name(), &Pushdown::default()).await?;
             rows.insert(view.name().to_owned(), batches);
         }
         Ok(Answer {
             rows,
             coverage: frozen.coverage(),
+            definitions,
+            is_ready,
+            versions: views
+                .iter()
+                .map(|view| (view.name().to_owned(), view.hash().clone()))
+                .collect(),
         })
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anabranch_catalog::Source;
-use anabranch_dataset::{Lease, Leases, Publication, Publications};
+use anabranch_dataset::{Environment, Lease, Leases, Publication, Publications};
 use anabranch_definitions::{Definitions, Follower, shadows};
 use anabranch_log::PartitionedLog;
 use anabranch_model::ErrorKind;
@@ -23,6 +23,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How soon a table that cannot be brought in line is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// Versions of views, and whether each is current.
+type Versions = Vec<(View, bool)>;
 /// Logs by table name.
 type Logs = BTreeMap<String, Arc<dyn PartitionedLog>>;
 
@@ -114,35 +116,52 @@ impl Following {
         &self.opener.sources
     }
 
+    /// Time, chance and threads of this process.
+    fn environment(&self) -> &Environment {
+        self.opener.store.environment()
+    }
+
     /// Starts every source of the definitions. Those whose log or store does not answer are started later.
     ///
     /// # Errors
     /// The first that cannot be started, and for another reason.
     pub(crate) async fn start(&mut self) -> Result<(), Error> {
-        if let Err(error) = self.follower.poll().await {
-            tracing::warn!(%error, "cannot follow the definitions log; trying again");
-        }
-        let newest = Arc::clone(self.follower.newest());
-        let published = match self.publications.latest().await.map_err(Error::from) {
-            Ok(latest) => published_hashes(latest.as_ref()),
-            // Without it nobody knows which versions are to run.
+        let first = match self.first().await {
+            Ok(first) => first,
+            // Without what is published nobody knows which versions are to run.
             Err(error) if error.kind() == ErrorKind::Unavailable => {
-                let sources = newest.catalog.sources.values();
+                let sources = self.follower.newest().catalog.sources.values();
                 sources.for_each(|source| self.opener.note_waiting(source, &error));
                 return Ok(());
             }
             Err(error) => return Err(error),
         };
-        for source in newest.catalog.sources.values() {
+        for (source, views) in first {
             let log = match self.logs.get(&source.name) {
                 Some(log) => Arc::clone(log),
-                None => self.open(source).await?,
+                None => self.open(&source).await?,
             };
-            let views = self.versions(&source.name, &published, None, &[]);
-            let source = Arc::clone(source);
             self.opener.begin(Opening { source, views, log }).await?;
         }
         Ok(())
+    }
+
+    /// Every source, and the versions of its views that it begins with.
+    ///
+    /// # Errors
+    /// When what is published cannot be read.
+    pub(crate) async fn first(&mut self) -> Result<Vec<(Arc<Source>, Versions)>, Error> {
+        if let Err(error) = self.follower.poll().await {
+            tracing::warn!(%error, "cannot follow the definitions log; trying again");
+        }
+        let published = published_hashes(self.publications.latest().await?.as_ref());
+        let newest = Arc::clone(self.follower.newest());
+        let sources = newest.catalog.sources.values();
+        let first = sources.map(|source| {
+            let views = self.versions(&source.name, &published, None, &[]);
+            (Arc::clone(source), views)
+        });
+        Ok(first.collect())
     }
 
     /// Polls until shutdown.
@@ -154,7 +173,8 @@ impl Following {
         };
         while !is_settled(&self) {
             tokio::select! {
-                () = tokio::time::sleep(poll) => {}
+                biased;
+                () = self.environment().sleep(poll) => {}
                 () = shutdown.cancelled() => return,
             }
             if let Err(error) = self.step().await {
@@ -189,7 +209,10 @@ impl Following {
         for source in declared.values() {
             let (name, running) = (&source.name, self.sources().layer(&source.name));
             let waits = running.is_none() && self.sources().is_begun(name);
-            let failed = self.failing.get(name).is_some_and(|(_, at)| at.elapsed() < RETRY);
+            let failed = self
+                .failing
+                .get(name)
+                .is_some_and(|(_, at)| self.environment().elapsed(*at) < RETRY);
             if waits || failed {
                 continue;
             }
@@ -202,7 +225,8 @@ impl Following {
                     if self.failing.get(name).is_none_or(|(said, _)| *said != message) {
                         tracing::error!(table = name, %error, "new definitions cannot be adopted; trying again");
                     }
-                    self.failing.insert(name.clone(), (message, Instant::now()));
+                    let now = self.environment().instant();
+                    self.failing.insert(name.clone(), (message, now));
                 }
             }
         }
@@ -216,7 +240,7 @@ impl Following {
         &self,
         source: &Arc<Source>,
         running: Option<Arc<SourceLayer>>,
-        views: Vec<(View, bool)>,
+        views: Versions,
     ) -> Result<(), Error> {
         let Some(layer) = running else {
             let (source, log) = (Arc::clone(source), self.open(source).await?);
@@ -237,10 +261,10 @@ impl Following {
         published: &BTreeMap<String, String>,
         running: Option<&SourceLayer>,
         readers: &[Reader],
-    ) -> Vec<(View, bool)> {
+    ) -> Versions {
         let newest = Arc::clone(self.follower.newest());
         let of_source = |view: &&View| view.source().name == source;
-        let mut versions: Vec<(View, bool)> = newest
+        let mut versions: Versions = newest
             .views
             .iter()
             .filter(of_source)
@@ -269,9 +293,13 @@ impl Following {
             let key = (view.name().to_owned(), view.hash().clone());
             if is_needed(view, &newest, published, readers) {
                 self.unneeded.remove(&key);
-            } else if self.unneeded.entry(key.clone()).or_insert_with(Instant::now).elapsed() >= GRACE {
-                self.unneeded.remove(&key);
-                continue;
+            } else {
+                let now = self.environment().instant();
+                let since = *self.unneeded.entry(key.clone()).or_insert(now);
+                if now.saturating_duration_since(since) >= GRACE {
+                    self.unneeded.remove(&key);
+                    continue;
+                }
             }
             versions.push((view.clone(), false));
         }

@@ -1,24 +1,27 @@
 //! A worker without threads and ports, for the seeded simulation (`tests/simulation`): the same spout, bolts, landing,
-//! realtime state, lease and publication watch as [`SpeedLayer`](crate::SpeedLayer) starts, driven step by step.
+//! realtime state, lease, and watches of publications and definitions as [`SpeedLayer`](crate::SpeedLayer) starts, driven
+//! step by step.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use anabranch_catalog::Source;
 use anabranch_dataset::Store;
+use anabranch_definitions::Definitions;
 use anabranch_log::PartitionedLog;
 use anabranch_model::realtime::{SnapshotReply, SnapshotRequest, StateTicket};
 use anabranch_runtime::{Settings, Shutdown};
 use anabranch_topology::{Step, SteppedTopology};
-use anabranch_view::View;
 use arrow::array::RecordBatch;
 
 use crate::Error;
+use crate::definitions::Following;
 use crate::layer::wire;
 use crate::lease::Keeper;
 use crate::look;
 use crate::message::Message;
+use crate::opening::Opener;
 use crate::publications;
 use crate::snapshots::Snapshots;
 use crate::source::{SourceLayer, SourceParts};
@@ -26,8 +29,9 @@ use crate::sources::Sources;
 
 /// What a simulated worker is made of.
 pub struct WorkerParts {
-    pub source: Arc<Source>,
-    pub views: Vec<View>,
+    /// With one table. Those that are in the definitions log are followed from there on.
+    pub definitions: Arc<Definitions>,
+    /// The table's.
     pub log: Arc<dyn PartitionedLog>,
     /// With the process's simulated surroundings.
     pub store: Store,
@@ -51,14 +55,13 @@ pub struct Flight {
 }
 
 impl Worker {
-    /// Opens the master dataset, joins the readers of the log, and starts lease and publication watch.
+    /// Opens the master dataset, joins the readers of the log, and starts lease and watches.
     ///
     /// # Errors
     /// As [`SpeedLayer::start`](crate::SpeedLayer::start).
     pub async fn start(parts: WorkerParts) -> Result<Self, Error> {
         let WorkerParts {
-            source,
-            views,
+            definitions,
             log,
             store,
             settings,
@@ -67,10 +70,24 @@ impl Worker {
         let poll = *settings.speed.publication_poll;
         let state_budget_bytes = settings.speed.state_budget.get();
         let (paused, shutdown) = (Arc::new(AtomicBool::new(false)), Shutdown::new());
+        let sources = Arc::new(Sources::default());
+        let opener = Arc::new(Opener {
+            store: store.clone(),
+            settings: Arc::clone(&settings),
+            worker_id: worker_id.clone(),
+            stop: shutdown.clone(),
+            background: shutdown.clone(),
+            paused: Arc::clone(&paused),
+            sources: Arc::clone(&sources),
+        });
+        let table = definitions.catalog.sources.keys().next().cloned().unwrap_or_default();
+        let logs = BTreeMap::from([(table.clone(), Arc::clone(&log))]);
+        let mut following = Following::new(definitions, opener, (logs, None));
+        let (source, views) = following.first().await?.pop().ok_or(Error::NoLog { table })?;
         let identity = log.identity().await?;
         let parts = SourceParts {
             source,
-            views: views.into_iter().map(|view| (view, true)).collect(),
+            views,
             log,
             store: store.clone(),
             settings,
@@ -81,7 +98,6 @@ impl Worker {
         };
         let layer = SourceLayer::open(parts, &identity).await?;
         let topology = wire(&layer).await?.start_stepped()?;
-        let sources = Arc::new(Sources::default());
         sources.add(&layer, None);
         let snapshots = Arc::new(Snapshots::new(
             Arc::clone(&sources),
@@ -99,6 +115,7 @@ impl Worker {
         };
         let watch = publications::watch(sources, store, poll, shutdown.clone());
         layer.spawn(watch);
+        layer.spawn(following.follow(poll, shutdown.clone()));
         layer.spawn(look::run(Arc::clone(&layer), shutdown.clone()));
         layer.spawn(keeper.run(shutdown));
         Ok(Self {

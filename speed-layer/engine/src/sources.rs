@@ -72,7 +72,7 @@ impl Sources {
 
     /// Whether a source is open, or waits in the background until it can be.
     pub(crate) fn is_begun(&self, table: &str) -> bool {
-        self.begun.lock().contains_key(table)
+        self.begun.lock().contains_key(table) || self.open.read().contains_key(table)
     }
 
     /// Ends a source whose table was dropped: what was consumed is landed, and its partitions are let go.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anabranch_dataset::DefinitionEntry;
 use object_store::path::Path;
 use serde_json::Value;
 
@@ -34,6 +35,8 @@ pub struct Audit {
     pub vacuumed: u64,
     pub expired_states: u64,
     pub publications: u64,
+    /// The definitions log.
+    pub definitions: Vec<DefinitionEntry>,
     pub violations: Vec<String>,
 }
 
@@ -56,6 +59,8 @@ impl Audit {
             self.committed(now, process, path, bytes);
         } else if path.starts_with("publications/") {
             self.published(path, bytes);
+        } else if path.starts_with("definitions/") {
+            self.applied(path, bytes);
         }
     }
 
@@ -150,6 +155,18 @@ impl Audit {
                 self.referenced.remove(&path);
                 self.merged.insert(path);
             }
+        }
+    }
+
+    fn applied(&mut self, path: &str, bytes: &[u8]) {
+        let expected = self.definitions.len() as u64 + 1;
+        match serde_json::from_slice::<DefinitionEntry>(bytes) {
+            Ok(entry) if entry.number == expected => self.definitions.push(entry),
+            Ok(entry) => self.violation(format!(
+                "{path} is entry {} of the definitions log, not {expected}",
+                entry.number
+            )),
+            Err(error) => self.violation(format!("{path} is no entry of the definitions log: {error}")),
         }
     }
 

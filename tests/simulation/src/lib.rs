@@ -10,17 +10,19 @@
 //!   │ serving: adoption, directory, merge            │          └────────┘  late and repeated writes, stale listings
 //!   └──┬───────────────▲─────────────────────────────┘
 //!      │ polls         │ crashes, pauses, rebalances, two owners
-//!     Log       trouble, operator                     Oracle: a plain fold over the log
+//!     Log       trouble, operator, editor             Oracle: a plain fold over the log
 //! ```
 //!
-//! Every answer that a serving process gives is compared with a fold over exactly the prefix of the log that its coverage
-//! claims. At the end faults stop and everything must come to rest: all views equal the log, and the master dataset holds
+//! Every answer that a serving process gives is compared with a fold, by the version of the view that answered, over exactly
+//! the prefix of the log that its coverage claims. At the end faults stop and everything must come to rest: all views equal the log, and the master dataset holds
 //! each record once.
 //!
 //! Product code takes time, chance and threads from [`anabranch_dataset::Environment`]; whoever calls the system directly
 //! wakes a task from another thread, which ends the run with a panic.
 
 mod audit;
+mod definitions;
+mod editor;
 mod environment;
 mod faults;
 mod log;

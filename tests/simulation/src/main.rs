@@ -11,7 +11,14 @@ mod progress;
 
 use progress::Progress;
 
-/// Runs the real landing, sealing, expiry, publication and merge code under seeded faults.
+/// Runs the real code of all three layers under seeded faults, and compares every answer with a plain fold over the log.
+///
+/// Speed workers, batch services and serving processes run on a simulated clock, log, network and object store: crashes,
+/// pauses, rebalances, two owners of one partition, refused, late, repeated and lost requests, stale listings. In some runs
+/// somebody excludes events, events expire, and views and a column are added, changed and dropped meanwhile. Everything
+/// follows from the seed: one that fails, fails the same way again.
+///
+/// Not simulated: threads, HTTP and Flight, Kafka and the embedded log, and reads of the Delta kernel, which never fail here.
 #[derive(Parser)]
 struct Args {
     /// Replay one seed; RUST_LOG=trace shows every request.

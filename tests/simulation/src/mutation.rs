@@ -18,6 +18,8 @@ pub enum Mutation {
     ServesTooFar,
     /// A worker hands out the state of another snapshot than it was asked for.
     ServesOtherSnapshot,
+    /// A worker hands out the state of another version of a view than it was asked for.
+    ServesOtherVersion,
     /// A worker does not say which excluded events its state leaves out.
     HidesExclusions,
     /// A publication does not say from where on it holds events that have not expired.

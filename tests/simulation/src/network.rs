@@ -13,7 +13,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
+use crate::definitions::versions;
 use crate::mutation::Mutation;
+use crate::random::Random;
 use crate::scheduler::{Micros, ProcessId, Scheduler};
 use crate::store::Server;
 
@@ -84,6 +86,27 @@ impl Network {
     }
 }
 
+/// A request for another version of one of the views.
+fn other_version(request: &SnapshotRequest, random: &mut Random) -> Option<SnapshotRequest> {
+    let mut request = request.clone();
+    let index = random.index(request.views.len().max(1));
+    let asked = request.views.get_mut(index)?;
+    let others: Vec<_> = versions()
+        .iter()
+        .filter(|other| other.view.name() == asked.view && *other.view.hash() != asked.hash)
+        .collect();
+    let other = others.get(random.index(others.len().max(1)))?;
+    asked.hash.clone_from(other.view.hash());
+    Some(request)
+}
+
+/// Whether a worker has state of all views that it was asked for. It leaves out those that it does not run.
+fn is_ready(reply: &SnapshotReply, request: &SnapshotRequest) -> bool {
+    let is_ready = |piece: &Piece| matches!(piece, Piece::Ready { .. });
+    let mut pieces = reply.views.values().flat_map(|view| view.partitions.values());
+    reply.views.len() == request.views.len() && pieces.all(is_ready)
+}
+
 fn claim_more(reply: &mut SnapshotReply) {
     for piece in reply
         .views
@@ -102,6 +125,11 @@ impl Peer for Line {
         async move {
             let flight = network.reach(&address).await?;
             let mut reply = flight.freeze(&request);
+            if network.server.mutation == Some(Mutation::ServesOtherVersion) {
+                let other = network.scheduler.draw(|random| other_version(&request, random));
+                let other = other.map(|request| flight.freeze(&request));
+                reply = other.filter(|other| is_ready(other, &request)).unwrap_or(reply);
+            }
             if network.server.mutation == Some(Mutation::ServesTooFar) {
                 claim_more(&mut reply);
             }

@@ -57,15 +57,11 @@ pub async fn work(world: Arc<World>) {
         }
         let table = match &dataset {
             Some(table) => table,
-            None => {
-                let opened =
-                    MasterDataset::open_existing(&world.store(), &world.fixture.catalog.sources["clicks"]).await;
-                match opened {
-                    Ok(Some(table)) => dataset.insert(table),
-                    Ok(None) => continue,
-                    Err(error) => return world.violation(format!("the table cannot be opened: {error}")),
-                }
-            }
+            None => match MasterDataset::open_existing(&world.store(), world.source()).await {
+                Ok(Some(table)) => dataset.insert(table),
+                Ok(None) => continue,
+                Err(error) => return world.violation(format!("the table cannot be opened: {error}")),
+            },
         };
         if let Err(error) = decide(&world, table).await {
             return world.violation(format!("events cannot be excluded or included: {error}"));

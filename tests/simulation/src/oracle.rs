@@ -6,31 +6,13 @@ use anabranch_model::{Coverage, Offset, RangeSet};
 use arrow::array::{Array, RecordBatch};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
+use crate::definitions::Fold;
 use crate::log::TOPIC;
 use crate::random::Random;
 use crate::scheduler::Micros;
 
 /// How long events are kept, in microseconds, where they are not kept for ever.
 pub const KEPT_FOR: Micros = 25_000_000;
-
-/// What every run declares, where events expire or not.
-pub fn definitions(expires: bool) -> String {
-    let retention = if expires { ", retention = '25 seconds'" } else { "" };
-    format!(
-        "CREATE TABLE clicks (page TEXT, n BIGINT, member BIGINT)
-         WITH (connector = 'log', topic = 'clicks', format = 'json'{retention});
-         {VIEWS}"
-    )
-}
-
-const VIEWS: &str = "
-
-CREATE MATERIALIZED VIEW per_page AS
-SELECT page, count(*) AS clicks, sum(n) AS n, count(DISTINCT member) AS members FROM clicks GROUP BY page;
-
-CREATE MATERIALIZED VIEW total AS
-SELECT count(*) AS clicks, sum(n) AS n, max(n) AS largest FROM clicks WHERE member <> 3;
-";
 
 /// What stands in one place of the log.
 #[derive(Clone, Debug)]
@@ -47,6 +29,8 @@ pub struct Event {
     pub page: Option<u8>,
     pub n: Option<i64>,
     pub member: i64,
+    /// Of a column that some definitions declare and others do not.
+    pub extra: Option<i64>,
 }
 
 impl Record {
@@ -58,16 +42,18 @@ impl Record {
                 page: (!random.chance(80)).then(|| random.within(0..6) as u8),
                 n: (!random.chance(80)).then(|| random.within(0..1000).cast_signed() - 300),
                 member: random.within(0..9).cast_signed(),
+                extra: (!random.chance(200)).then(|| random.within(0..50).cast_signed()),
             }),
         }
     }
 
     pub fn payload(&self) -> Option<Vec<u8>> {
         match self {
-            Self::Event(Event { page, n, member }) => {
+            Self::Event(Event { page, n, member, extra }) => {
                 let page = page.map_or("null".to_owned(), |page| format!("\"/page{page}\""));
                 let n = n.map_or("null".to_owned(), |n| n.to_string());
-                Some(format!("{{\"page\":{page},\"n\":{n},\"member\":{member}}}").into_bytes())
+                let extra = extra.map_or(String::new(), |extra| format!(",\"extra\":{extra}"));
+                Some(format!("{{\"page\":{page},\"n\":{n},\"member\":{member}{extra}}}").into_bytes())
             }
             Self::Malformed => Some(b"{\"page\": 7, n".to_vec()),
             Self::Marker => None,
@@ -95,43 +81,64 @@ impl Part {
     }
 }
 
-/// What the view answers over these parts of the partitions.
-pub fn expected(view: &str, log: &[Vec<Record>], part: impl Fn(usize) -> Part) -> Rows {
-    let events = || {
-        log.iter().enumerate().flat_map(|(partition, records)| {
-            let part = part(partition);
-            (0i64..).zip(records).filter_map(move |(offset, record)| match record {
-                Record::Event(event) => part.holds(offset).then_some(event),
-                Record::Malformed | Record::Marker => None,
-            })
+/// What a version of a view answers over these parts of the partitions.
+pub fn expected(fold: Fold, log: &[Vec<Record>], part: impl Fn(usize) -> Part) -> Rows {
+    let events = log.iter().enumerate().flat_map(|(partition, records)| {
+        let part = part(partition);
+        (0i64..).zip(records).filter_map(move |(offset, record)| match record {
+            Record::Event(event) => part.holds(offset).then_some(event),
+            Record::Malformed | Record::Marker => None,
         })
+    });
+    let is_counted = |event: &&Event| match fold {
+        Fold::PerPagePositive => event.n.is_some_and(|n| n > 0),
+        Fold::TotalBut(member) => event.member != member,
+        Fold::PerPage | Fold::TotalExtra | Fold::PerMember => true,
     };
-    let sum = |values: &[Option<i64>]| match values.iter().flatten().count() {
-        0 => String::new(),
-        _ => values.iter().flatten().sum::<i64>().to_string(),
+    let group = |event: &Event| match fold {
+        Fold::PerPage | Fold::PerPagePositive => Some(event.page.map_or(String::new(), |page| format!("/page{page}"))),
+        Fold::PerMember => Some(event.member.to_string()),
+        Fold::TotalBut(_) | Fold::TotalExtra => None,
+    };
+    let mut groups: BTreeMap<Option<String>, Vec<&Event>> = BTreeMap::new();
+    if matches!(fold, Fold::TotalBut(_) | Fold::TotalExtra) {
+        // It has a row even where it has no events.
+        groups.insert(None, Vec::new());
+    }
+    for event in events.filter(is_counted) {
+        groups.entry(group(event)).or_default().push(event);
+    }
+    let row = |(group, events): (Option<String>, Vec<&Event>)| {
+        let group = group.unwrap_or_default();
+        let (count, sum) = (events.len(), sum(events.iter().map(|event| event.n)));
+        let largest = events.iter().filter_map(|event| event.n).max();
+        let largest = largest.map_or(String::new(), |largest| largest.to_string());
+        match fold {
+            Fold::PerPage | Fold::PerPagePositive => {
+                let members: BTreeSet<i64> = events.iter().map(|event| event.member).collect();
+                format!("{group}|{count}|{sum}|{}", members.len())
+            }
+            Fold::TotalBut(_) => format!("{count}|{sum}|{largest}"),
+            Fold::TotalExtra => format!(
+                "{count}|{}|{largest}",
+                self::sum(events.iter().map(|event| event.extra))
+            ),
+            Fold::PerMember => format!("{group}|{count}|{largest}"),
+        }
     };
     let mut rows = Rows::new();
-    if view == "per_page" {
-        let mut pages: BTreeMap<Option<u8>, Vec<&Event>> = BTreeMap::new();
-        for event in events() {
-            pages.entry(event.page).or_default().push(event);
-        }
-        for (page, events) in pages {
-            let page = page.map_or(String::new(), |page| format!("/page{page}"));
-            let members: BTreeSet<i64> = events.iter().map(|event| event.member).collect();
-            let values: Vec<_> = events.iter().map(|event| event.n).collect();
-            let row = format!("{page}|{}|{}|{}", events.len(), sum(&values), members.len());
-            *rows.entry(row).or_default() += 1;
-        }
-    } else {
-        let values: Vec<_> = events()
-            .filter(|event| event.member != 3)
-            .map(|event| event.n)
-            .collect();
-        let largest = values.iter().flatten().max().map_or(String::new(), i64::to_string);
-        rows.insert(format!("{}|{}|{largest}", values.len(), sum(&values)), 1);
+    for row in groups.into_iter().map(row) {
+        *rows.entry(row).or_default() += 1;
     }
     rows
+}
+
+/// As SQL adds up: nothing is no number.
+fn sum(values: impl Iterator<Item = Option<i64>>) -> String {
+    let sum = values
+        .flatten()
+        .fold(None, |sum: Option<i64>, value| Some(sum.unwrap_or(0) + value));
+    sum.map_or(String::new(), |sum| sum.to_string())
 }
 
 /// The rows of an answer, in the same spelling.
@@ -163,7 +170,12 @@ pub fn answered(batches: &[RecordBatch]) -> Rows {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn check(view: &str, batches: &[RecordBatch], coverage: &Coverage, log: &[Vec<Record>]) -> Result<(), String> {
+pub fn check(
+    (view, fold): (&str, Fold),
+    batches: &[RecordBatch],
+    coverage: &Coverage,
+    log: &[Vec<Record>],
+) -> Result<(), String> {
     let part = |partition: usize| {
         let name = format!("{TOPIC}/{partition}");
         Part {
@@ -181,7 +193,7 @@ pub fn check(view: &str, batches: &[RecordBatch], coverage: &Coverage, log: &[Ve
             ));
         }
     }
-    let (wanted, got) = (expected(view, log, part), answered(batches));
+    let (wanted, got) = (expected(fold, log, part), answered(batches));
     if wanted == got {
         return Ok(());
     }
@@ -192,7 +204,7 @@ pub fn check(view: &str, batches: &[RecordBatch], coverage: &Coverage, log: &[Ve
             .collect()
     };
     Err(format!(
-        "{view} answered {:?} where the log says {:?}; coverage {coverage:?}",
+        "{view} ({fold:?}) answered {:?} where the log says {:?}; coverage {coverage:?}",
         only(&got, &wanted),
         only(&wanted, &got)
     ))

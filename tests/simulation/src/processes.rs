@@ -13,8 +13,8 @@ use anabranch_topology::Step;
 use crate::log::LogClient;
 use crate::network::Lines;
 use crate::scheduler::{Micros, ProcessId};
-use crate::verdict;
 use crate::world::World;
+use crate::{editor, verdict};
 
 /// The longest a worker's topology sleeps when it has nothing to do.
 const LONGEST_IDLE: Micros = 120_000;
@@ -44,9 +44,11 @@ fn is_passing(kind: ErrorKind) -> bool {
 
 pub async fn speed(world: Arc<World>, index: usize) {
     let Place { process, name, store } = place(&world, index);
+    let Some(definitions) = editor::starting(&world, &store, &name).await else {
+        return;
+    };
     let parts = || WorkerParts {
-        source: Arc::clone(&world.fixture.catalog.sources["clicks"]),
-        views: world.fixture.views.to_vec(),
+        definitions: Arc::clone(&definitions),
         log: Arc::new(LogClient {
             log: Arc::clone(&world.log),
             process,
@@ -106,9 +108,12 @@ fn shuffled(world: &World, count: usize) -> Vec<usize> {
 
 pub async fn batch(world: Arc<World>, index: usize) {
     let Place { name, store, .. } = place(&world, index);
+    let Some(definitions) = editor::starting(&world, &store, &name).await else {
+        return;
+    };
     let parts = || BatchParts {
         settings: Arc::clone(&world.settings),
-        views: Arc::clone(&world.fixture.views),
+        definitions: Arc::clone(&definitions),
         store: store.clone(),
         worker_id: name.clone(),
         kernel: Arc::clone(&world.fixture.kernel),
@@ -137,9 +142,11 @@ pub async fn batch(world: Arc<World>, index: usize) {
 
 pub async fn serve(world: Arc<World>, index: usize) {
     let Place { name, store, .. } = place(&world, index);
+    let Some(definitions) = editor::starting(&world, &store, &name).await else {
+        return;
+    };
     let serving = Serving::start(ServingParts {
-        catalog: Arc::clone(&world.fixture.catalog),
-        views: Arc::clone(&world.fixture.views),
+        definitions,
         store: store.clone(),
         worker_id: name,
         poll: *world.settings.serving.poll,
@@ -151,25 +158,16 @@ pub async fn serve(world: Arc<World>, index: usize) {
             .scheduler
             .draw(|random| (random.within(20_000..700_000), random.chance(300)));
         store.environment().sleep(Duration::from_micros(wait)).await;
-        ask(&world, &serving, exact, Duration::from_secs(1)).await;
+        ask(&world, (index, &serving), exact, Duration::from_secs(1)).await;
     }
 }
 
-/// Asks once, and checks the answer. Says whether there was one, and whether it was exact.
-pub async fn ask(world: &World, serving: &Serving, exact: bool, timeout: Duration) -> Option<bool> {
+/// Asks the serving process of a slot once, and checks its answer.
+async fn ask(world: &World, (slot, serving): (usize, &Serving), exact: bool, timeout: Duration) {
     let asked = world.scheduler.now();
     match serving.answer(exact, timeout).await {
-        Ok(answer) => {
-            world.check(&answer, asked);
-            Some(answer.coverage.values().all(|coverage| coverage.exact))
-        }
-        Err(error) if is_passing(error.kind()) => {
-            world.happened("queries that got no answer");
-            None
-        }
-        Err(error) => {
-            world.violation(format!("a query failed: {error}"));
-            None
-        }
+        Ok(answer) => world.check(&answer, slot, asked),
+        Err(error) if is_passing(error.kind()) => world.happened("queries that got no answer"),
+        Err(error) => world.violation(format!("a query failed: {error}")),
     }
 }

@@ -2,19 +2,18 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use anabranch_catalog::Catalog;
 use anabranch_compute::{Kernel, Options};
-use anabranch_view::View;
 use tokio::runtime::Runtime;
 
+use crate::definitions::Edition;
 use crate::faults::Counts;
 use crate::mutation::Mutation;
-use crate::oracle::{self, KEPT_FOR};
+use crate::oracle::KEPT_FOR;
 use crate::scheduler::{Micros, WORLD};
 use crate::world::{Fixture, Kind, Shape, World};
-use crate::{operator, trouble, verdict};
+use crate::{editor, operator, trouble, verdict};
 
 /// A run that is not over by then, in virtual time, hangs.
 const HORIZON: Micros = 900_000_000;
@@ -51,18 +50,16 @@ impl Stage {
             ..Options::default()
         };
         let kernel = Arc::new(Kernel::new(&options).expect("a pool of one thread can be started"));
-        let fixture = |(catalog, views): &Definitions, kept_for| {
+        let fixture = |kept_for: Option<Micros>| {
             Arc::new(Fixture {
-                catalog: Arc::clone(catalog),
-                views: Arc::clone(views),
+                definitions: Edition::FIRST.fixed(kept_for.is_some()),
                 kernel: Arc::clone(&kernel),
                 kept_for,
             })
         };
-        let [kept, expiring] = definitions();
         Self {
             runtime: runtime.expect("a runtime with one thread can be started"),
-            fixtures: [fixture(kept, None), fixture(expiring, Some(KEPT_FOR))],
+            fixtures: [fixture(None), fixture(Some(KEPT_FOR))],
         }
     }
 
@@ -94,6 +91,7 @@ impl Stage {
             counts.happened("merged files removed", audit.vacuumed);
             counts.happened("superseded state files removed", audit.expired_states);
             counts.happened("publications", audit.publications);
+            counts.happened("definitions", audit.definitions.len() as u64);
         }
         let (hash, virtual_micros) = (world.scheduler.hash(), world.scheduler.now());
         // What is left refers to the world, which refers to it.
@@ -143,6 +141,10 @@ fn play(world: &Arc<World>, shape: &Shape) -> bool {
     if shape.excludes {
         world.scheduler.spawn(WORLD, operator::work(Arc::clone(world)));
     }
+    if shape.edits {
+        let store = world.visitor();
+        world.scheduler.spawn(WORLD, editor::work(Arc::clone(world), store));
+    }
     let (director, active) = (Arc::clone(world), shape.active);
     world.scheduler.spawn(WORLD, async move {
         let world = director;
@@ -155,22 +157,4 @@ fn play(world: &Arc<World>, shape: &Shape) -> bool {
         verdict::reach(world).await;
     });
     world.scheduler.run(HORIZON, || world.is_finished())
-}
-
-type Definitions = (Arc<Catalog>, Arc<Vec<View>>);
-
-/// Where events are kept for ever, and where they expire. Compiled once; only read from then on.
-fn definitions() -> &'static [Definitions; 2] {
-    static DEFINITIONS: OnceLock<[Definitions; 2]> = OnceLock::new();
-    DEFINITIONS.get_or_init(|| {
-        [false, true].map(|expires| {
-            let catalog = Catalog::parse(&oracle::definitions(expires)).expect("the views are valid");
-            let views = catalog
-                .views
-                .values()
-                .map(|view| View::compile(view).expect("the views are supported"))
-                .collect();
-            (Arc::new(catalog), Arc::new(views))
-        })
-    })
 }

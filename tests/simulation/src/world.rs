@@ -5,17 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_batch::simulation::Batch;
-use anabranch_catalog::Catalog;
+use anabranch_catalog::Source;
 use anabranch_compute::Kernel;
 use anabranch_dataset::{Environment, Store};
+use anabranch_definitions::Definitions;
 use anabranch_model::{CoverageMap, PartitionId, topic_partition};
 use anabranch_runtime::{BatchMode, ByteSize, Settings};
 use anabranch_serving::simulation::{Answer, Serving};
-use anabranch_view::View;
 use chrono::TimeDelta;
 use parking_lot::Mutex;
 
 use crate::audit::Audit;
+use crate::definitions;
+use crate::editor::{self, Editing};
 use crate::environment::Surroundings;
 use crate::faults::{Counts, Faults};
 use crate::log::{Log, TOPIC};
@@ -33,8 +35,8 @@ const HEARD_WITHIN: Micros = 20_000_000;
 
 /// What all runs of a thread share.
 pub struct Fixture {
-    pub catalog: Arc<Catalog>,
-    pub views: Arc<Vec<View>>,
+    /// Of runs in which nobody changes them.
+    pub definitions: Arc<Definitions>,
     pub kernel: Arc<Kernel>,
     /// How long events are kept, if not for ever.
     pub kept_for: Option<Micros>,
@@ -71,6 +73,8 @@ pub struct World {
     pub batches: Mutex<BTreeMap<usize, Arc<Batch>>>,
     pub servings: Mutex<BTreeMap<usize, Serving>>,
     pub exclusions: Mutex<Exclusions>,
+    /// Where somebody changes the definitions.
+    pub editing: Option<Editing>,
     state: Mutex<State>,
 }
 
@@ -95,6 +99,8 @@ pub struct Shape {
     pub excludes: bool,
     /// Events expire.
     pub expires: bool,
+    /// Somebody changes the definitions.
+    pub edits: bool,
 }
 
 impl Shape {
@@ -129,6 +135,7 @@ impl Shape {
             settings,
             excludes: random.chance(350),
             expires: random.chance(250),
+            edits: random.chance(250),
         }
     }
 }
@@ -144,6 +151,7 @@ impl World {
         }
         shape.excludes |= mutation == Some(Mutation::HidesExclusions);
         shape.expires |= mutation == Some(Mutation::HidesExpiry);
+        shape.edits |= mutation == Some(Mutation::ServesOtherVersion);
         let server = Server::new(
             &scheduler,
             faults,
@@ -167,6 +175,7 @@ impl World {
             batches: Mutex::default(),
             servings: Mutex::default(),
             exclusions: Mutex::default(),
+            editing: shape.edits.then(|| Editing::new(shape.expires)),
             state: Mutex::default(),
         });
         (world, shape)
@@ -224,6 +233,17 @@ impl World {
         self.store_of(WORLD, Client::new(&self.server, WORLD), TimeDelta::zero())
     }
 
+    /// The store as a process sees it that never crashes, and has no place of its own.
+    pub fn visitor(&self) -> Store {
+        let process = ProcessId(u32::MAX);
+        self.store_of(process, Client::new(&self.server, process), TimeDelta::zero())
+    }
+
+    /// The one table.
+    pub fn source(&self) -> &Arc<Source> {
+        &self.fixture.definitions.catalog.sources[TOPIC]
+    }
+
     pub fn store_of(&self, process: ProcessId, client: Client, skew: TimeDelta) -> Store {
         let surroundings = Surroundings {
             scheduler: Arc::clone(&self.scheduler),
@@ -271,6 +291,9 @@ impl World {
             (slot.process, slot.client, slot.skew, slot.mourned) = (process, client, skew, false);
             slot.kind
         };
+        if let Some(editing) = &self.editing {
+            editing.forget(index);
+        }
         tracing::debug!(at = self.scheduler.now(), ?kind, index, process = process.0, "starts");
         self.scheduler.trace(format!("start {kind:?} {index}").as_bytes());
         match kind {
@@ -327,20 +350,28 @@ impl World {
         }
     }
 
-    /// Compares an answer, which was asked for at `asked`, with the log.
-    pub fn check(&self, answer: &Answer, asked: Micros) {
+    /// Compares an answer of the serving process in `slot`, which was asked for at `asked`, with the log.
+    pub fn check(&self, answer: &Answer, slot: usize, asked: Micros) {
         self.checked("answers");
         self.trace_answer(answer);
         if answer.coverage.values().all(|coverage| coverage.exact) {
             self.checked("answers that were exact");
         }
-        for view in self.fixture.views.iter() {
-            let (Some(rows), Some(coverage)) = (answer.rows.get(view.name()), answer.coverage.get(view.name())) else {
-                self.violation(format!("an answer leaves out {}", view.name()));
+        if let Err(wrong) = editor::check(self, answer, slot, asked) {
+            self.violation(wrong);
+        }
+        for (view, hash) in &answer.versions {
+            let version = definitions::version(view, hash);
+            let (Some(version), Some(rows), Some(coverage)) =
+                (version, answer.rows.get(view), answer.coverage.get(view))
+            else {
+                self.violation(format!("an answer leaves out {view}"));
                 continue;
             };
-            let checked = self.log.read_all(|log| oracle::check(view.name(), rows, coverage, log));
-            let checked = checked.and_then(|()| operator::check(self, view.name(), coverage, asked));
+            let checked = self
+                .log
+                .read_all(|log| oracle::check((view, version.fold), rows, coverage, log));
+            let checked = checked.and_then(|()| operator::check(self, view, coverage, asked));
             if let Err(wrong) = checked {
                 self.violation(wrong);
             }
@@ -386,6 +417,8 @@ impl World {
     }
 
     fn trace_answer(&self, answer: &Answer) {
+        self.scheduler
+            .trace(format!("{} {:?}", answer.definitions, answer.versions).as_bytes());
         for (view, coverage) in &answer.coverage {
             self.scheduler.trace(view.as_bytes());
             self.scheduler.trace(format!("{coverage:?}").as_bytes());
