@@ -49,16 +49,16 @@ impl Follower {
         if entry.number <= self.newest.number {
             return Ok(false);
         }
+        // Everything that can fail comes first: what fails is polled again and again.
+        let next = compiled(&entry)?;
+        let mut earlier = vec![Arc::clone(&self.newest)];
         // Entries in between were adopted by nobody here, but an older publication may still be of one of them.
-        let mut newest = Arc::clone(&self.newest);
         for number in self.newest.number + 1..entry.number {
             if let Some(between) = self.log.get(number).await?.and_then(|entry| compiled(&entry).ok()) {
-                self.earlier
-                    .insert(0, std::mem::replace(&mut newest, Arc::new(between)));
+                earlier.insert(0, Arc::new(between));
             }
         }
-        let next = compiled(&entry)?;
-        self.earlier.insert(0, newest);
+        self.earlier.splice(..0, earlier);
         self.earlier.truncate(HISTORY as usize);
         self.newest = Arc::new(next);
         tracing::info!(
@@ -93,3 +93,6 @@ pub(crate) fn compiled(entry: &DefinitionEntry) -> Result<Definitions, Error> {
         reason: found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
     })
 }
+
+#[cfg(test)]
+mod tests;
