@@ -21,6 +21,12 @@ use crate::{Error, SpeedWorker};
 
 /// How long a speed worker may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// While something is read from a worker it is asked at these intervals whether it is still there, and has so long to say so:
+/// one that is frozen, or whose machine is gone, ends the read instead of holding up its reader for ever.
+const ALIVE: Alive = Alive {
+    every: Duration::from_secs(5),
+    timeout: Duration::from_secs(10),
+};
 /// A worker that takes longer to freeze a snapshot counts as not answering.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Largest Flight message taken from a speed worker, in bytes. Workers send record batches of a few thousand rows.
@@ -65,12 +71,7 @@ impl Worker {
             worker: worker.id.clone(),
             message: format!("its address {} cannot be used: {error}", worker.address),
         };
-        let endpoint = Endpoint::from_shared(worker.address.clone())
-            .map_err(failed)?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .initial_stream_window_size(4 << 20)
-            .initial_connection_window_size(16 << 20);
+        let endpoint = tuned(Endpoint::from_shared(worker.address.clone()).map_err(failed)?, ALIVE);
         let channel = match caller.tls() {
             Some(tls) if worker.address.starts_with("https://") => {
                 endpoint.connect_with_connector_lazy(secure_connector(Arc::clone(tls)))
@@ -204,6 +205,24 @@ impl Worker {
     }
 }
 
+/// How often a worker is asked whether it is still there, and how long it may take to say so.
+#[derive(Clone, Copy, Debug)]
+struct Alive {
+    every: Duration,
+    timeout: Duration,
+}
+
+/// How connections to workers are kept.
+fn tuned(endpoint: Endpoint, alive: Alive) -> Endpoint {
+    endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(alive.every)
+        .keep_alive_timeout(alive.timeout)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(16 << 20)
+}
+
 /// A request that tells the worker which trace it belongs to.
 fn with_context<T>(message: T, span: &Option<Span>) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
@@ -212,3 +231,6 @@ fn with_context<T>(message: T, span: &Option<Span>) -> tonic::Request<T> {
     }
     request
 }
+
+#[cfg(test)]
+mod tests;
