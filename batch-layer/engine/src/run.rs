@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anabranch_compute::ViewState;
 use anabranch_dataset::{BatchView, Diff, Manifest, Notes, Publication, RunKind, RunManifest, RunState};
-use anabranch_model::{CutMap, ErrorKind};
+use anabranch_model::{CutMap, ErrorKind, with_causes};
 use anabranch_runtime::{BatchMode, OnDiff};
 use anabranch_view::View;
 
@@ -44,7 +44,7 @@ pub(crate) async fn execute(shared: &Shared, run: &Arc<LiveRun>) {
     };
     let took = environment.elapsed(began);
     run.timed("total", took);
-    let failed = outcome.as_ref().err().map(with_sources);
+    let failed = outcome.as_ref().err().map(|error| with_causes(error));
     if let Some(error) = &failed {
         tracing::error!(run_id = run.run_id, error, "batch run failed");
         if !matches!(outcome, Err(Error::PublicationUnclear(_)))
@@ -345,22 +345,6 @@ pub(crate) fn kind(task: &Task) -> RunKind {
         Task::Rollback { .. } => RunKind::Rollback,
         Task::Verify { .. } => RunKind::Verify,
     }
-}
-
-/// The message of an error and of what caused it.
-fn with_sources(error: &Error) -> String {
-    let mut message = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        // Some messages quote their cause already.
-        if !message.contains(&text) {
-            message.push_str(": ");
-            message.push_str(&text);
-        }
-        source = cause.source();
-    }
-    message
 }
 
 #[cfg(test)]

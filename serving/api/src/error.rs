@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_model::ErrorKind;
+use anabranch_model::{ErrorKind, with_causes};
 use anabranch_runtime::http::ApiError;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -253,21 +253,6 @@ fn is_out_of_memory(error: &DataFusionError) -> bool {
     matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
 }
 
-/// The message with those of its causes that it does not already repeat.
-fn with_sources(error: &Error) -> String {
-    let mut message = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if !message.contains(&text) {
-            message.push_str(": ");
-            message.push_str(&text);
-        }
-        source = cause.source();
-    }
-    message
-}
-
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let message = match &error {
@@ -277,7 +262,7 @@ impl From<Error> for ApiError {
                 DataFusionError::Plan(message) => message.clone(),
                 _ => inner.strip_backtrace(),
             },
-            other => with_sources(other),
+            other => with_causes(other),
         };
         let mut answer = Self::new(error.kind(), message).with_status(error.status());
         if error.is_overload() {

@@ -1,3 +1,5 @@
+use std::error::Error;
+
 use serde::{Deserialize, Serialize};
 
 /// What a caller can do about an error. Every crate's `Error` has a `kind()` that returns one of these; HTTP status and
@@ -43,3 +45,21 @@ impl ErrorKind {
         }
     }
 }
+
+/// An error and what caused it, in one line. Causes that a message quotes already are not repeated.
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !message.contains(&said) {
+            message.push_str(": ");
+            message.push_str(&said);
+        }
+        cause = error.source();
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ mod raw;
 pub mod realtime;
 
 pub use coverage::{Coverage, CoverageMap, TopicRanges};
-pub use error::ErrorKind;
+pub use error::{ErrorKind, with_causes};
 pub use offsets::{Cut, CutMap, Offset, OffsetRange, OffsetVector, PartitionId, TopicOffsets, topic_partition};
 pub use ranges::RangeSet;
 pub use raw::{RawBatch, RawBatchBuilder, RawRecord, columns};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anabranch_catalog::Source;
 use anabranch_dataset::Store;
 use anabranch_log::PartitionedLog;
+use anabranch_model::with_causes;
 use anabranch_runtime::{Settings, Shutdown};
 use anabranch_topology::Topology;
 use anabranch_view::View;
@@ -15,7 +16,7 @@ use async_trait::async_trait;
 use crate::Error;
 use crate::layer::wire;
 use crate::look;
-use crate::source::{SourceLayer, SourceParts, now_rfc3339, with_sources};
+use crate::source::{SourceLayer, SourceParts, now_rfc3339};
 use crate::sources::Sources;
 
 /// How long a log may take to say who it is before the others go on without it.
@@ -131,7 +132,7 @@ impl Opener {
 
     /// Notes why a source cannot be opened yet.
     pub(crate) fn note_waiting(&self, source: &Source, error: &Error) {
-        let error = with_sources(error);
+        let error = with_causes(error);
         tracing::warn!(
             table = source.name,
             error,
