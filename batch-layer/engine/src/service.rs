@@ -1,5 +1,5 @@
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use anabranch_dataset::{Leases, MasterDataset, Publications, RunRecord, RunState
 use anabranch_definitions::Definitions;
 use anabranch_model::ErrorKind;
 use anabranch_realtime::Directory;
-use anabranch_runtime::http::Drain;
+use anabranch_runtime::http::{Drain, advertised};
 use anabranch_runtime::tls::Clients;
 use anabranch_runtime::{OnError, Settings, Shutdown, Tasks};
 use chrono::{DateTime, Utc};
@@ -87,10 +87,8 @@ impl BatchLayer {
             .local_addr()
             .map_err(|error| Error::Task(format!("listener: {error}")))?;
         perimeter.check("batch.listen", address)?;
-        let advertised = batch
-            .advertise
-            .clone()
-            .unwrap_or_else(|| advertised(perimeter.scheme(), address));
+        let advertise = batch.advertise.as_deref();
+        let advertised = advertised("batch", advertise, perimeter.scheme(), address);
         let kernel = Kernel::new(&Options {
             threads: batch.threads,
             memory_budget_bytes: batch.memory_budget.get(),
@@ -172,15 +170,6 @@ impl BatchHandle {
     pub async fn stopped(self) -> Result<(), Error> {
         self.tasks.join().await.map_err(Error::Task)
     }
-}
-
-/// Where others reach a listener that was not given an address to advertise.
-fn advertised(scheme: &str, address: SocketAddr) -> String {
-    if address.ip().is_unspecified() {
-        tracing::warn!("batch.listen is a wildcard address; set batch.advertise for services on other machines");
-        return format!("{scheme}://{}", SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())));
-    }
-    format!("{scheme}://{address}")
 }
 
 /// Runs that wait at most: one recomputation, and what people ask for by hand.

@@ -148,11 +148,8 @@ impl ServingLayer {
         });
 
         let poll = *settings.serving.poll;
-        let advertised = settings
-            .serving
-            .advertise
-            .clone()
-            .unwrap_or_else(|| reachable(perimeter.scheme(), address));
+        let advertise = settings.serving.advertise.as_deref();
+        let advertised = http::advertised("serving", advertise, perimeter.scheme(), address);
         // A rate over a counter that appears with its first event misses it.
         for name in [
             "anabranch_serving_snapshot_retries_total",
@@ -224,15 +221,6 @@ impl ServingHandle {
     /// The failure that stopped it.
     pub async fn stopped(self) -> Result<(), Error> {
         self.tasks.join().await.map_err(Error::Task)
-    }
-}
-
-/// The address others can use, as far as the listener tells.
-fn reachable(scheme: &str, address: SocketAddr) -> String {
-    if address.ip().is_unspecified() {
-        format!("{scheme}://127.0.0.1:{}", address.port())
-    } else {
-        format!("{scheme}://{address}")
     }
 }
 

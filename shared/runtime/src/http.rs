@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::future::IntoFuture;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anabranch_model::ErrorKind;
@@ -196,6 +197,20 @@ pub async fn serve_draining(
         result = server.into_future() => result,
         () = async { shutdown.cancelled().await; tokio::time::sleep(drain.announce + drain.grace).await } => Ok(()),
     }
+}
+
+/// The address that others are told of a service: `advertise` of its section where that is set, else its listener's. One that
+/// stands for all interfaces is good for this machine only, which is said.
+pub fn advertised(section: &str, advertise: Option<&str>, scheme: &str, listener: SocketAddr) -> String {
+    if let Some(set) = advertise {
+        return set.to_owned();
+    }
+    if !listener.ip().is_unspecified() {
+        return format!("{scheme}://{listener}");
+    }
+    let told = SocketAddr::from((Ipv4Addr::LOCALHOST, listener.port()));
+    tracing::warn!(%listener, %told, "listening on all interfaces, but `advertise` in [{section}] is not set: other machines cannot reach what they are told");
+    format!("{scheme}://{told}")
 }
 
 /// Makes each request a span of its caller's trace, or the first one of a trace. Probes and scrapes are not worth one.

@@ -169,13 +169,6 @@ impl Settings {
                 self.serving.total_query_memory.get(),
                 1024 * 1024,
             ),
-            ("serving.max_queries", self.serving.max_queries as u64, 1),
-            ("serving.query_memory", self.serving.query_memory.get(), 1024 * 1024),
-            (
-                "serving.total_query_memory",
-                self.serving.total_query_memory.get(),
-                1024 * 1024,
-            ),
         ] {
             if value < least {
                 return refuse(format!("`{key}` is {value}, but must be at least {least}"));

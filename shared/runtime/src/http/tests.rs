@@ -207,3 +207,19 @@ fn an_error_survives_its_own_format() {
     assert_eq!(ApiError::parse(409, &body.unwrap()), Some(error));
     assert_eq!(ApiError::parse(502, b"<html>"), None);
 }
+
+#[test]
+fn others_are_told_an_address_that_can_be_reached() {
+    let at = |listener: &str| listener.parse().unwrap();
+    assert_eq!(
+        advertised("speed", None, "http", at("10.0.0.7:8081")),
+        "http://10.0.0.7:8081"
+    );
+    for all in ["0.0.0.0:8081", "[::]:8081"] {
+        assert_eq!(advertised("speed", None, "https", at(all)), "https://127.0.0.1:8081");
+        assert_eq!(
+            advertised("speed", Some("https://speed:8081"), "https", at(all)),
+            "https://speed:8081"
+        );
+    }
+}
