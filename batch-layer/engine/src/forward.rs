@@ -20,6 +20,8 @@ const FORWARDED: HeaderName = HeaderName::from_static("x-anabranch-forwarded");
 /// Requests to a batch service are small.
 const MAX_BODY_BYTES: usize = 1 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the leader may take to answer what any service can answer.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The client that requests are passed on with.
 pub(crate) fn client(caller: &Caller) -> Result<reqwest::Client, crate::Error> {
@@ -57,6 +59,9 @@ pub(crate) async fn to_leader(State(shared): State<Arc<Shared>>, request: Reques
         .headers(headers)
         .header(FORWARDED, HeaderValue::from_static("1"))
         .body(body.clone());
+    if is_read {
+        outgoing = outgoing.timeout(READ_TIMEOUT);
+    }
     if let Some(kind) = parts.headers.get(header::CONTENT_TYPE) {
         outgoing = outgoing.header(header::CONTENT_TYPE, kind);
     }
@@ -73,6 +78,7 @@ pub(crate) async fn to_leader(State(shared): State<Arc<Shared>>, request: Reques
             let status = answer.status();
             match answer.bytes().await {
                 Ok(body) => (status, headers, body).into_response(),
+                Err(_) if is_read => next.run(Request::from_parts(parts, Body::from(body))).await,
                 Err(error) => {
                     moving(&format!("the leading batch service at {leader} was cut off: {error}")).into_response()
                 }

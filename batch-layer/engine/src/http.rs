@@ -12,7 +12,6 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use chrono::Utc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -194,7 +193,7 @@ async fn list_runs(
 ) -> Result<Json<Value>, ApiError> {
     let limit = limit(query)?;
     let mut records = shared.runs.list(limit).await.map_err(|error| api_error(error.into()))?;
-    let now = Utc::now();
+    let now = shared.store.environment().now();
     for record in &mut records {
         // What this process runs it knows better than the store.
         if let Some(run) = shared.live(&record.run_id).await {
@@ -208,11 +207,11 @@ async fn list_runs(
 async fn show_run(State(shared): State<Arc<Shared>>, Path(run_id): Path<String>) -> Result<Json<Value>, ApiError> {
     check_run_id(&run_id)?;
     let record = shared.find(&run_id).await.map_err(api_error)?;
-    Ok(Json(to_json(&record, Utc::now())))
+    Ok(Json(to_json(&record, shared.store.environment().now())))
 }
 
 async fn status(State(shared): State<Arc<Shared>>) -> Json<Value> {
-    let now = Utc::now();
+    let now = shared.store.environment().now();
     let schedule = shared.schedule.as_ref().map(|schedule| {
         json!({
             "expression": schedule.expression(),

@@ -256,12 +256,7 @@ impl Shared {
     /// # Errors
     /// When the record cannot be written; no run is queued then. [`Error::ShutDown`] during shutdown.
     pub(crate) async fn request(&self, trigger: Trigger, full: bool) -> Result<Requested, Error> {
-        if self.shutdown.is_cancelled() {
-            return Err(Error::ShutDown);
-        }
-        if !self.leadership.is_leader() {
-            return Err(Error::LostLeadership);
-        }
+        self.check_leading()?;
         // One trigger at a time; the board stays free while the record is written.
         let _requesting = self.requesting.lock().await;
         let (running, waiting) = {
@@ -307,14 +302,23 @@ impl Shared {
         }
     }
 
+    /// A run that is asked for at the moment when leadership moves belongs to the next leader.
+    fn check_leading(&self) -> Result<(), Error> {
+        if self.shutdown.is_cancelled() {
+            return Err(Error::ShutDown);
+        }
+        if !self.leadership.is_leader() {
+            return Err(Error::LostLeadership);
+        }
+        Ok(())
+    }
+
     /// Asks for a rollback or a verification.
     ///
     /// # Errors
     /// `Conflict` when too many wait already; otherwise as [`request`](Self::request).
     pub(crate) async fn request_task(&self, task: Task) -> Result<String, Error> {
-        if self.shutdown.is_cancelled() {
-            return Err(Error::ShutDown);
-        }
+        self.check_leading()?;
         let _requesting = self.requesting.lock().await;
         if self.board.lock().await.queued.len() >= MAX_QUEUED {
             return Err(Error::Refused(format!("{MAX_QUEUED} runs are queued already")));
