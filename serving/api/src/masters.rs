@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_catalog::Source;
-use anabranch_dataset::{MasterDataset, Notes, Snapshot, Store};
+use anabranch_dataset::{MasterDataset, Notes, Snapshot, Store, TableSize};
 use anabranch_merge::Noted;
 use anabranch_model::{OffsetVector, PartitionId};
 use anabranch_realtime::Directory;
@@ -83,16 +83,24 @@ impl Masters {
         let Some(opened) = MasterDataset::open_existing(&self.store, source).await? else {
             return Ok(None);
         };
+        let opened = opened.never_vacuuming();
         Ok(Some(
             self.open.lock().entry(source.name.clone()).or_insert(opened).clone(),
         ))
     }
 
-    /// The newest state of a source's master dataset; `None` when nothing was ever landed.
+    /// How much a source's master dataset holds; `None` when nothing was ever landed.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub(crate) async fn snapshot(&self, source: &Arc<Source>) -> Result<Option<Snapshot>, Error> {
+    pub(crate) async fn size(&self, source: &Arc<Source>) -> Result<Option<TableSize>, Error> {
+        match self.dataset(source).await? {
+            Some(dataset) => Ok(Some(dataset.size().await?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn snapshot(&self, source: &Arc<Source>) -> Result<Option<Snapshot>, Error> {
         match self.dataset(source).await? {
             Some(dataset) => Ok(Some(dataset.snapshot(None).await?)),
             None => Ok(None),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anabranch_catalog::Catalog;
-use anabranch_dataset::{Lease, Snapshot};
+use anabranch_dataset::{Lease, TableSize};
 use anabranch_model::realtime::Owner;
 use anabranch_model::{PartitionId, topic_partition};
 use anabranch_realtime::Services;
@@ -53,7 +53,7 @@ impl Reports {
                 .map(|lease| ask(&lease.id, &lease.address, "/v1/batch/status")),
         );
         let masters = join_all(catalog.sources.iter().map(async |(name, source)| {
-            let landed = tokio::time::timeout(TIMEOUT, masters.snapshot(source)).await;
+            let landed = tokio::time::timeout(TIMEOUT, masters.size(source)).await;
             (
                 name.clone(),
                 landed_status(landed.unwrap_or_else(|_| Err(Error::Timeout { after: TIMEOUT }))),
@@ -81,26 +81,16 @@ impl Reports {
 }
 
 /// What was landed since the beginning, whichever process did it.
-fn landed_status(snapshot: Result<Option<Snapshot>, Error>) -> Value {
-    match snapshot {
+fn landed_status(size: Result<Option<TableSize>, Error>) -> Value {
+    match size {
         Ok(None) => json!({"version": null, "events": 0, "dead_letters": 0, "files": 0, "bytes": 0}),
-        Ok(Some(snapshot)) => {
-            let rows = |dead: bool| -> u64 {
-                snapshot
-                    .files
-                    .iter()
-                    .filter(|file| file.dead == dead)
-                    .map(|file| file.rows)
-                    .sum()
-            };
-            json!({
-                "version": snapshot.version,
-                "events": rows(false),
-                "dead_letters": rows(true),
-                "files": snapshot.files.len(),
-                "bytes": snapshot.files.iter().map(|file| file.bytes).sum::<u64>(),
-            })
-        }
+        Ok(Some(size)) => json!({
+            "version": size.version,
+            "events": size.events,
+            "dead_letters": size.dead_letters,
+            "files": size.files,
+            "bytes": size.bytes,
+        }),
         Err(error) => json!({"error": error.to_string()}),
     }
 }

@@ -58,8 +58,8 @@ pub use leases::{Lease, Leases, VersionedLease};
 pub use letters::Letters;
 pub use master::{
     Advance, Claim, CleanedLog, Compacted, Compaction, CompactionPlan, DataFile, Exclusion, Expirable,
-    ExpiringPartition, LandOutcome, Landing, LogCleaning, MasterDataset, Notes, Owned, Refusal, Snapshot, TimeSpan,
-    UPLOAD_LIFETIME, Vacuum, Vacuumed, plan_compaction,
+    ExpiringPartition, LandOutcome, Landing, LogCleaning, MasterDataset, Notes, Owned, Refusal, Snapshot, TableSize,
+    TimeSpan, UPLOAD_LIFETIME, Vacuum, Vacuumed, plan_compaction,
 };
 pub use publications::{BatchView, Manifest, Publication, Publications, StateFile};
 pub use read::{Batches, DataReader, RowGroups, adapt, read_columns};

@@ -130,6 +130,18 @@ pub struct Snapshot {
     pub files: Vec<DataFile>,
 }
 
+/// What a table holds at its newest version, in figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableSize {
+    pub version: u64,
+    pub files: u64,
+    pub bytes: u64,
+    /// Rows that are events.
+    pub events: u64,
+    /// Rows that are dead letters.
+    pub dead_letters: u64,
+}
+
 impl Snapshot {
     /// The cut that this snapshot is.
     pub fn cut(&self) -> Cut {
@@ -336,6 +348,23 @@ impl MasterDataset {
             version: Some(state.version),
             next: state.next.clone(),
         }))
+    }
+
+    /// How much the table holds. Without a copy of the list of files, so it may be asked for often where history is long.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn size(&self) -> Result<TableSize> {
+        self.refresh().await?;
+        Ok(self.with_state(|state| state.size()))
+    }
+
+    /// The same for a process that never [vacuums](Self::vacuum): it does not remember files that were taken out of the table,
+    /// which would only grow in number.
+    #[must_use]
+    pub fn never_vacuuming(self) -> Self {
+        self.with_state(TableState::forget_all_removed);
+        self
     }
 
     /// The recorded ownership epoch of a partition; `None` when nobody has ever claimed it.

@@ -1,12 +1,16 @@
 //! The log of redrives: which dead letters of a table are to be produced again, and which of them have been.
 
 use anabranch_model::{OffsetVector, crash_point};
+use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::letters::Letters;
 use crate::store::Store;
+
+/// Redrives read at once.
+const READS: usize = 8;
 
 /// What somebody asked for. Immutable once written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,15 +65,13 @@ impl RedriveLog {
     /// # Errors
     /// `Unavailable` when the store does not answer, `Data` when an entry cannot be read.
     pub async fn all(&self) -> Result<Vec<(Redrive, Option<RedriveDone>)>> {
-        let folder = self.folder();
-        let numbers = self.store.list_numbers(&folder).await?;
-        let mut all = Vec::with_capacity(numbers.len());
-        for number in numbers {
-            if let Some(entry) = self.get(number).await? {
-                all.push((entry, self.done(number).await?));
-            }
-        }
-        Ok(all)
+        let numbers = self.store.list_numbers(&self.folder()).await?;
+        stream::iter(numbers)
+            .map(|number| async move { tokio::try_join!(self.get(number), self.done(number)) })
+            .buffered(READS)
+            .try_filter_map(async |(entry, done)| Ok(entry.map(|entry| (entry, done))))
+            .try_collect()
+            .await
     }
 
     /// The redrive of this number.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use anabranch_catalog::Source;
 use anabranch_dataset::{Environment, MasterDataset, Spawned, Store};
 use anabranch_log::PartitionedLog;
-use anabranch_model::{OffsetVector, PartitionId};
+use anabranch_model::{OffsetVector, PartitionId, with_causes};
 use anabranch_runtime::{Settings, Shutdown};
 use anabranch_view::View;
 use parking_lot::{Mutex, RwLock};
@@ -184,7 +184,9 @@ impl SourceLayer {
     /// # Errors
     /// `Invalid` when the log is another one than the recorded one.
     pub(crate) async fn open(parts: SourceParts, identity: &str) -> Result<Arc<Self>, Error> {
-        let dataset = MasterDataset::open(&parts.store, &parts.source, identity).await?;
+        let dataset = MasterDataset::open(&parts.store, &parts.source, identity)
+            .await?
+            .never_vacuuming();
         begin_counters(&parts.source.name);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let auto = |setting: usize| if setting == 0 { cores.div_ceil(2) } else { setting };
@@ -360,7 +362,7 @@ impl SourceLayer {
                 let since = trouble.take().map(|known| known.since);
                 *trouble = Some(Trouble {
                     since: since.unwrap_or_else(|| now_rfc3339(self.environment())),
-                    error: with_sources(error),
+                    error: with_causes(error),
                 });
             }
         }
@@ -402,19 +404,4 @@ impl SourceLayer {
 /// The wall clock, for people; nothing is decided by it.
 pub(crate) fn now_rfc3339(environment: &Environment) -> String {
     environment.now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
-}
-
-/// An error and what caused it, in one line.
-pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -196,7 +196,11 @@ impl MasterDataset {
             "the log was cleaned up while this process slept; the table is read anew");
         self.with_state(|state| {
             if loaded.version > state.version {
+                let remembers_removed = state.remembers_removed();
                 *state = loaded;
+                if !remembers_removed {
+                    state.forget_all_removed();
+                }
             }
         });
         self.confirm(begun);

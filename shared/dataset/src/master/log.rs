@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{DataFile, Notes, Snapshot};
+use super::{DataFile, Notes, Snapshot, TableSize};
 use crate::error::{Error, Result};
 
 /// Highest Delta reader version whose tables this module understands.
@@ -294,8 +294,8 @@ pub(super) struct TableState {
     pub notes: Arc<Notes>,
     /// By path, so in path order.
     files: BTreeMap<Path, DataFile>,
-    /// Files that were taken out of the table and may still lie in the store.
-    removed: BTreeMap<Path, Tombstone>,
+    /// Files that were taken out of the table and may still lie in the store; `None` where nobody is going to vacuum.
+    removed: Option<BTreeMap<Path, Tombstone>>,
     /// The latest commits' ids, oldest first.
     commits: VecDeque<(Uuid, u64)>,
 }
@@ -313,7 +313,7 @@ impl TableState {
             epochs: BTreeMap::new(),
             notes: Arc::default(),
             files: BTreeMap::new(),
-            removed: BTreeMap::new(),
+            removed: Some(BTreeMap::new()),
             commits: VecDeque::new(),
         }
     }
@@ -354,11 +354,15 @@ impl TableState {
             let path = self.path_of(&remove.path)?;
             self.files.remove(&path);
             let at_ms = remove.deletion_timestamp.unwrap_or_default();
-            self.removed.insert(path, Tombstone { version, at_ms });
+            if let Some(removed) = &mut self.removed {
+                removed.insert(path, Tombstone { version, at_ms });
+            }
         }
         if let Some(add) = line.add {
             let file = self.file_of(add)?;
-            self.removed.remove(&file.path);
+            if let Some(removed) = &mut self.removed {
+                removed.remove(&file.path);
+            }
             self.files.insert(file.path.clone(), file);
         }
         if let Some(txn) = line.txn {
@@ -432,12 +436,41 @@ impl TableState {
 
     /// What is known of a file that was taken out.
     pub(super) fn tombstone(&self, path: &Path) -> Option<Tombstone> {
-        self.removed.get(path).copied()
+        self.removed.as_ref()?.get(path).copied()
     }
 
     /// Forgets files that do not lie in the store any more.
     pub(super) fn forget_removed(&mut self, gone: impl Fn(&Path) -> bool) {
-        self.removed.retain(|path, _| !gone(path));
+        if let Some(removed) = &mut self.removed {
+            removed.retain(|path, _| !gone(path));
+        }
+    }
+
+    /// Whether files that were taken out are remembered.
+    pub(super) fn remembers_removed(&self) -> bool {
+        self.removed.is_some()
+    }
+
+    /// Remembers none from now on.
+    pub(super) fn forget_all_removed(&mut self) {
+        self.removed = None;
+    }
+
+    /// What the table holds, in figures.
+    pub(super) fn size(&self) -> TableSize {
+        let mut size = TableSize {
+            version: self.version,
+            ..TableSize::default()
+        };
+        for file in self.files.values() {
+            size.files += 1;
+            size.bytes += file.bytes;
+            match file.dead {
+                false => size.events += file.rows,
+                true => size.dead_letters += file.rows,
+            }
+        }
+        size
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {

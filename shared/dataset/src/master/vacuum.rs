@@ -21,7 +21,7 @@ use super::commit::{Decision, Outcome};
 use super::kernel::log_path;
 use super::log::{Commit, TableState, Tombstone};
 use super::{MasterDataset, UPLOAD_LIFETIME};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Files that were left behind are removed when they are at least this many times as old as an uploaded file may get before it
 /// is committed.
@@ -95,7 +95,14 @@ impl MasterDataset {
     ///
     /// # Errors
     /// `Unavailable` when the store does not answer. What was removed by then is gone; the rest is found the next time.
+    /// `Invalid` for a table that is [not for vacuuming](Self::never_vacuuming).
     pub async fn vacuum(&self, vacuum: &Vacuum) -> Result<Vacuumed> {
+        if !self.with_state(|state| state.remembers_removed()) {
+            return Err(Error::Invalid(format!(
+                "`{}` was not opened to be vacuumed",
+                self.table()
+            )));
+        }
         // Listed first: what is uploaded from now on is not looked at.
         let objects = self.data_objects().await?;
         self.refresh().await?;

@@ -188,3 +188,27 @@ async fn other_objects_are_let_alone() {
     store.objects().head(&note).await.unwrap();
     assert!(dataset.snapshot(Some(0)).await.is_ok(), "the log is whole");
 }
+
+#[tokio::test]
+async fn a_table_that_is_not_for_vacuuming_remembers_nothing_that_was_taken_out() {
+    let (store, _folder) = local();
+    let reader = MasterDataset::open(&store, &clicks(), "the log").await.unwrap();
+    let reader = reader.never_vacuuming();
+    let (dataset, _) = merged(&store).await;
+    let same = (dataset.size().await.unwrap(), reader.size().await.unwrap());
+    assert_eq!(same.0, same.1, "what counts is the same");
+    assert_eq!((same.0.files, same.0.events, same.0.dead_letters), (1, 20, 0));
+    let taken_out = |dataset: &MasterDataset, path: &Path| dataset.with_state(|state| state.tombstone(path).is_some());
+    let named = dataset.snapshot(None).await.unwrap().files;
+    let objects = dataset.data_objects().await.unwrap();
+    let others: Vec<Path> = objects.into_iter().map(|object| object.location).collect();
+    let others = others
+        .iter()
+        .filter(|path| named.iter().all(|file| file.path != **path));
+    for path in others {
+        assert!(taken_out(&dataset, path) && !taken_out(&reader, path), "{path}");
+    }
+    let refused = reader.vacuum(&vacuum(2, &[])).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid);
+    assert_eq!(dataset.vacuum(&vacuum(2, &[])).await.unwrap().files, 4);
+}
