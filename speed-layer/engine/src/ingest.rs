@@ -1,12 +1,13 @@
 //! `POST /v1/ingest/{table}`: NDJSON lines become records of the table's log.
 //!
-//! With `on_invalid=reject` the whole body is read and checked before anything is produced; with `on_invalid=dead_letter`
-//! it is produced as it comes. `accepted` counts acknowledged records only.
+//! The whole body is read before anything is produced, and with `on_invalid=reject` every line of it is checked. `accepted` counts
+//! acknowledged records only.
 
 mod body;
 mod lines;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anabranch_catalog::Source;
 use anabranch_decode::Decoder;
@@ -25,11 +26,13 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::source::SourceLayer;
 use crate::sources::Sources;
-use body::{Encoding, read_all};
+use body::{Encoding, Limits, read_all};
 use lines::{key_of, lines};
 
 /// Bodies of the largest size that are held at once; more of smaller ones.
 const LARGEST_BODIES: usize = 4;
+/// A client that sends nothing for so long is let go.
+const IDLE: Duration = Duration::from_secs(30);
 /// Records of one append.
 const APPEND_RECORDS: usize = 20_000;
 /// HTTP's answer when the disk of the log is full.
@@ -141,7 +144,11 @@ pub(crate) async fn ingest(
         .transpose()?;
     let encoding = Encoding::of(&headers)?;
     let _admitted = ingest.admit(&headers).await?;
-    let bytes = read_all(body, encoding, ingest.max_body_bytes).await?;
+    let limits = Limits {
+        bytes: ingest.max_body_bytes,
+        idle: IDLE,
+    };
+    let bytes = read_all(body, encoding, limits).await?;
     let checked = parameters.on_invalid == OnInvalid::Reject;
     let batches = blocking(move || records(&source, &bytes, key.as_deref(), checked)).await?;
     let mut accepted = Accepted::default();

@@ -1,12 +1,14 @@
 //! Reads a request body, compressed or not, up to a limit.
 
 use std::io::Read;
+use std::time::Duration;
 
 use anabranch_model::ErrorKind;
 use anabranch_runtime::http::ApiError;
 use axum::body::{Body, Bytes};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_ENCODING;
+use futures::StreamExt;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
@@ -35,17 +37,35 @@ impl Encoding {
     }
 }
 
-/// The whole body, decompressed. The limit holds before and after.
-pub(super) async fn read_all(body: Body, encoding: Encoding, max_bytes: usize) -> Result<Bytes, ApiError> {
-    let raw = axum::body::to_bytes(body, max_bytes).await.map_err(|error| {
-        // axum tells the limit from a broken connection only by the source's message.
-        let too_large = std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("limit"));
-        if too_large {
-            too_large_error(max_bytes)
-        } else {
-            ApiError::new(ErrorKind::Invalid, format!("the body broke off: {error}"))
+/// How much of a body there may be, and how long it may stand still. Whoever sends one holds memory that others wait for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) bytes: usize,
+    pub(super) idle: Duration,
+}
+
+/// The whole body, decompressed. The limit of its size holds before and after.
+pub(super) async fn read_all(body: Body, encoding: Encoding, limits: Limits) -> Result<Bytes, ApiError> {
+    let broke_off = |why: &str| ApiError::new(ErrorKind::Invalid, format!("the body broke off: {why}"));
+    let max_bytes = limits.bytes;
+    let mut chunks = body.into_data_stream();
+    let mut raw = Vec::new();
+    loop {
+        let chunk = match tokio::time::timeout(limits.idle, chunks.next()).await {
+            Ok(None) => break,
+            Ok(Some(Ok(chunk))) => chunk,
+            Ok(Some(Err(error))) => return Err(broke_off(&error.to_string())),
+            Err(_) => {
+                let waited = format!("nothing came for {:?}", limits.idle);
+                return Err(broke_off(&waited).with_hint("send it again; nothing was ingested"));
+            }
+        };
+        if chunk.len() > max_bytes - raw.len() {
+            return Err(too_large_error(max_bytes));
         }
-    })?;
+        raw.extend_from_slice(&chunk);
+    }
+    let raw = Bytes::from(raw);
     if encoding == Encoding::Identity {
         return Ok(raw);
     }

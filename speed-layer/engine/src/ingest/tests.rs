@@ -3,7 +3,7 @@ use std::io::Write;
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_ENCODING;
 
-use super::body::{Encoding, read_all};
+use super::body::{Encoding, Limits, read_all};
 use super::lines::{key_of, lines};
 use super::*;
 
@@ -30,6 +30,22 @@ fn a_key_is_a_value_without_its_quotes() {
     );
 }
 
+fn up_to(bytes: usize) -> Limits {
+    Limits { bytes, idle: IDLE }
+}
+
+#[tokio::test]
+async fn a_body_that_stands_still_is_given_up() {
+    let one = futures::stream::once(async { Ok::<_, std::io::Error>("{}\n") });
+    let body = Body::from_stream(futures::StreamExt::chain(one, futures::stream::pending()));
+    let limits = Limits {
+        bytes: 100,
+        idle: Duration::from_millis(1),
+    };
+    let error = read_all(body, Encoding::Identity, limits).await.unwrap_err();
+    assert!(error.status == 400 && error.message.contains("nothing came"), "{error}");
+}
+
 #[tokio::test]
 async fn compressed_bodies_are_limited_by_their_plain_size() {
     let plain = vec![b'x'; 10_000];
@@ -42,12 +58,16 @@ async fn compressed_bodies_are_limited_by_their_plain_size() {
         (Encoding::Zstd, zstd),
         (Encoding::Identity, plain.clone()),
     ] {
-        let read = read_all(Body::from(body.clone()), encoding, 10_000).await.unwrap();
+        let read = read_all(Body::from(body.clone()), encoding, up_to(10_000))
+            .await
+            .unwrap();
         assert_eq!(read, plain);
-        let refused = read_all(Body::from(body), encoding, 9_999).await.unwrap_err();
+        let refused = read_all(Body::from(body), encoding, up_to(9_999)).await.unwrap_err();
         assert_eq!(refused.status, 413, "{encoding:?}");
     }
-    let broken = read_all(Body::from("no gzip"), Encoding::Gzip, 100).await.unwrap_err();
+    let broken = read_all(Body::from("no gzip"), Encoding::Gzip, up_to(100))
+        .await
+        .unwrap_err();
     assert_eq!(broken.status, 400);
 }
 
