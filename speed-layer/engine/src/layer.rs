@@ -10,7 +10,7 @@ use anabranch_access::{Need, Perimeter, common_needs, is_safe};
 use anabranch_dataset::{Leases, Store};
 use anabranch_definitions::Definitions;
 use anabranch_log::PartitionedLog;
-use anabranch_runtime::http::{Drain, base_router};
+use anabranch_runtime::http::{Drain, advertised, base_router};
 use anabranch_runtime::tls::Clients;
 use anabranch_runtime::{Settings, Shutdown};
 use anabranch_topology::{Grouping, TopologyBuilder};
@@ -18,6 +18,7 @@ use axum::Json;
 use axum::extract::DefaultBodyLimit;
 use axum::http::Method;
 use axum::routing::{get, post};
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -36,7 +37,7 @@ use crate::snapshots::Snapshots;
 use crate::source::SourceLayer;
 use crate::sources::Sources;
 use crate::spout::LogSpout;
-use crate::status::{Status, record_gauges, source_status};
+use crate::status::{Gauges, Status, source_status};
 use crate::view_bolt::ViewBolt;
 
 /// Commands to a spout that may wait; it looks many times a second.
@@ -146,11 +147,8 @@ impl SpeedLayer {
             worker_id.clone(),
             store.environment(),
         ));
-        let advertised = settings
-            .speed
-            .advertise
-            .clone()
-            .unwrap_or_else(|| advertised(perimeter.scheme(), address));
+        let advertise = settings.speed.advertise.as_deref();
+        let advertised = advertised("speed", advertise, perimeter.scheme(), address);
         let keeper = Keeper {
             sources: Arc::clone(&sources),
             snapshots: Arc::clone(&snapshots),
@@ -333,6 +331,7 @@ impl Service {
             worker_id: self.worker_id.clone(),
             state_budget_bytes: self.settings.speed.state_budget.get(),
             paused: Arc::clone(&self.paused),
+            gauges: Mutex::default(),
         };
         let reporter = Arc::new(reporter);
         let (stop, sources) = (self.stop.clone(), Arc::clone(&self.sources));
@@ -388,20 +387,12 @@ async fn stop_on_failure(sources: Arc<Sources>, stop: Shutdown, ended: Shutdown)
     }
 }
 
-/// The address others are told when none is set: that of the listener, unless it stands for all interfaces.
-fn advertised(scheme: &str, address: SocketAddr) -> String {
-    if address.ip().is_unspecified() {
-        tracing::warn!(%address, "listening on all interfaces, but `advertise` in [speed] is not set: others are told 127.0.0.1");
-        return format!("{scheme}://127.0.0.1:{}", address.port());
-    }
-    format!("{scheme}://{address}")
-}
-
 struct Reporter {
     sources: Arc<Sources>,
     worker_id: String,
     state_budget_bytes: u64,
     paused: Arc<AtomicBool>,
+    gauges: Mutex<Gauges>,
 }
 
 impl Reporter {
@@ -422,10 +413,8 @@ impl Reporter {
     }
 
     fn record(&self) {
-        self.sources
-            .running()
-            .iter()
-            .for_each(|(layer, topology)| record_gauges(layer, &topology.stats()));
+        let mut gauges = self.gauges.lock();
+        gauges.record(&self.sources.running(), &self.sources.names());
     }
 }
 

@@ -1,16 +1,17 @@
 //! `GET /v1/status`: what a worker says about itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use anabranch_model::Offset;
-use anabranch_topology::ComponentStats;
+use anabranch_model::{Offset, PartitionId};
+use anabranch_topology::{ComponentStats, Topology};
 use serde::Serialize;
 
 use crate::program::LiveView;
 use crate::source::{Connection, DeadSample, LastLanding, LastRebuild, Refused, SourceLayer, Stopped, Trouble};
 use crate::sources::Waiting;
-use crate::state::{SegmentCounts, ViewPhase};
+use crate::state::{PartitionState, SegmentCounts, ViewPhase};
 
 #[derive(Serialize)]
 pub(crate) struct Status {
@@ -178,29 +179,83 @@ pub(crate) fn source_status(layer: &SourceLayer, topology: Vec<ComponentStats>) 
     }
 }
 
-/// Sets the gauges that are read rather than counted.
-pub(crate) fn record_gauges(layer: &SourceLayer, topology: &[ComponentStats]) {
-    let table = || layer.source.name.clone();
-    let ends = layer.facts.log_ends.lock().clone();
-    for state in layer.partitions() {
-        let labels = [("table", table()), ("partition", state.partition.to_string())];
-        let consumed = state.consumed();
-        metrics::gauge!("anabranch_next_consumed", &labels).set(consumed.0 as f64);
-        metrics::gauge!("anabranch_next_landed", &labels).set(state.landed().0 as f64);
-        if let Some(end) = ends.get(state.partition) {
-            metrics::gauge!("anabranch_lag_records", &labels).set((end.0 - consumed.0).max(0) as f64);
+/// Sets the gauges that are read rather than counted, and remembers of what.
+#[derive(Default)]
+pub(crate) struct Gauges {
+    tables: BTreeSet<String>,
+    partitions: BTreeSet<(String, PartitionId)>,
+}
+
+impl Gauges {
+    /// Sets those of all sources that are open. What went to another worker, or was dropped, is zero from then on: sums over all
+    /// workers would count it twice, or go on with what it was.
+    pub(crate) fn record(&mut self, running: &[(Arc<SourceLayer>, Arc<Topology>)], names: &[String]) {
+        let mut here = BTreeSet::new();
+        for (layer, topology) in running {
+            for state in layer.partitions() {
+                record_partition(layer, &state);
+                here.insert((layer.source.name.clone(), state.partition));
+            }
+            record_source(layer, &topology.stats());
         }
-        let segments = state.segments();
-        metrics::gauge!("anabranch_state_bytes", &labels).set(segments.bytes as f64);
-        metrics::gauge!("anabranch_state_runs", &labels).set(segments.runs as f64);
-        metrics::gauge!("anabranch_sealed_segments", &labels).set(segments.sealed as f64);
+        self.tables.extend(names.iter().cloned());
+        for table in self.tables.iter().filter(|table| !names.contains(table)) {
+            // Nobody waits for the log of a table that was dropped.
+            metrics::gauge!("anabranch_source_connected", "table" => table.clone()).set(1.0);
+        }
+        for (table, partition) in self.gone(here) {
+            let labels = [("table", table), ("partition", partition.to_string())];
+            for gauge in OF_PARTITIONS {
+                metrics::gauge!(gauge, &labels).set(0.0);
+            }
+        }
     }
+
+    /// Those that were here once and are not now.
+    fn gone(&mut self, here: BTreeSet<(String, PartitionId)>) -> Vec<(String, PartitionId)> {
+        let gone = self.partitions.difference(&here).cloned().collect();
+        self.partitions.extend(here);
+        gone
+    }
+}
+
+/// What [`record_partition`] sets.
+const OF_PARTITIONS: [&str; 6] = [
+    "anabranch_next_consumed",
+    "anabranch_next_landed",
+    "anabranch_lag_records",
+    "anabranch_state_bytes",
+    "anabranch_state_runs",
+    "anabranch_sealed_segments",
+];
+
+fn record_partition(layer: &SourceLayer, state: &PartitionState) {
+    let labels = [
+        ("table", layer.source.name.clone()),
+        ("partition", state.partition.to_string()),
+    ];
+    let consumed = state.consumed();
+    metrics::gauge!("anabranch_next_consumed", &labels).set(consumed.0 as f64);
+    metrics::gauge!("anabranch_next_landed", &labels).set(state.landed().0 as f64);
+    if let Some(end) = layer.facts.log_ends.lock().get(state.partition) {
+        metrics::gauge!("anabranch_lag_records", &labels).set((end.0 - consumed.0).max(0) as f64);
+    }
+    let segments = state.segments();
+    metrics::gauge!("anabranch_state_bytes", &labels).set(segments.bytes as f64);
+    metrics::gauge!("anabranch_state_runs", &labels).set(segments.runs as f64);
+    metrics::gauge!("anabranch_sealed_segments", &labels).set(segments.sealed as f64);
+}
+
+fn record_source(layer: &SourceLayer, topology: &[ComponentStats]) {
     for LiveView { view, .. } in layer.program().views.iter().filter(|live| live.current) {
         metrics::counter!("anabranch_nulled_values_total", "view" => view.name().to_owned())
             .absolute(view.nulled_values());
     }
     for stats in topology {
-        let labels = [("table", table()), ("component", stats.component.clone())];
+        let labels = [
+            ("table", layer.source.name.clone()),
+            ("component", stats.component.clone()),
+        ];
         metrics::counter!("anabranch_topology_emitted_total", &labels).absolute(stats.emitted);
         metrics::counter!("anabranch_topology_executed_total", &labels).absolute(stats.executed);
         metrics::counter!("anabranch_topology_acked_total", &labels).absolute(stats.acked);
@@ -211,3 +266,6 @@ pub(crate) fn record_gauges(layer: &SourceLayer, topology: &[ComponentStats]) {
         metrics::gauge!("anabranch_topology_pending", &labels).set(stats.pending as f64);
     }
 }
+
+#[cfg(test)]
+mod tests;
