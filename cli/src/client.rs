@@ -135,10 +135,9 @@ impl Client {
 
     /// Sends one chunk of NDJSON. Lines that do not decode are kept as dead letters.
     pub async fn ingest(&self, table: &str, key: Option<&str>, lines: Vec<u8>) -> Result<Value> {
-        let mut url = format!("{}/v1/ingest/{table}?on_invalid=dead_letter", self.base);
+        let mut url = format!("{}/v1/ingest/{}?on_invalid=dead_letter", self.base, encoded(table));
         if let Some(key) = key {
-            url.push_str("&key=");
-            url.push_str(key);
+            url.push_str(&format!("&key={}", encoded(key)));
         }
         let request = self
             .http
@@ -188,4 +187,16 @@ pub async fn of_site(settings: &Settings, store: &Store, timeout: Duration) -> R
 /// An address that a client on this machine can reach: a wildcard becomes loopback.
 pub fn reachable(listen: &str) -> String {
     listen.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")
+}
+
+/// A value as part of a URL.
+pub fn encoded(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+    out
 }

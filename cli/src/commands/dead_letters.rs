@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::args::{DeadLetters, DeadLettersCommand, LettersFilter, Redrive};
-use crate::client::Client;
-use crate::commands::tables::{encoded, table, who};
+use crate::client::{Client, encoded};
+use crate::commands::tables::{table, who};
 use crate::output::{self, thousands};
 
 /// How often is asked whether a redrive is through.

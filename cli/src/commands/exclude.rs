@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::args::{Exclude, Include};
-use crate::client::Client;
-use crate::commands::tables::{encoded, table, who};
+use crate::client::{Client, encoded};
+use crate::commands::tables::{table, who};
 use crate::output;
 
 pub async fn exclude(args: Exclude) -> Result<ExitCode> {

@@ -7,7 +7,7 @@ use comfy_table::Cell;
 use serde_json::{Value, json};
 
 use crate::args::{Maintenance, MaintenanceCommand, MaintenanceStatus, Retention, Upkeep};
-use crate::client::Client;
+use crate::client::{Client, encoded};
 use crate::output;
 
 pub async fn run(args: Maintenance) -> Result<ExitCode> {
@@ -38,13 +38,7 @@ pub async fn retention(args: Retention) -> Result<ExitCode> {
 async fn ask(upkeep: &Upkeep, what: &str) -> Result<Value> {
     let mut path = format!("/v1/batch/maintenance/{what}?dry_run={}", upkeep.dry_run);
     if let Some(table) = &upkeep.table {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-        let escaped = table.bytes().map(|byte| match plain(byte) {
-            true => char::from(byte).to_string(),
-            false => format!("%{byte:02X}"),
-        });
-        path.push_str("&table=");
-        path.extend(escaped);
+        path.push_str(&format!("&table={}", encoded(table)));
     }
     Client::new(&upkeep.remote)?.post(&path, &json!({})).await
 }

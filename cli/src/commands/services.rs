@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 
 use anabranch_catalog::Connector;
-use anabranch_runtime::telemetry;
+use anabranch_dataset::Store;
+use anabranch_runtime::{Settings, Shutdown, telemetry};
 use anyhow::{Context, Result};
+use tokio::net::TcpListener;
 use tracing::info;
 
 use crate::args::Config;
@@ -46,69 +48,88 @@ pub async fn dev(args: Config) -> Result<ExitCode> {
         ),
     }
     println!("Ctrl-C stops it; what was acknowledged stays.");
-    layers.stopped().await?;
-    telemetry::flush().await;
-    Ok(ExitCode::SUCCESS)
+    end(layers.stopped()).await
 }
 
 pub async fn speed(args: Config) -> Result<ExitCode> {
-    let platform = Platform::load(&args.config)?;
-    let shutdown = start_service(&platform.settings, "speed")?;
-    let listener = bind(&platform.settings.speed.listen, "speed.listen").await?;
-    let Some(opened) = starting::open(&platform, [("speed", listener)], &shutdown).await? else {
+    let Some(begun) = begin(&args, "speed", |settings| ("speed.listen", &settings.speed.listen)).await? else {
         return Ok(ExitCode::SUCCESS);
     };
-    let Opened {
-        store,
-        platform,
-        listeners: [listener],
-    } = opened;
+    let (platform, store) = (begun.platform, begun.store);
     let opener = platform.opener();
     let logs = platform.logs(&opener).await?;
-    let layer = platform.speed(&store, (logs, opener), listener, &shutdown).await?;
+    let layer = platform
+        .speed(&store, (logs, opener), begun.listener, &begun.shutdown)
+        .await?;
     info!(address = %layer.address(), "speed layer is running");
-    layer.stopped().await.context("speed layer")?;
-    telemetry::flush().await;
-    Ok(ExitCode::SUCCESS)
+    end(async { layer.stopped().await.context("speed layer") }).await
 }
 
 pub async fn batch(args: Config) -> Result<ExitCode> {
-    let platform = Platform::load(&args.config)?;
-    let shutdown = start_service(&platform.settings, "batch")?;
-    let listener = bind(&platform.settings.batch.listen, "batch.listen").await?;
-    let Some(opened) = starting::open(&platform, [("batch", listener)], &shutdown).await? else {
+    let Some(begun) = begin(&args, "batch", |settings| ("batch.listen", &settings.batch.listen)).await? else {
         return Ok(ExitCode::SUCCESS);
     };
-    let Opened {
-        store,
-        platform,
-        listeners: [listener],
-    } = opened;
-    let layer = platform.batch(&store, listener, &shutdown).await?;
+    let layer = begun
+        .platform
+        .batch(&begun.store, begun.listener, &begun.shutdown)
+        .await?;
     info!(address = %layer.address(), "batch layer is running");
-    layer.stopped().await.context("batch layer")?;
-    telemetry::flush().await;
-    Ok(ExitCode::SUCCESS)
+    end(async { layer.stopped().await.context("batch layer") }).await
 }
 
 pub async fn serve(args: Config) -> Result<ExitCode> {
-    let platform = Platform::load(&args.config)?;
-    let shutdown = start_service(&platform.settings, "serve")?;
-    let listener = bind(&platform.settings.serving.listen, "serving.listen").await?;
-    let front_ends = platform.front_ends().await?;
-    let Some(opened) = starting::open(&platform, [("serve", listener)], &shutdown).await? else {
+    let Some(begun) = begin(&args, "serve", |settings| ("serving.listen", &settings.serving.listen)).await? else {
         return Ok(ExitCode::SUCCESS);
     };
-    let Opened {
-        store,
-        platform,
-        listeners: [listener],
-    } = opened;
-    let layer = platform.serving(&store, (listener, front_ends), &shutdown).await?;
+    let front_ends = begun.platform.front_ends().await?;
+    let layer = begun
+        .platform
+        .serving(&begun.store, (begun.listener, front_ends), &begun.shutdown)
+        .await?;
     info!(address = %layer.address(), "serving layer is running");
-    layer.stopped().await.context("serving layer")?;
+    end(async { layer.stopped().await.context("serving layer") }).await
+}
+
+/// What one layer is started with.
+struct Begun {
+    platform: Platform,
+    store: Store,
+    listener: TcpListener,
+    shutdown: Shutdown,
+}
+
+/// Reads the folder, binds the port of a layer (the setting and its value are picked by `listen`), and waits for the store; `None`
+/// when it is stopped before.
+async fn begin(
+    args: &Config,
+    service: &'static str,
+    listen: impl Fn(&Settings) -> (&'static str, &String),
+) -> Result<Option<Begun>> {
+    let platform = Platform::load(&args.config)?;
+    let shutdown = start_service(&platform.settings, service)?;
+    let (key, address) = listen(&platform.settings);
+    let listener = bind(address, key).await?;
+    let opened = starting::open(&platform, [(service, listener)], &shutdown).await?;
+    Ok(opened.map(|opened| {
+        let Opened {
+            store,
+            platform,
+            listeners: [listener],
+        } = opened;
+        Begun {
+            platform,
+            store,
+            listener,
+            shutdown,
+        }
+    }))
+}
+
+/// Waits for the end, and sends the traces that still wait: those of a failure above all.
+async fn end(stopped: impl Future<Output = Result<()>>) -> Result<ExitCode> {
+    let ended = stopped.await;
     telemetry::flush().await;
-    Ok(ExitCode::SUCCESS)
+    ended.map(|()| ExitCode::SUCCESS)
 }
 
 /// Host and port as psql takes them.

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::client::Client;
+use crate::client::{Client, encoded};
 
 /// The table that is meant: the one that was named, or the only one there is.
 pub async fn table(client: &Client, named: Option<&str>) -> Result<String> {
@@ -32,16 +32,4 @@ pub fn who() -> String {
     name.ok()
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| "command line".into())
-}
-
-/// A value as part of a URL.
-pub fn encoded(value: &str) -> String {
-    let mut out = String::with_capacity(value.len());
-    for byte in value.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
-            other => out.push_str(&format!("%{other:02X}")),
-        }
-    }
-    out
 }
