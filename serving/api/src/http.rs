@@ -156,8 +156,9 @@ async fn view_rows(
         let view = views::find(&service.adoption.pin().served, &principal, &name)?.clone();
         let request = RowsRequest::parse(&view, &pairs)?;
         let (consistency, admission) = (Arc::clone(&service.consistency), Arc::clone(&service.admission));
+        let memory = Arc::clone(service.engine.memory());
         let wait = request.wait();
-        let work = async move { rows(&consistency, &admission, &view, request).await };
+        let work = async move { rows(&consistency, (&admission, &memory), &view, request).await };
         match answer(&service, format, started, wait, work).await {
             Err(Error::Superseded) if attempt < ATTEMPTS => attempt += 1,
             settled => return settled,

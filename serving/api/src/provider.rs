@@ -10,18 +10,24 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::internal_err;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::Result as QueryResult;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::consistency::Frozen;
 use crate::pushdown::{Pushdown, is_pushable};
+use crate::query::QueryMemory;
 use scan::MergedScan;
 
 /// Up to so many groups are merged before the query begins.
 const SMALL_ROWS: usize = 32_768;
 
-/// The state that an execution reads, in its session's configuration: plans are made before anything is frozen.
-pub(crate) struct FrozenState(pub(crate) Arc<Frozen>);
+/// The state that an execution reads, and what it takes its memory from, in its session's configuration: plans are made before
+/// anything is frozen.
+pub(crate) struct FrozenState {
+    pub(crate) frozen: Arc<Frozen>,
+    pub(crate) memory: Arc<dyn MemoryPool>,
+}
 
 /// A merged view as a table. Filters on key columns are applied before merging, all filters after it.
 pub(crate) struct MergedView {
@@ -74,10 +80,11 @@ impl TableProvider for MergedView {
         _limit: Option<usize>,
     ) -> QueryResult<Arc<dyn ExecutionPlan>> {
         let pushdown = Pushdown::new(&self.view, filters);
-        let Some(frozen) = state.config().get_extension::<FrozenState>() else {
+        let Some(state_of) = state.config().get_extension::<FrozenState>() else {
             return internal_err!("view {} is executed without a frozen state", self.view.name());
         };
-        let reading = frozen.0.open(self.view.name(), &pushdown).await?;
+        let reading = state_of.frozen.open(self.view.name(), &pushdown).await?;
+        let reading = reading.within(QueryMemory::new(&state_of.memory, "realtime state"))?;
         let partitions = state.config().target_partitions();
         if reading.rows_at_most() > SMALL_ROWS && self.view.key_count() > 0 {
             return Ok(Arc::new(MergedScan::new(&self.view, reading, projection, partitions)?));

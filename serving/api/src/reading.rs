@@ -18,6 +18,7 @@ use crate::Error;
 use crate::batch_view::BatchViewState;
 use crate::compute::{LARGE_ROWS, cpu};
 use crate::pushdown::Pushdown;
+use crate::query::QueryMemory;
 
 /// Blocks of a view in a local file that are read before they are merged, and merged at once.
 const WINDOW: usize = 32;
@@ -64,6 +65,8 @@ pub(crate) struct Reading {
     /// Which rows of `live` belong to these blocks.
     part: Range<usize>,
     selection: Selection,
+    /// What realtime state was taken out of, where it counts as a query's.
+    memory: Option<Arc<QueryMemory>>,
 }
 
 impl Reading {
@@ -88,9 +91,20 @@ impl Reading {
                 batch,
                 blocks,
                 selection,
+                memory: None,
             })
         };
         cpu(rows > LARGE_ROWS, work).await
+    }
+
+    /// The same, its realtime state taken out of a query's memory. The batch view is the process's.
+    ///
+    /// # Errors
+    /// When the query may not have as much, or all queries together use too much at the moment.
+    pub(crate) fn within(mut self, memory: QueryMemory) -> Result<Self, Error> {
+        memory.take(self.live.size_bytes())?;
+        self.memory = Some(Arc::new(memory));
+        Ok(self)
     }
 
     /// Groups at most: those of whole blocks are counted.

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Instant;
 
 use anabranch_catalog::did_you_mean;
 use anabranch_merge::Order;
@@ -14,6 +15,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::execution::context::ExecutionProps;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, lit};
@@ -26,7 +28,7 @@ use crate::consistency::{Consistency, Demand, Frozen};
 use crate::format::{Answer, sql_type};
 use crate::params;
 use crate::pushdown::Pushdown;
-use crate::query::{Admission, Ticket};
+use crate::query::{Admission, Memory, QueryMemory, Ticket, slice_bytes};
 use crate::reading::Reading;
 
 /// How often a read is started anew when a speed worker disappears.
@@ -111,13 +113,14 @@ impl RowsRequest {
 /// Whatever freezing and merging meet.
 pub(crate) async fn rows(
     consistency: &Consistency,
-    admission: &Arc<Admission>,
+    (admission, memory): (&Arc<Admission>, &Arc<Memory>),
     view: &View,
     request: RowsRequest,
 ) -> Result<Answer, Error> {
     let mut ticket = admission.enter(request.demand.timeout).await?;
     let (at, after) = ticket.deadline();
-    let work = read(consistency, Some(&mut ticket), view, request, None);
+    let pool = memory.of_a_query();
+    let work = read(consistency, Some((&mut ticket, &pool)), view, request, None);
     let answer = tokio::time::timeout_at(at, work)
         .await
         .unwrap_or(Err(Error::Timeout { after }));
@@ -147,11 +150,12 @@ pub(crate) async fn rows_unless(
 
 async fn read(
     consistency: &Consistency,
-    mut ticket: Option<&mut Ticket>,
+    query: Option<(&mut Ticket, &Arc<dyn MemoryPool>)>,
     view: &View,
     request: RowsRequest,
     known: Option<&CoverageMap>,
 ) -> Result<Option<Answer>, Error> {
+    let (mut ticket, pool) = query.unzip();
     let pushdown = Pushdown::new(view, &request.filters);
     let views = std::slice::from_ref(view);
     let schema = view.output_schema();
@@ -163,7 +167,7 @@ async fn read(
         if known.is_some_and(|known| *known == frozen.coverage()) {
             return Ok(None);
         }
-        match page(&frozen, view, &pushdown, &request).await {
+        match page(&frozen, view, &pushdown, &request, pool).await {
             Ok(batches) => break (batches, frozen.coverage()),
             Err(error) if error.is_lost_worker() && attempt < READS => attempt += 1,
             Err(error) => return Err(error),
@@ -178,31 +182,92 @@ async fn read(
     }))
 }
 
-/// The rows that a page is cut from: of a large view whose keys are in the order that is asked for, only the first ones.
+/// The rows that a page is cut from: of a large view no more than the page needs, so far as its order tells.
 async fn page(
     frozen: &Frozen,
     view: &View,
     pushdown: &Pushdown,
     request: &RowsRequest,
+    pool: Option<&Arc<dyn MemoryPool>>,
 ) -> Result<Vec<RecordBatch>, Error> {
-    let reading = frozen.open(view.name(), pushdown).await?;
-    let end = request.limit.map(|limit| request.offset.saturating_add(limit));
-    let order = key_order(view, &reading, &request.order);
-    let (Some(end), Some(order), true) = (end, order, reading.rows_at_most() > LARGE_ROWS) else {
+    let mut reading = frozen.open(view.name(), pushdown).await?;
+    if let Some(pool) = pool {
+        reading = reading.within(QueryMemory::new(pool, "realtime state"))?;
+    }
+    if reading.rows_at_most() <= LARGE_ROWS {
         return reading.collect().await;
-    };
+    }
+    let started = Instant::now();
+    let end = request.limit.map(|limit| request.offset.saturating_add(limit));
+    // In the order of keys the first rows are enough, in any other the best of those that came so far.
+    let order = end.and(key_order(view, &reading, &request.order));
+    let enough = end.filter(|_| order.is_some()).unwrap_or(usize::MAX);
     let schema = view.output_schema();
-    let (mut batches, mut rows) = (Vec::new(), 0);
-    let mut merged = std::pin::pin!(reading.stream(order));
-    while rows < end
+    let mut gathered = Gathered::new(&schema, request, pool);
+    let mut merged = std::pin::pin!(reading.stream(order.unwrap_or(Order::Any)));
+    while gathered.rows < enough
         && let Some(batch) = merged.try_next().await?
     {
-        for batch in filtered(&schema, vec![batch], &request.filters)? {
-            rows += batch.num_rows();
-            batches.push(batch);
+        gathered.add(filtered(&schema, vec![batch], &request.filters)?)?;
+        // What is merged in memory never waits; others have their turn, and whoever hangs up is noticed.
+        tokio::task::yield_now().await;
+    }
+    metrics::histogram!("anabranch_serving_merge_seconds").record(started.elapsed().as_secs_f64());
+    Ok(gathered.batches)
+}
+
+/// Rows of a page in the making.
+struct Gathered<'r> {
+    schema: &'r SchemaRef,
+    request: &'r RowsRequest,
+    batches: Vec<RecordBatch>,
+    rows: usize,
+    bytes: usize,
+    memory: Option<QueryMemory>,
+}
+
+impl<'r> Gathered<'r> {
+    fn new(schema: &'r SchemaRef, request: &'r RowsRequest, pool: Option<&Arc<dyn MemoryPool>>) -> Self {
+        Self {
+            schema,
+            request,
+            batches: Vec::new(),
+            rows: 0,
+            bytes: 0,
+            memory: pool.map(|pool| QueryMemory::new(pool, "the rows")),
         }
     }
-    Ok(batches)
+
+    /// # Errors
+    /// When they are more than the query may hold.
+    fn add(&mut self, batches: Vec<RecordBatch>) -> Result<(), Error> {
+        for batch in batches {
+            self.rows += batch.num_rows();
+            self.bytes += slice_bytes(&batch);
+            self.batches.push(batch);
+        }
+        self.let_go()?;
+        self.memory.as_ref().map_or(Ok(()), |memory| memory.hold(self.bytes))
+    }
+
+    /// Lets go of rows that cannot be on the page, once they are many.
+    fn let_go(&mut self) -> Result<(), Error> {
+        let Some(end) = self
+            .request
+            .limit
+            .map(|limit| self.request.offset.saturating_add(limit))
+        else {
+            return Ok(());
+        };
+        if self.request.order.is_empty() || self.rows < end.saturating_mul(2).saturating_add(LARGE_ROWS) {
+            return Ok(());
+        }
+        let all = concat_batches(self.schema, &self.batches)?;
+        let best = sorted(&all, &self.request.order, Some(end))?;
+        (self.rows, self.bytes) = (best.num_rows(), slice_bytes(&best));
+        self.batches = vec![best];
+        Ok(())
+    }
 }
 
 /// The order of keys that is the order asked for, nulls last.

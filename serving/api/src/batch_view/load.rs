@@ -15,6 +15,7 @@ use super::cache::BlockCache;
 use super::stored::Storing;
 use super::{BatchViewState, Blocks};
 use crate::Error;
+use crate::query::slice_bytes;
 
 /// Rows per block in memory.
 const RESIDENT_ROWS: usize = 8192;
@@ -203,11 +204,7 @@ impl Building {
         let Kind::Stored(storing) = &mut self.kind else {
             return Ok(Ok(()));
         };
-        let columns = state.columns().iter();
-        let bytes: usize = columns
-            .map(|column| column.to_data().get_slice_memory_size().unwrap_or(0))
-            .sum();
-        let per_row = (bytes / state.num_rows().max(1)).max(1);
+        let per_row = (slice_bytes(state) / state.num_rows().max(1)).max(1);
         for block in cut_blocks(&self.view, state, (STORED_BYTES / per_row).clamp(16, STORED_ROWS)) {
             let block = block?;
             if let Err(out_of_order) = self.index.push(&block) {

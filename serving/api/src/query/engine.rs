@@ -72,6 +72,11 @@ impl SqlEngine {
         }
     }
 
+    /// What all queries of this process take their memory from.
+    pub(crate) fn memory(&self) -> &Arc<Memory> {
+        &self.inner.memory
+    }
+
     /// Checks and plans a statement for whoever the session belongs to. Freezes nothing and reads nothing.
     ///
     /// # Errors
@@ -249,7 +254,7 @@ impl SqlEngine {
             let frozen = self.inner.consistency.freeze_with(views, demand, Some(ticket)).await?;
             let frozen = Arc::new(frozen);
             let pool = self.inner.memory.of_a_query();
-            let state = self.state(planned, &frozen);
+            let state = self.state(planned, &frozen, &pool);
             let physical = state
                 .create_physical_plan(&plan)
                 .await
@@ -277,7 +282,7 @@ impl SqlEngine {
     }
 
     /// The session of one execution.
-    fn state(&self, planned: &Planned, frozen: &Arc<Frozen>) -> SessionState {
+    fn state(&self, planned: &Planned, frozen: &Arc<Frozen>, pool: &Arc<dyn MemoryPool>) -> SessionState {
         let mut state = planned.state.clone();
         state.mark_start_execution();
         let threads = if frozen.batch_rows() < PARALLEL_ROWS {
@@ -287,7 +292,10 @@ impl SqlEngine {
         };
         let config = state.config_mut();
         config.options_mut().execution.target_partitions = threads;
-        config.set_extension(Arc::new(FrozenState(Arc::clone(frozen))));
+        config.set_extension(Arc::new(FrozenState {
+            frozen: Arc::clone(frozen),
+            memory: Arc::clone(pool),
+        }));
         state
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anabranch_runtime::Serving;
+use arrow::array::RecordBatch;
 use datafusion::common::resources_datafusion_err;
 use datafusion::error::Result as QueryResult;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -138,9 +139,10 @@ impl Drop for QueryPool {
     }
 }
 
-/// Memory of one query that is not DataFusion's: rows that were read, an answer that is put together.
+/// Memory of one query that is not DataFusion's: state and rows that were read, an answer that is put together. Given back when
+/// it is dropped.
 #[derive(Debug)]
-pub struct QueryMemory(MemoryReservation);
+pub(crate) struct QueryMemory(MemoryReservation);
 
 impl QueryMemory {
     pub(crate) fn new(pool: &Arc<dyn MemoryPool>, what: &str) -> Self {
@@ -151,9 +153,25 @@ impl QueryMemory {
     ///
     /// # Errors
     /// When the query may not have as much, or all queries together use too much at the moment.
-    pub fn take(&self, bytes: usize) -> Result<(), Error> {
+    pub(crate) fn take(&self, bytes: usize) -> Result<(), Error> {
         self.0.try_grow(bytes).map_err(Error::from_query)
     }
+
+    /// Takes what is lacking to hold `bytes` in all; what was taken before stays taken.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub(crate) fn hold(&self, bytes: usize) -> Result<(), Error> {
+        self.take(bytes.saturating_sub(self.0.size()))
+    }
+}
+
+/// Bytes of a batch. Batches may be slices of one buffer, which counts once.
+pub(crate) fn slice_bytes(batch: &RecordBatch) -> usize {
+    let columns = batch.columns().iter();
+    columns
+        .map(|column| column.to_data().get_slice_memory_size().unwrap_or(0))
+        .sum()
 }
 
 #[cfg(test)]

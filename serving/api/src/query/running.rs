@@ -16,7 +16,7 @@ use futures::{FutureExt, Stream, StreamExt};
 use tokio::time::Sleep;
 
 use super::admission::Ticket;
-use super::memory::QueryMemory;
+use super::memory::{QueryMemory, slice_bytes};
 use crate::Error;
 use crate::format::{Answer, MAX_ANSWER_BYTES};
 
@@ -74,12 +74,7 @@ impl Rows {
         let mut bytes = 0;
         while let Some(batch) = self.next().await {
             let batch = batch?;
-            // Batches may be slices of one buffer, which counts once.
-            let size: usize = batch
-                .columns()
-                .iter()
-                .map(|column| column.to_data().get_slice_memory_size().unwrap_or(0))
-                .sum();
+            let size = slice_bytes(&batch);
             bytes += size;
             if bytes > MAX_ANSWER_BYTES {
                 return Err(self.ticket.fail(Error::AnswerTooLarge {

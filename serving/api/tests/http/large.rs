@@ -93,3 +93,38 @@ async fn a_limit_in_key_order_needs_no_sort() {
     }
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_query_reads_is_bounded_by_its_memory() {
+    let mut settings = Settings::default();
+    settings.serving.query_memory = ByteSize::mib(1);
+    let world = World::with_settings(settings).await;
+    let worker = world.worker("w1", 1, &[0, 1]).await;
+    let history: Vec<Event> = (0..GROUPS).map(|n| click(page(n), n as i64)).collect();
+    worker.consume("clicks", 0, &history);
+    let refused = |(status, answer): (u16, Value)| {
+        let hint = answer["error"]["hint"].as_str().unwrap_or_default();
+        assert!(status == 400 && hint.contains("query_memory"), "{status}: {answer}");
+    };
+    // All of it is realtime state, which comes over the network for each query.
+    refused(world.sql("SELECT count(*) FROM pages").await);
+    refused(world.get("/v1/views/pages/rows?limit=1").await);
+    assert_eq!(
+        world.query("SELECT hits FROM pages WHERE page = '/page/0000007'").await,
+        json!([[1]])
+    );
+
+    world.publish_and_adopt(1, &[(0, &history)]).await;
+    refused(world.get("/v1/views/pages/rows").await);
+    // A page is cut from what passes by; all of it is never held.
+    for (path, first) in [
+        ("order=-total", GROUPS - 1),
+        ("order=hits,-total", GROUPS - 1),
+        ("order=page", 0),
+    ] {
+        let (status, answer) = world.get(&format!("/v1/views/pages/rows?limit=2&{path}")).await;
+        assert_eq!(status, 200, "{path}: {answer}");
+        assert_eq!(answer["rows"][0][0], page(first), "{path}: {answer}");
+    }
+    world.stop().await;
+}

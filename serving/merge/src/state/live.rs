@@ -46,6 +46,11 @@ impl Live {
         self.state.num_rows()
     }
 
+    /// Heap bytes held.
+    pub fn size_bytes(&self) -> usize {
+        self.state.get_array_memory_size() + self.keys.as_ref().map_or(0, Rows::size)
+    }
+
     /// Whether any group has a null in this key column.
     pub fn has_null_keys(&self, key: usize) -> bool {
         self.state

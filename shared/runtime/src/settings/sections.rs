@@ -172,7 +172,7 @@ pub struct Serving {
     pub max_queries: usize,
     /// Queries that wait for their turn behind them; more are answered 503 at once. Default 1024.
     pub max_waiting_queries: usize,
-    /// Memory that one query may use for joins, sorts, aggregation and its answer. Default `1GiB`.
+    /// Memory that one query may use for the realtime state that it reads, joins, sorts, aggregation and its answer. Default `1GiB`.
     pub query_memory: ByteSize,
     /// Memory that all queries together may use for these. Default `4GiB`.
     pub total_query_memory: ByteSize,
