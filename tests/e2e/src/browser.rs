@@ -210,6 +210,7 @@ impl Page<'_> {
     pub fn press(&self, key: &str) {
         let text = if key.chars().count() == 1 { key } else { "" };
         let code = match key {
+            "Backspace" => 8,
             "Tab" => 9,
             "Enter" => 13,
             "Escape" => 27,
@@ -232,14 +233,7 @@ impl Page<'_> {
                 .map_or(0, |byte| u32::from(byte.to_ascii_uppercase())),
         };
         for kind in ["rawKeyDown", "keyUp"] {
-            // The key alone changes nothing in text: a browser on a desktop has commands for it.
-            let commands = if (kind, key) == ("rawKeyDown", "a") {
-                json!(["selectAll"])
-            } else {
-                json!([])
-            };
-            let params =
-                json!({"type": kind, "key": key, "modifiers": 2, "windowsVirtualKeyCode": code, "commands": commands});
+            let params = json!({"type": kind, "key": key, "modifiers": 2, "windowsVirtualKeyCode": code});
             self.call("Input.dispatchKeyEvent", params);
         }
     }

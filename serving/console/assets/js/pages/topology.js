@@ -5,10 +5,10 @@ import { badge, card, facts, loading, problem } from "../ui.js";
 
 // How components hang together: who sends to whom, and by which grouping.
 const EDGES = {
-  spout: { from: "the log", grouping: "one tuple is one micro-batch of one partition" },
-  decode: { from: "spout", grouping: "fields grouping on the partition" },
-  view: { from: "decode", grouping: "fields grouping on the group key" },
-  land: { from: "decode", grouping: "global grouping" },
+  spout: { from: "the log", grouping: "micro-batches", hint: "One tuple is one micro-batch of one partition" },
+  decode: { from: "spout", grouping: "by partition", hint: "Fields grouping on the partition" },
+  view: { from: "decode", grouping: "by group key", hint: "Fields grouping on the group key" },
+  land: { from: "decode", grouping: "to one task", hint: "Global grouping" },
 };
 
 export default async function topology(root, { signal }) {
@@ -82,6 +82,8 @@ function flow(by, topic) {
   );
 }
 
+const from = (edge) => (edge ? h("span", { title: edge.hint }, `${edge.from}, ${edge.grouping}`) : null);
+
 function componentTable(components) {
   return table(
     [
@@ -97,7 +99,7 @@ function componentTable(components) {
       { title: "Blocked", number: true, cell: (c) => percent(c.blocked) },
       { title: "Executed", number: true, cell: (c) => count(c.executed) },
       { title: "Per call", number: true, cell: (c) => (c.executed ? duration(c.busy_ms / 1000 / c.executed) : "–") },
-      { title: "From", cell: (c) => (EDGES[c.component] ? `${EDGES[c.component].from}, ${EDGES[c.component].grouping}` : ""), class: "long" },
+      { title: "From", cell: (c) => from(EDGES[c.component]) },
     ],
     components,
     { caption: "Components", empty: "The topology has not started." },

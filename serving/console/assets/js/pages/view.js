@@ -81,7 +81,7 @@ function schema(view) {
       [
         { title: "Column", cell: (c) => [h("b", null, c.name), c.key ? [" ", badge("key", "accent")] : null] },
         { title: "Type", cell: (c) => c.type },
-        { title: "From", cell: (c) => h("span", { class: "mono" }, (classes.get(c.name)?.expression ?? "").replace("count(Int64(1))", "count(*)")), class: "long" },
+        { title: "From", cell: (c) => h("span", { class: "mono" }, (classes.get(c.name)?.expression ?? "").replace("count(Int64(1))", "count(*)")), class: "wrap" },
         { title: "Arithmetic", cell: (c) => classes.get(c.name)?.class ?? "" },
       ],
       view.columns,
