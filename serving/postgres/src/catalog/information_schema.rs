@@ -247,11 +247,7 @@ fn column(relation: &Relation, index: usize, field: &Field) -> Row {
         INT8 => (Some(64), 2, Some(0)),
         FLOAT4 => (Some(24), 2, None),
         FLOAT8 => (Some(53), 2, None),
-        NUMERIC if kind.modifier >= 0 => (
-            (Some((kind.modifier - 4) >> 16)),
-            10,
-            Some((kind.modifier - 4) & 0xffff),
-        ),
+        NUMERIC if kind.modifier >= 0 => (Some((kind.modifier - 4) >> 16), 10, Some((kind.modifier - 4) & 0xffff)),
         NUMERIC => (None, 10, None),
         DATE => return with_precision(row, 0),
         TIME | TIMESTAMPTZ | INTERVAL => return with_precision(row, 6),
