@@ -108,7 +108,8 @@ function login() {
       outside = false;
       start();
     } catch (error) {
-      fill(refused, problem(error));
+      // The server's advice is for programs.
+      fill(refused, error.status === 401 ? note("bad", "This token lets nobody in", "It may be mistyped, expired or revoked.") : problem(error));
       token.focus();
     } finally {
       button.disabled = false;
