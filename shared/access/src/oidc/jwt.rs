@@ -2,7 +2,8 @@
 //! the claims that say for whom and when a token counts.
 //!
 //! Only public-key signatures are known here (RFC 7518, section 3.1): a shared secret would let whoever checks also sign, and
-//! `none` is not a signature.
+//! `none` is not a signature. Which key is used the provider says, never the token: what a header names beside `kid` (`jku`, `jwk`,
+//! `x5c`, …) is not read. Members that matter must be of their type and there once. (RFC 8725 lists what went wrong elsewhere.)
 
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub(super) enum Invalid {
 pub(super) struct Header {
     pub(super) alg: String,
     pub(super) kid: Option<String>,
+    /// What kind of token it is: a provider signs others than those that let somebody in, such as `logout+jwt`.
+    typ: Option<String>,
     /// Extensions that a reader must understand, and we do not (RFC 7515, section 4.1.11).
     #[serde(default)]
     crit: Option<Value>,
@@ -41,6 +44,7 @@ pub(super) struct Key {
     pub(super) kid: Option<String>,
     #[serde(rename = "use")]
     purpose: Option<String>,
+    key_ops: Option<Vec<String>>,
     alg: Option<String>,
     crv: Option<String>,
     n: Option<String>,
@@ -83,6 +87,10 @@ impl Key {
     /// Whether signatures of this algorithm may be checked with it.
     pub(super) fn fits(&self, algorithm: &str) -> bool {
         let meant = self.purpose.as_deref().is_none_or(|purpose| purpose == "sig")
+            && self
+                .key_ops
+                .as_ref()
+                .is_none_or(|ops| ops.iter().any(|op| op == "verify"))
             && self.alg.as_deref().is_none_or(|meant| meant == algorithm);
         meant
             && match scheme(algorithm) {
@@ -116,8 +124,40 @@ impl Key {
 /// The header of a token that may be one.
 pub(super) fn header(token: &str) -> Option<Header> {
     let header: Header = json(token.split('.').next()?)?;
-    let known = scheme(&header.alg).is_some() && header.crit.is_none();
+    let lets_in = header.typ.as_deref().is_none_or(|typ| {
+        let kinds = ["jwt", "at+jwt", "application/jwt", "application/at+jwt"];
+        kinds.contains(&typ.to_ascii_lowercase().as_str())
+    });
+    let known = scheme(&header.alg).is_some() && header.crit.is_none() && lets_in;
     known.then_some(header)
+}
+
+/// The claims that decide whether a token counts (RFC 7519, section 4.1).
+#[derive(Debug, Deserialize)]
+struct Registered {
+    iss: String,
+    aud: Audience,
+    exp: f64,
+    nbf: Option<f64>,
+    /// A number, if it is there; how old a token may be is for the provider to say, with `exp`.
+    #[serde(rename = "iat")]
+    _iat: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Audience {
+    fn names(&self, wanted: &str) -> bool {
+        match self {
+            Self::One(one) => one == wanted,
+            Self::Several(several) => several.iter().any(|one| one == wanted),
+        }
+    }
 }
 
 /// The claims of a token that was signed with `key`, by `issuer`, for `audience`, and whose time it is.
@@ -132,27 +172,17 @@ pub(super) fn claims(
         let (_, payload) = message.split_once('.')?;
         let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?;
         key.verify(&header(token)?.alg, message.as_bytes(), &signature)?;
-        json::<Value>(payload)
+        Some((json::<Registered>(payload)?, json::<Value>(payload)?))
     };
-    let claims = read().ok_or(Invalid::Unknown)?;
-    let for_us = match &claims["aud"] {
-        Value::String(one) => one == audience,
-        Value::Array(several) => several.iter().any(|one| one == audience),
-        _ => false,
-    };
-    if claims["iss"] != issuer || !for_us {
+    let (registered, claims) = read().ok_or(Invalid::Unknown)?;
+    if registered.iss != issuer || !registered.aud.names(audience) {
         return Err(Invalid::Unknown);
     }
     let (now, leeway) = (now.timestamp() as f64, LEEWAY.as_secs_f64());
-    let begins = match &claims["nbf"] {
-        Value::Null => None,
-        begins => Some(begins.as_f64().ok_or(Invalid::Unknown)?),
-    };
-    if begins.is_some_and(|begins| begins > now + leeway) {
+    if registered.nbf.is_some_and(|begins| begins > now + leeway) {
         return Err(Invalid::Unknown);
     }
-    let ends = claims["exp"].as_f64().ok_or(Invalid::Unknown)?;
-    if ends + leeway <= now {
+    if registered.exp + leeway <= now {
         return Err(Invalid::Expired);
     }
     Ok(claims)
