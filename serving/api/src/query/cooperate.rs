@@ -21,3 +21,6 @@ pub(crate) fn cooperative(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Execut
     })?;
     Ok(plan.data)
 }
+
+#[cfg(test)]
+mod tests;
