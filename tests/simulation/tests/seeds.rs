@@ -4,7 +4,7 @@
 use anabranch_simulation::{Mutation, Section, Stage, Sweep};
 use clap::ValueEnum;
 
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 200;
 /// Every defect made on purpose is found within so many seeds; most of them in the first.
 const FOUND_WITHIN: u64 = 100;
 
