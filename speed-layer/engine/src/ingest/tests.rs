@@ -79,3 +79,136 @@ fn an_unknown_content_encoding_is_refused() {
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static("GZIP"));
     assert_eq!(Encoding::of(&headers).unwrap(), Encoding::Gzip);
 }
+
+mod fuzz {
+    use anabranch_catalog::Catalog;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMIT: usize = 4_096;
+    const SQL: &str =
+        "CREATE TABLE clicks (time TIMESTAMP NOT NULL, page TEXT, n BIGINT, tags TEXT[], at STRUCT<x DOUBLE>)
+        WITH (connector = 'log', event_time = 'time');
+        CREATE MATERIALIZED VIEW pages AS SELECT page, count(*) AS hits FROM clicks GROUP BY page;";
+
+    fn source() -> Arc<Source> {
+        Arc::clone(&Catalog::parse(SQL).unwrap().sources["clicks"])
+    }
+
+    /// Something between an event and noise.
+    fn line() -> impl Strategy<Value = Vec<u8>> {
+        let value = prop_oneof![
+            "[ -~]{0,12}".prop_map(|text| serde_json::Value::from(text).to_string()),
+            any::<i64>().prop_map(|number| number.to_string()),
+            prop::sample::select(vec![
+                "null",
+                "1e999",
+                "-0.0",
+                "[]",
+                "{}",
+                "[null, \"a\"]",
+                "{\"x\": \"NaN\"}",
+                "\"2026-01-31T12:00:00Z\"",
+                "\"\\ud800\"",
+                "tru",
+                "1 2",
+                "\"",
+            ])
+            .prop_map(str::to_owned),
+        ];
+        let name = prop::sample::select(vec!["time", "page", "n", "tags", "at", "other", "time\\u0000", ""]);
+        let event = vec((name, value), 0..5).prop_map(|members| {
+            let members: Vec<_> = members
+                .iter()
+                .map(|(name, value)| format!("\"{name}\": {value}"))
+                .collect();
+            format!("{{{}}}", members.join(", ")).into_bytes()
+        });
+        let deep = (1usize..600).prop_map(|depth| [b"{\"at\": ".to_vec(), vec![b'['; depth]].concat());
+        let good = Just(br#"{"time": "2026-01-31T12:00:00Z", "page": "/", "n": 1}"#.to_vec());
+        prop_oneof![3 => event, 2 => good, 1 => vec(any::<u8>(), 0..40), 1 => deep]
+    }
+
+    fn body() -> impl Strategy<Value = Vec<u8>> {
+        let ends = prop::sample::select(vec![&b"\n"[..], b"\r\n", b"\n\n", b"\r"]);
+        vec((line(), ends), 0..12).prop_map(|lines| {
+            lines
+                .into_iter()
+                .flat_map(|(line, end)| [line, end.to_vec()].concat())
+                .collect()
+        })
+    }
+
+    fn packed(plain: &[u8], encoding: Encoding) -> Vec<u8> {
+        match encoding {
+            Encoding::Identity => plain.to_vec(),
+            Encoding::Zstd => zstd::encode_all(plain, 1).unwrap(),
+            Encoding::Gzip => {
+                let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                gzip.write_all(plain).unwrap();
+                gzip.finish().unwrap()
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+
+        /// Whatever is sent becomes records, line by line, or is refused as the client's own mistake.
+        #[test]
+        fn any_body_becomes_records_or_is_refused(
+            body in body(),
+            key in prop::option::of(prop::sample::select(vec!["time", "page", "at"])),
+            checked: bool,
+        ) {
+            let source = source();
+            let mut decoder = Decoder::new(&source);
+            let bad = lines(&body).position(|(_, line)| decoder.check(line).is_err());
+            match records(&source, &body, key, checked) {
+                Ok(batches) => {
+                    prop_assert!(!checked || bad.is_none());
+                    let payloads: Vec<_> = batches.into_iter().flatten().map(|record| record.payload.unwrap()).collect();
+                    let sent: Vec<_> = lines(&body).map(|(_, line)| line.to_vec()).collect();
+                    prop_assert_eq!(payloads, sent);
+                }
+                Err(error) => {
+                    prop_assert!(checked && bad.is_some());
+                    prop_assert_eq!(error.status, 400);
+                }
+            }
+        }
+
+        /// A body that was packed, cut off and damaged on its way is read as it was, or refused; never more of it than allowed.
+        #[test]
+        fn any_packed_body_is_read_or_refused(
+            plain in vec(any::<u8>(), 0..2 * LIMIT),
+            encoding in prop::sample::select(vec![Encoding::Identity, Encoding::Gzip, Encoding::Zstd]),
+            damage in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+            cut in prop::option::of(any::<prop::sample::Index>()),
+        ) {
+            let whole = packed(&plain, encoding);
+            let mut sent = whole.clone();
+            if let Some(cut) = cut {
+                sent.truncate(cut.index(sent.len() + 1));
+            }
+            if let (Some((at, byte)), false) = (damage, sent.is_empty()) {
+                let at = at.index(sent.len());
+                sent[at] = byte;
+            }
+            let same = sent == whole;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            match runtime.block_on(read_all(Body::from(sent), encoding, up_to(LIMIT))) {
+                Ok(read) => {
+                    prop_assert!(read.len() <= LIMIT);
+                    prop_assert!(!same || read == plain);
+                }
+                Err(error) => {
+                    prop_assert!(matches!(error.status, 400 | 413), "{}: {}", error.status, error.message);
+                    prop_assert!(!same || plain.len().max(whole.len()) > LIMIT);
+                }
+            }
+        }
+    }
+}
