@@ -90,15 +90,16 @@ struct VerifyBody {
     views: Vec<String>,
 }
 
-/// A JSON body that may be absent.
+/// A JSON body that may be absent, or null.
 fn parse<T: Default + for<'de> Deserialize<'de>>(body: &[u8], example: &str) -> Result<T, ApiError> {
     if body.is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice(body).map_err(|error| {
+    let asked = serde_json::from_slice::<Option<T>>(body).map_err(|error| {
         ApiError::new(ErrorKind::Invalid, format!("the body cannot be read: {error}"))
             .with_hint(format!("send nothing, or JSON like {example}"))
-    })
+    })?;
+    Ok(asked.unwrap_or_default())
 }
 
 /// Publishes a held run.
