@@ -117,52 +117,63 @@ pub(crate) async fn rows(
     view: &View,
     request: RowsRequest,
 ) -> Result<Answer, Error> {
-    let mut ticket = admission.enter(request.demand.timeout).await?;
-    let (at, after) = ticket.deadline();
+    let ticket = admission.enter(request.demand.timeout).await?;
     let pool = memory.of_a_query();
-    let work = read(consistency, Some((&mut ticket, &pool)), view, request, None);
-    let answer = tokio::time::timeout_at(at, work)
-        .await
-        .unwrap_or(Err(Error::Timeout { after }));
-    match answer {
-        Ok(Some(answer)) => {
-            ticket.succeed();
-            Ok(answer)
-        }
-        Ok(None) => Err(Error::Internal("rows were left out that nobody has".into())),
-        Err(error) => Err(ticket.fail(error)),
-    }
+    let answer = admitted(consistency, (ticket, Some(&pool)), view, request, None).await?;
+    answer.ok_or_else(|| Error::Internal("rows were left out that nobody has".into()))
 }
 
-/// The same for whoever looks again and again, without a permit: nothing when the answer would cover exactly what `known`
+/// The same for whoever looks again and again, in the line of those: nothing when the answer would cover exactly what `known`
 /// covers, as then it holds the same rows.
 ///
 /// # Errors
 /// Whatever freezing and merging meet.
 pub(crate) async fn rows_unless(
     consistency: &Consistency,
+    admission: &Arc<Admission>,
     view: &View,
     request: RowsRequest,
     known: Option<&CoverageMap>,
 ) -> Result<Option<Answer>, Error> {
-    read(consistency, None, view, request, known).await
+    let ticket = admission.enter_look(request.demand.timeout).await?;
+    admitted(consistency, (ticket, None), view, request, known).await
+}
+
+async fn admitted(
+    consistency: &Consistency,
+    (mut ticket, pool): (Ticket, Option<&Arc<dyn MemoryPool>>),
+    view: &View,
+    request: RowsRequest,
+    known: Option<&CoverageMap>,
+) -> Result<Option<Answer>, Error> {
+    let (at, after) = ticket.deadline();
+    let work = read(consistency, (&mut ticket, pool), view, request, known);
+    let answer = tokio::time::timeout_at(at, work)
+        .await
+        .unwrap_or(Err(Error::Timeout { after }));
+    match answer {
+        Ok(answer) => {
+            ticket.succeed();
+            Ok(answer)
+        }
+        Err(error) => Err(ticket.fail(error)),
+    }
 }
 
 async fn read(
     consistency: &Consistency,
-    query: Option<(&mut Ticket, &Arc<dyn MemoryPool>)>,
+    (ticket, pool): (&mut Ticket, Option<&Arc<dyn MemoryPool>>),
     view: &View,
     request: RowsRequest,
     known: Option<&CoverageMap>,
 ) -> Result<Option<Answer>, Error> {
-    let (mut ticket, pool) = query.unzip();
     let pushdown = Pushdown::new(view, &request.filters);
     let views = std::slice::from_ref(view);
     let schema = view.output_schema();
     let mut attempt = 1;
     let (batches, coverage) = loop {
         let frozen = consistency
-            .freeze_with(views, &request.demand, ticket.as_deref_mut())
+            .freeze_with(views, &request.demand, Some(&mut *ticket))
             .await?;
         if known.is_some_and(|known| *known == frozen.coverage()) {
             return Ok(None);

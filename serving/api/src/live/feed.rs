@@ -21,6 +21,7 @@ use super::table::{Table, tabulate};
 use crate::Error;
 use crate::compute::{Compute, LARGE_ROWS, cpu};
 use crate::consistency::Consistency;
+use crate::query::Admission;
 use crate::rows::{RowsRequest, rows_unless};
 
 /// How long a query without readers is remembered, so that a reader whose connection broke goes on where it was.
@@ -134,6 +135,7 @@ pub(crate) struct Key {
 /// All live queries of this process.
 pub(crate) struct Hub {
     pub(crate) consistency: Arc<Consistency>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) compute: Arc<Compute>,
     pub(crate) query_timeout: Duration,
     pub(crate) most_rows: usize,
@@ -148,12 +150,14 @@ pub(crate) struct Hub {
 impl Hub {
     pub(crate) fn new(
         consistency: Arc<Consistency>,
+        admission: Arc<Admission>,
         compute: Arc<Compute>,
         settings: &anabranch_runtime::Serving,
         shutdown: Shutdown,
     ) -> Arc<Self> {
         Arc::new(Self {
             consistency,
+            admission,
             compute,
             query_timeout: *settings.query_timeout,
             most_rows: settings.live_max_rows,
@@ -373,16 +377,13 @@ impl Looking {
     /// The rows as they are now; `None` when nothing moved since the former look. After trouble there is always something to
     /// tell, if only that it is over.
     async fn read(&self, former: Option<Arc<State>>, troubled: bool) -> Result<Option<Arc<State>>, Error> {
-        let (consistency, view, table) = (
-            Arc::clone(&self.hub.consistency),
-            self.view.clone(),
-            Arc::clone(&self.table),
-        );
+        let (consistency, admission) = (Arc::clone(&self.hub.consistency), Arc::clone(&self.hub.admission));
+        let (view, table) = (self.view.clone(), Arc::clone(&self.table));
         let most_rows = self.hub.most_rows;
         let after = self.hub.query_timeout + table.request.wait();
         let work = self.hub.compute.run(async move {
             let known = former.as_ref().filter(|_| !troubled).map(|former| &former.coverage);
-            let Some(answer) = rows_unless(&consistency, &view, table.request.clone(), known).await? else {
+            let Some(answer) = rows_unless(&consistency, &admission, &view, table.request.clone(), known).await? else {
                 return Ok(None);
             };
             let rows: usize = answer.batches.iter().map(|batch| batch.num_rows()).sum();

@@ -114,6 +114,29 @@ async fn more_queries_than_may_wait_are_turned_away_with_a_reason() {
     world.stop().await;
 }
 
+/// Looks of live queries compute under the permits of queries.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_query_waits_for_its_turn_to_look() {
+    let world = World::with_settings(settings(|serving| serving.max_queries = 1)).await;
+    let _worker = world.worker("w1", 1, &[0, 1]).await;
+    let query = begin(&world, ENDLESS, "application/json");
+    eventually("the query runs", async || queries(&world).await == (1, 0)).await;
+    let live = world.http.get(format!("{}/v1/views/pages/live", world.base));
+    let live = tokio::spawn(async move { live.send().await.unwrap() });
+    eventually("the look waits", async || {
+        world.get("/v1/status").await.1["live_looks"] == json!({"running": 0, "waiting": 1})
+    })
+    .await;
+    query.abort();
+    let mut live = live.await.unwrap();
+    assert_eq!(live.status(), 200, "it has its turn");
+    let mut text = String::new();
+    while !text.contains("event: snapshot") {
+        text += std::str::from_utf8(&live.chunk().await.unwrap().unwrap()).unwrap();
+    }
+    world.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_that_waits_for_its_demand_lets_others_compute() {
     let world = World::with_settings(settings(|serving| {

@@ -155,6 +155,8 @@ pub const METRICS: &[Metric] = &[
     gauge("anabranch_serving_live_readers", COUNT, &[], "Readers of live queries."),
     gauge("anabranch_serving_live_queries", COUNT, &[], "Live queries that are followed, each for all of its readers."),
     counter("anabranch_serving_live_looks_total", COUNT, &[], "Looks at the views of live queries."),
+    gauge("anabranch_serving_live_looks_running", COUNT, &[], "Looks that compute; they take permits of queries, half of them at most."),
+    gauge("anabranch_serving_live_looks_waiting", COUNT, &[], "Looks that wait for their turn."),
     counter("anabranch_serving_live_events_total", COUNT, &["event"], "Events sent to readers of live queries."),
     gauge("anabranch_serving_publication", None, &[], "Number of the publication that is served."),
     gauge("anabranch_serving_definitions", None, &[], "Number of the view definitions that are followed."),

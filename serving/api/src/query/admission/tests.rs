@@ -76,3 +76,54 @@ async fn a_query_that_pauses_lets_others_compute() {
     first.resume().await.unwrap();
     assert_eq!(admission.counts(), (1, 0));
 }
+
+#[tokio::test]
+async fn looks_wait_their_turn_and_leave_half_of_the_permits_to_queries() {
+    let admission = admission(4, 0, LONG);
+    let mut looking = Vec::new();
+    for _ in 0..20 {
+        let admission = Arc::clone(&admission);
+        looking.push(tokio::spawn(async move { admission.enter_look(Duration::ZERO).await }));
+    }
+    until("two look and the others wait", || admission.looks() == (2, 18)).await;
+    // The queue of queries has no place, and they need none.
+    let first = admission.enter(Duration::ZERO).await.unwrap();
+    let second = admission.enter(Duration::ZERO).await.unwrap();
+    assert!(matches!(
+        admission.enter(Duration::ZERO).await,
+        Err(Error::Overloaded { .. })
+    ));
+    assert_eq!((admission.counts(), admission.looks()), ((2, 0), (2, 18)));
+    for look in looking {
+        let ticket = look.await.unwrap().unwrap();
+        assert!(admission.looks().0 <= 2, "{:?}", admission.looks());
+        drop(ticket);
+    }
+    drop((first, second));
+    assert_eq!((admission.counts(), admission.looks()), ((0, 0), (0, 0)));
+}
+
+#[tokio::test]
+async fn one_permit_serves_queries_and_looks_in_turn() {
+    let admission = admission(1, 8, LONG);
+    let query = admission.enter(Duration::ZERO).await.unwrap();
+    let look = tokio::spawn({
+        let admission = Arc::clone(&admission);
+        async move { admission.enter_look(Duration::ZERO).await }
+    });
+    until("the look waits", || admission.looks() == (0, 1)).await;
+    drop(query);
+    let look = look.await.unwrap().unwrap();
+    assert_eq!((admission.counts(), admission.looks()), ((0, 0), (1, 0)));
+    drop(look);
+    assert_eq!(admission.looks(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_look_does_not_wait_for_ever() {
+    let admission = admission(1, 8, Duration::from_millis(30));
+    let _query = admission.enter(Duration::ZERO).await.unwrap();
+    let look = admission.enter_look(Duration::from_millis(20)).await;
+    assert!(matches!(look, Err(Error::Timeout { after }) if after == Duration::from_millis(50)));
+    assert_eq!(admission.looks(), (0, 0));
+}
