@@ -65,20 +65,34 @@ impl Compute {
 }
 
 impl Compute {
-    /// Reads `stream` there, at most `ahead` items before they are asked for. Dropping what is returned drops the stream.
+    /// Reads `stream` there, at most `ahead` items before they are asked for. Dropping what is returned drops the stream, and so
+    /// does `stop`, whether or not the reader takes what there is: what it gives is the last item then.
     pub(crate) fn pipe<T: Send + 'static>(
         &self,
         ahead: usize,
         stream: impl Stream<Item = T> + Send + 'static,
+        stop: impl Future<Output = T> + Send + 'static,
     ) -> Piped<T> {
         let (sender, items) = mpsc::channel(ahead);
         let task = self.handle.spawn(async move {
-            let mut stream = std::pin::pin!(stream);
-            while let Some(item) = stream.next().await {
-                if sender.send(item).await.is_err() {
-                    return;
+            let last = {
+                let (mut stream, mut stop) = (std::pin::pin!(stream), std::pin::pin!(stop));
+                loop {
+                    let next = tokio::select! {
+                        biased;
+                        next = stream.next() => next,
+                        last = &mut stop => break last,
+                    };
+                    let Some(item) = next else { return };
+                    tokio::select! {
+                        biased;
+                        sent = sender.send(item) => if sent.is_err() { return },
+                        last = &mut stop => break last,
+                    }
                 }
-            }
+            };
+            // What the stream held is free by now. If nobody takes this, nobody is told.
+            let _ = sender.send(last).await;
         });
         Piped {
             items,

@@ -38,6 +38,9 @@ pub enum Error {
     /// A parameter, header or body that cannot be used.
     #[error("{message}")]
     Request { message: String, hint: Option<String> },
+    /// Whoever asked counts no more.
+    #[error(transparent)]
+    Ended(anabranch_access::Denied),
     /// `require=exact`, and the answer would not be.
     #[error("no exact answer within {waited:?}: {}", list(missing))]
     Inexact {
@@ -139,7 +142,7 @@ impl Error {
             | Self::NothingLanded { .. }
             | Self::NoDeadLetter { .. }
             | Self::NoRedrive { .. } => ErrorKind::NotFound,
-            Self::UnknownColumn { .. } | Self::Sql { .. } | Self::Request { .. } => ErrorKind::Invalid,
+            Self::UnknownColumn { .. } | Self::Sql { .. } | Self::Request { .. } | Self::Ended(_) => ErrorKind::Invalid,
             Self::AnswerTooLarge { .. } | Self::BodyTooLarge { .. } | Self::LiveTooLarge { .. } => ErrorKind::Invalid,
             Self::TooManyReaders { .. } => ErrorKind::Unavailable,
             Self::Inexact { .. } | Self::Behind { .. } | Self::Timeout { .. } => ErrorKind::Unavailable,
@@ -195,6 +198,7 @@ impl Error {
 
     fn status(&self) -> u16 {
         match self {
+            Self::Ended(_) => 401,
             Self::Behind { .. } | Self::Timeout { .. } => 504,
             Self::AnswerTooLarge { .. } | Self::BodyTooLarge { .. } | Self::LiveTooLarge { .. } => 413,
             other => other.kind().http_status(),
@@ -267,6 +271,9 @@ impl From<Error> for ApiError {
         let mut answer = Self::new(error.kind(), message).with_status(error.status());
         if error.is_overload() {
             answer.code = "overloaded".into();
+        }
+        if let Error::Ended(_) = error {
+            answer.code = "unauthorized".into();
         }
         match error.hint() {
             Some(hint) => answer.with_hint(hint),

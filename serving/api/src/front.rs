@@ -121,6 +121,7 @@ fn of_engine(error: Error) -> QueryError {
         Error::Superseded => Cause::Changed,
         Error::Inexact { .. } | Error::Behind { .. } => Cause::Demand,
         Error::Timeout { .. } => Cause::Timeout,
+        Error::Ended(_) => Cause::Denied,
         Error::AnswerTooLarge { .. } | Error::BodyTooLarge { .. } => Cause::TooLarge,
         Error::Overloaded { .. } | Error::MemoryBusy { .. } => Cause::Busy,
         Error::Sql { message, .. } if unknown_column(message).is_some() => Cause::UnknownColumn,

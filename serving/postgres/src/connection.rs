@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use self::guard::{Guard, shutting_down};
+use self::guard::{Guard, sent_away, shutting_down};
 use crate::cancel::Named;
 use crate::error::Severity;
 use crate::portal::{Portal, State, Statement};
@@ -123,6 +123,10 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
                         message = messages.recv() => message,
                         () = stopping.cancelled() => {
                             self.out.error(&shutting_down());
+                            return self.send().await;
+                        }
+                        denied = self.session.principal.ended() => {
+                            self.out.error(&sent_away(&denied));
                             return self.send().await;
                         }
                         () = self.gone.cancelled() => return Ok(()),
@@ -264,6 +268,7 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
             cancelled: self.named.begin(),
             gone: self.gone.clone(),
             ended: self.shared.ended.clone(),
+            principal: self.session.principal.clone(),
             deadline: self
                 .session
                 .statement_timeout()

@@ -6,10 +6,11 @@ use anabranch_runtime::{AccessMode, Settings};
 use chrono::{DateTime, Utc};
 
 use crate::error::{Denied, Error};
+use crate::grant::Grant;
 use crate::oidc::Oidc;
 use crate::principal::Principal;
 use crate::signed::{self, Claims, SiteKey, Use, expiry};
-use crate::token::{ScramVerifier, id_of};
+use crate::token::{ScramVerifier, TokenRecord, id_of, random};
 use crate::tokens::Tokens;
 
 /// How long another service may use what this one signed: long enough for clocks that differ.
@@ -29,7 +30,7 @@ enum Mode {
 #[derive(Debug)]
 struct Guard {
     store: Store,
-    tokens: Tokens,
+    tokens: Arc<Tokens>,
     key: SiteKey,
     oidc: Option<Oidc>,
     session: chrono::Duration,
@@ -62,7 +63,7 @@ impl Access {
             Some(key) => SiteKey::of_setting(key.expose())?,
             None => SiteKey::of_store(store).await?,
         };
-        let tokens = Tokens::new(store);
+        let tokens = Arc::new(Tokens::new(store));
         tokens.refresh().await?;
         let oidc = settings.oidc.is_set().then(|| Oidc::new(&settings.oidc)).transpose()?;
         let session = chrono::Duration::from_std(*settings.access.session)
@@ -90,13 +91,17 @@ impl Access {
             return Ok(Principal::anonymous_admin());
         };
         if id_of(token).is_some() {
-            return Ok(guard.tokens.authenticate(token).await?.principal());
+            let record = guard.tokens.authenticate(token).await?;
+            return Ok(guard.bearer(&record));
         }
         if token.starts_with(signed::PREFIX) {
             return Ok(guard.key.verify(token, Use::Service, guard.now())?.principal);
         }
         match &guard.oidc {
-            Some(oidc) => Ok(oidc.authenticate(token).await?.principal),
+            Some(oidc) => {
+                let known = oidc.authenticate(token).await?;
+                Ok(known.principal.granted(Grant::until(&guard.tokens, known.expires)))
+            }
             None => Err(Denied::Unknown),
         }
     }
@@ -114,7 +119,7 @@ impl Access {
         if record.name != user && record.id != user {
             return Err(Denied::Unknown);
         }
-        Ok(record.principal())
+        Ok(guard.bearer(&record))
     }
 
     /// What checks the password of a SQL client's user, which is the name or the id of a token; the password is the token.
@@ -134,7 +139,7 @@ impl Access {
     pub fn principal_of(&self, user: &str) -> Option<Principal> {
         match &*self.0 {
             Mode::Open => Some(Principal::anonymous_admin()),
-            Mode::Guarded(guard) => guard.tokens.principal_of(user),
+            Mode::Guarded(guard) => guard.tokens.of_user(user).map(|record| guard.bearer(&record)),
         }
     }
 
@@ -148,6 +153,7 @@ impl Access {
             kind: Use::Service,
             principal: principal.clone(),
             token: None,
+            session: None,
             expires: expiry(guard.now(), ASSERTION_LIFETIME),
         }))
     }
@@ -175,6 +181,9 @@ impl Access {
             kind: Use::Session,
             principal: principal.clone(),
             token,
+            session: Some(session_id().map_err(|error| Denied::Unavailable {
+                reason: error.to_string(),
+            })?),
             expires,
         });
         let seconds = u64::try_from(expires - now.timestamp()).unwrap_or(0);
@@ -194,9 +203,30 @@ impl Access {
             return Ok(Principal::anonymous_admin());
         };
         let claims = guard.key.verify(cookie, Use::Session, guard.now())?;
-        match claims.token {
-            Some(id) => Ok(guard.tokens.living(&id)?.principal()),
-            None => Ok(claims.principal),
+        let principal = match &claims.token {
+            Some(id) => guard.tokens.living(id)?.principal(),
+            None => claims.principal,
+        };
+        let grant = Grant::of_session(&guard.tokens, claims.session, claims.token, claims.expires);
+        grant.check()?;
+        Ok(principal.granted(grant))
+    }
+
+    /// Ends the session of this cookie, in all services. One that does not count has ended already.
+    ///
+    /// # Errors
+    /// When that cannot be written down.
+    pub async fn end_session(&self, cookie: &str) -> Result<(), Error> {
+        let Mode::Guarded(guard) = &*self.0 else {
+            return Ok(());
+        };
+        let Ok(claims) = guard.key.verify(cookie, Use::Session, guard.now()) else {
+            return Ok(());
+        };
+        let until = DateTime::from_timestamp(claims.expires, 0).unwrap_or_default();
+        match claims.session {
+            Some(session) => guard.tokens.end_session(&session, &claims.principal.name, until).await,
+            None => Ok(()),
         }
     }
 
@@ -212,7 +242,18 @@ impl Access {
     }
 }
 
+/// Names a session. Unlike a token's, its name has a hyphen.
+fn session_id() -> Result<String, Error> {
+    let digits: String = random::<16>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("session-{digits}"))
+}
+
 impl Guard {
+    /// Who bears a token, for as long as it counts.
+    fn bearer(&self, record: &TokenRecord) -> Principal {
+        record.principal().granted(Grant::of_token(&self.tokens, &record.id))
+    }
+
     fn now(&self) -> DateTime<Utc> {
         self.store.environment().now()
     }

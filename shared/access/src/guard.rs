@@ -162,7 +162,7 @@ async fn identify(access: &Access, headers: &HeaderMap) -> Result<(Principal, Wa
             Err(Denied::Unknown)
         }
         (None, _) => {
-            let cookie = cookie(headers, SESSION_COOKIE).ok_or(Denied::Unknown)?;
+            let cookie = cookies(headers, SESSION_COOKIE).next().ok_or(Denied::Unknown)?;
             Ok((access.authenticate_session(cookie)?, Way::Session))
         }
         // Two credentials: whose request would it be?
@@ -176,13 +176,14 @@ fn basic(credential: &str) -> Option<(String, String)> {
     Some((user.to_owned(), password.to_owned()))
 }
 
-fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+/// The values of all cookies of this name.
+pub(crate) fn cookies<'h>(headers: &'h HeaderMap, name: &'static str) -> impl Iterator<Item = &'h str> + use<'h> {
     headers
         .get_all(header::COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
-        .find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
+        .filter_map(move |pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
 }
 
 /// Whether a browser that asks does so for a page of our own. Without a session, whoever says nothing of a page is no

@@ -16,11 +16,13 @@
 //! * No secret is kept or shown: tokens are kept as hashes, and what is compared is compared in constant time.
 //! * A route that nobody spoke of needs an administrator.
 //! * A stranger gets the same answer whatever they ask for.
-//! * A revoked token counts no more after `[access] refresh`, in all services, whichever way it came in by.
+//! * A revoked token, and a session that was ended, count no more after `[access] refresh`, in all services, whichever way they
+//!   came in by. What is open for long ends then, too ([`Principal::ended`]).
 
 mod access;
 mod audit;
 mod error;
+mod grant;
 mod guard;
 mod limit;
 mod need;

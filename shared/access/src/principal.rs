@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Denied;
+use crate::grant::Grant;
+
 /// What a principal may do at most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Query the views that its patterns name.
@@ -137,15 +140,38 @@ pub struct Principal {
     pub role: Role,
     /// Views it may see; of no account for [`Role::Admin`], which sees all of them.
     pub views: ViewPatterns,
+    #[serde(skip)]
+    grant: Grant,
 }
 
 impl Principal {
+    /// Somebody who counts without end.
     pub fn new(name: &str, role: Role, views: ViewPatterns) -> Self {
         Self {
             name: name.into(),
             role,
             views,
+            grant: Grant::default(),
         }
+    }
+
+    /// The same, for as long as this holds.
+    pub(crate) fn granted(self, grant: Grant) -> Self {
+        Self { grant, ..self }
+    }
+
+    /// Whether they still count, who were let in.
+    ///
+    /// # Errors
+    /// Why they do not: as of the last look at what was revoked, `[access] refresh` ago at most.
+    pub fn standing(&self) -> Result<(), Denied> {
+        self.grant.check()
+    }
+
+    /// Waits until they count no more, which is for ever where everybody is let in. What is kept open for somebody (a stream, a
+    /// connection) ends with this. Cancel-safe.
+    pub async fn ended(&self) -> Denied {
+        self.grant.ended().await
     }
 
     /// Whoever reaches an open, loopback-only platform.

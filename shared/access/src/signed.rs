@@ -39,6 +39,9 @@ pub(crate) struct Claims {
     /// The token that a session began with: it ends when the token counts no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) token: Option<String>,
+    /// Names a session, so that it can be ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) session: Option<String>,
     /// Seconds since 1970.
     pub(crate) expires: i64,
 }

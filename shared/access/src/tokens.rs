@@ -2,21 +2,21 @@
 //!
 //! ```text
 //! access/tokens/<id>.json    a token's record; written once, never changed
-//! access/revoked/<id>.json   says that the token counts no more, since when and through whom
+//! access/revoked/<id>.json   says that the token, or the session, counts no more, since when and through whom
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use anabranch_dataset::Store;
+use anabranch_dataset::{Environment, Store};
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::error::{Denied, Error};
 use crate::limit::Limiter;
-use crate::principal::Principal;
 use crate::token::{NewToken, TokenRecord, id_of};
 
 const TOKENS: &str = "access/tokens";
@@ -24,12 +24,17 @@ const REVOKED: &str = "access/revoked";
 /// A token that is not known makes us look again, so often per second on average and at once: strangers can name any token.
 const LOOKS_PER_SECOND: f64 = 1.0;
 const LOOKS_AT_ONCE: f64 = 10.0;
+/// Clocks differ: a session that has ended by itself is remembered as revoked for so long.
+const SPENT: chrono::Duration = chrono::Duration::hours(1);
 
-/// That a token counts no more.
+/// That a token, or a session, counts no more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revocation {
     pub at: DateTime<Utc>,
     pub by: String,
+    /// When a session would have ended by itself: after that there is nothing left to revoke.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
 }
 
 /// A token as a list shows it.
@@ -39,7 +44,7 @@ pub struct Listed {
     pub revoked: Option<Revocation>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 struct Known {
     tokens: HashMap<String, Arc<TokenRecord>>,
     revoked: HashMap<String, Revocation>,
@@ -52,6 +57,8 @@ pub struct Tokens {
     known: ArcSwap<Known>,
     looks: Limiter<()>,
     refreshing: tokio::sync::Mutex<()>,
+    /// Told whenever something else is known than before.
+    changes: watch::Sender<()>,
 }
 
 impl Tokens {
@@ -62,6 +69,7 @@ impl Tokens {
             known: ArcSwap::default(),
             looks: Limiter::new(LOOKS_PER_SECOND, LOOKS_AT_ONCE),
             refreshing: tokio::sync::Mutex::default(),
+            changes: watch::Sender::default(),
         }
     }
 
@@ -76,7 +84,58 @@ impl Tokens {
             self.read_all(TOKENS, |id| known.tokens.get(id).cloned()),
             self.read_all(REVOKED, |id| known.revoked.get(id).cloned()),
         )?;
-        self.known.store(Arc::new(Known { tokens, revoked }));
+        let now = Known { tokens, revoked };
+        if now != *known {
+            self.remove_spent(&now).await;
+            self.known.store(Arc::new(now));
+            self.changes.send_replace(());
+        }
+        Ok(())
+    }
+
+    /// Removes what says that sessions count no more that have expired since.
+    async fn remove_spent(&self, known: &Known) {
+        let spent = |revocation: &Revocation| revocation.until.is_some_and(|until| until + SPENT < self.now());
+        for (id, _) in known.revoked.iter().filter(|(_, revocation)| spent(revocation)) {
+            let path = Path::from(format!("{REVOKED}/{id}.json"));
+            if let Err(error) = self.store.remove(path).await {
+                tracing::debug!(%error, "an old revocation stays for now");
+            }
+        }
+    }
+
+    /// Hears of whatever may have changed who counts.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    pub(crate) fn environment(&self) -> &Environment {
+        self.store.environment()
+    }
+
+    pub(crate) fn is_revoked(&self, id: &str) -> bool {
+        self.known.load().revoked.contains_key(id)
+    }
+
+    /// Ends a session of this id, in all services.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub(crate) async fn end_session(&self, id: &str, by: &str, until: DateTime<Utc>) -> Result<(), Error> {
+        let revocation = Revocation {
+            at: self.now(),
+            by: by.to_owned(),
+            until: Some(until),
+        };
+        self.write_revocation(id, &revocation).await?;
+        self.refresh().await
+    }
+
+    async fn write_revocation(&self, id: &str, revocation: &Revocation) -> Result<(), Error> {
+        let path = Path::from(format!("{REVOKED}/{id}.json"));
+        let bytes = serde_json::to_vec(revocation).expect("a revocation is plain data");
+        // Revoked before, by somebody else: so it is revoked.
+        self.store.create(&path, bytes.into()).await?;
         Ok(())
     }
 
@@ -147,11 +206,9 @@ impl Tokens {
         let revocation = Revocation {
             at: self.now(),
             by: by.to_owned(),
+            until: None,
         };
-        let path = Path::from(format!("{REVOKED}/{}.json", record.id));
-        let bytes = serde_json::to_vec(&revocation).expect("a revocation is plain data");
-        // Revoked before, by somebody else: so it is revoked.
-        self.store.create(&path, bytes.into()).await?;
+        self.write_revocation(&record.id, &revocation).await?;
         self.refresh().await?;
         Ok(record)
     }
@@ -207,10 +264,6 @@ impl Tokens {
         self.by_name(user).or_else(|| self.living(user).ok())
     }
 
-    pub(crate) fn principal_of(&self, user: &str) -> Option<Principal> {
-        Some(self.of_user(user)?.principal())
-    }
-
     fn by_name(&self, name: &str) -> Option<Arc<TokenRecord>> {
         let known = self.known.load();
         let named = known.tokens.values().filter(|record| record.name == name);
@@ -221,7 +274,7 @@ impl Tokens {
     }
 
     fn counts(&self, record: &TokenRecord) -> Result<(), Denied> {
-        if self.known.load().revoked.contains_key(&record.id) {
+        if self.is_revoked(&record.id) {
             return Err(Denied::Revoked);
         }
         if record.has_expired(self.now()) {

@@ -1,5 +1,6 @@
 //! Events of a live query as bytes (Server-Sent Events, HTML standard section 9.2).
 
+use anabranch_access::Denied;
 use anabranch_runtime::http::ApiError;
 use axum::body::Bytes;
 use serde_json::{Value, json};
@@ -16,16 +17,23 @@ pub(crate) enum End {
     ViewChanged,
     /// This process is stopping: begin anew, elsewhere.
     Draining,
+    /// The reader counts no more.
+    AccessEnded(Denied),
     /// The rows cannot be followed any more, and why.
     Failed(String),
 }
 
 impl End {
     pub(crate) fn encode(&self) -> Bytes {
+        let denied;
         let (reason, message) = match self {
             Self::ViewDropped => ("view_dropped", "the view is not defined any more"),
             Self::ViewChanged => ("view_changed", "the view has another definition now; ask anew"),
             Self::Draining => ("draining", "this service is stopping; ask anew"),
+            Self::AccessEnded(why) => {
+                denied = format!("{why}; come in anew");
+                ("access_ended", denied.as_str())
+            }
             Self::Failed(message) => ("failed", message.as_str()),
         };
         encode("end", None, &json!({"reason": reason, "message": message}).to_string())

@@ -13,6 +13,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::execute_stream;
 use datafusion::sql::parser::Statement;
+use futures::FutureExt;
 
 use super::admission::{Admission, Ticket};
 use super::check;
@@ -112,7 +113,8 @@ impl SqlEngine {
         let start = async move { engine.start(Ok(planned), values, &demand, Some(schema)).await };
         let (rows, coverage) = self.inner.compute.run(start).await?;
         let schema = Arc::clone(rows.schema());
-        let rows = self.inner.compute.pipe(AHEAD, rows);
+        let stop = rows.stop().map(Err);
+        let rows = self.inner.compute.pipe(AHEAD, rows, stop);
         let stream = Box::pin(Piped {
             schema: Arc::clone(&schema),
             rows,
@@ -190,6 +192,10 @@ impl SqlEngine {
         demand: &Demand,
         schema: Option<SchemaRef>,
     ) -> Result<(Rows, CoverageMap), Error> {
+        let principal = match &what {
+            Ok(planned) => planned.session.principal.clone(),
+            Err((_, session)) => session.principal.clone(),
+        };
         let mut ticket = self.inner.admission.enter(demand.timeout).await?;
         let started = self.attempts(what, values, demand, schema, &mut ticket).await;
         match started {
@@ -200,7 +206,7 @@ impl SqlEngine {
                     pool,
                     coverage,
                 } = started;
-                Ok((Rows::new(stream, schema, ticket, pool), coverage))
+                Ok((Rows::new(stream, schema, ticket, pool, principal), coverage))
             }
             Err(error) => Err(ticket.fail(error)),
         }

@@ -3,8 +3,8 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
+use anabranch_access::Principal;
 use anabranch_model::CoverageMap;
 use arrow::array::RecordBatch;
 use arrow::compute::cast;
@@ -12,8 +12,8 @@ use arrow::datatypes::SchemaRef;
 use datafusion::error::Result as QueryResult;
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
+use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt};
-use tokio::time::Sleep;
 
 use super::admission::Ticket;
 use super::memory::{QueryMemory, slice_bytes};
@@ -30,15 +30,28 @@ pub struct Running {
     pub coverage: CoverageMap,
 }
 
-/// The rows of a query where they are computed: with its permit, its deadline and its memory.
+/// The rows of a query where they are computed: with its permit, its end and its memory.
 pub(crate) struct Rows {
     inner: SendableRecordBatchStream,
     schema: SchemaRef,
     ticket: Ticket,
     pool: Arc<dyn MemoryPool>,
-    deadline: Pin<Box<Sleep>>,
-    limit: Duration,
+    principal: Principal,
+    stop: BoxFuture<'static, Error>,
     ended: bool,
+}
+
+/// Ends when the query must, whatever it has got done: its time is up, or whoever asked counts no more.
+fn stop(ticket: &Ticket, principal: &Principal) -> BoxFuture<'static, Error> {
+    let ((at, after), principal) = (ticket.deadline(), principal.clone());
+    async move {
+        tokio::select! {
+            biased;
+            denied = principal.ended() => Error::Ended(denied),
+            () = tokio::time::sleep_until(at) => Error::Timeout { after },
+        }
+    }
+    .boxed()
 }
 
 impl Rows {
@@ -47,17 +60,22 @@ impl Rows {
         schema: SchemaRef,
         ticket: Ticket,
         pool: Arc<dyn MemoryPool>,
+        principal: Principal,
     ) -> Self {
-        let (at, limit) = ticket.deadline();
         Self {
             inner,
             schema,
-            ticket,
             pool,
-            deadline: Box::pin(tokio::time::sleep_until(at)),
-            limit,
+            stop: stop(&ticket, &principal),
+            ticket,
+            principal,
             ended: false,
         }
+    }
+
+    /// What ends the query while nobody asks for its rows.
+    pub(crate) fn stop(&self) -> BoxFuture<'static, Error> {
+        stop(&self.ticket, &self.principal)
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
@@ -120,8 +138,8 @@ impl Stream for Rows {
         if self.ended {
             return Poll::Ready(None);
         }
-        let next = match self.deadline.poll_unpin(cx) {
-            Poll::Ready(()) => Some(Err(Error::Timeout { after: self.limit })),
+        let next = match self.stop.poll_unpin(cx) {
+            Poll::Ready(error) => Some(Err(error)),
             Poll::Pending => match ready!(self.inner.poll_next_unpin(cx)) {
                 None => None,
                 Some(Ok(batch)) => Some(self.announced(&batch)),

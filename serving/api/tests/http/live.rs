@@ -12,7 +12,7 @@ use crate::support::{Event, Worker, World, click, eventually};
 const PAGES: [&str; 6] = ["a", "b", "c", "d", "e", "#en.wikipedia"];
 
 /// A connection to `/live`, and what its reader holds.
-struct Live {
+pub(crate) struct Live {
     bytes: BoxStream<'static, Vec<u8>>,
     buffer: Vec<u8>,
     id: Option<String>,
@@ -22,7 +22,7 @@ struct Live {
 }
 
 impl Live {
-    async fn open(world: &World, view: &str, query: &str) -> Self {
+    pub(crate) async fn open(world: &World, view: &str, query: &str) -> Self {
         Self::resume(world, view, query, None).await.unwrap()
     }
 
@@ -53,7 +53,7 @@ impl Live {
     }
 
     /// The next event, comments left out; `None` at the end of the stream.
-    async fn next(&mut self) -> Option<(String, Value)> {
+    pub(crate) async fn next(&mut self) -> Option<(String, Value)> {
         loop {
             while let Some(end) = self.buffer.windows(2).position(|two| two == b"\n\n") {
                 let block: Vec<u8> = self.buffer.drain(..end + 2).collect();
@@ -77,7 +77,7 @@ impl Live {
     }
 
     /// Takes one `snapshot` or `change` event in.
-    async fn step(&mut self) -> Value {
+    pub(crate) async fn step(&mut self) -> Value {
         let (event, data) = self.next().await.expect("the stream goes on");
         let array = |value: &Value| value.as_array().unwrap().clone();
         match event.as_str() {
@@ -103,7 +103,7 @@ impl Live {
     }
 
     /// Reads until this offset of each partition of `web-clicks` is covered.
-    async fn until(&mut self, view: &str, ends: &[i64]) {
+    pub(crate) async fn until(&mut self, view: &str, ends: &[i64]) {
         let reached = |coverage: &Value| {
             let through = &coverage[view]["served_through"];
             (0..)

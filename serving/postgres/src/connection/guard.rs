@@ -1,5 +1,6 @@
 use std::future::Future;
 
+use anabranch_access::{Denied, Principal};
 use tokio_util::sync::CancellationToken;
 
 use crate::PgError;
@@ -9,6 +10,7 @@ pub(super) struct Guard {
     pub(super) cancelled: CancellationToken,
     pub(super) gone: CancellationToken,
     pub(super) ended: CancellationToken,
+    pub(super) principal: Principal,
     pub(super) deadline: Option<tokio::time::Instant>,
 }
 
@@ -25,12 +27,18 @@ impl Guard {
             biased;
             () = self.gone.cancelled() => Err(PgError::fatal("08006", "the client has hung up")),
             () = self.ended.cancelled() => Err(shutting_down()),
+            denied = self.principal.ended() => Err(sent_away(&denied)),
             () = self.cancelled.cancelled() => Err(PgError::new("57014", "canceling statement due to user request")),
             () = late => Err(PgError::new("57014", "canceling statement due to statement timeout")
                 .with_hint("narrow the query, or raise statement_timeout")),
             done = work => Ok(done),
         }
     }
+}
+
+/// To somebody who was let in, and counts no more.
+pub(super) fn sent_away(denied: &Denied) -> PgError {
+    PgError::fatal("28000", format!("terminating connection: {denied}"))
 }
 
 pub(super) fn shutting_down() -> PgError {

@@ -1,5 +1,9 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use anabranch_access::{NewToken, Role, Tokens, ViewPatterns};
+use anabranch_dataset::Store;
+use anabranch_runtime::Settings;
 use bytes::{BufMut, BytesMut};
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
@@ -326,4 +330,48 @@ fn options_are_settings() {
             pair("anabranch.require", "exact")
         ]
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_ends_with_the_token_that_it_came_in_by() {
+    for sql in [None, Some("SELECT channel FROM totals WHERE channel <> 'endless'")] {
+        let store = Store::open("memory://", &BTreeMap::new()).unwrap();
+        let settings = Settings::parse("[access]\nmode = 'tokens'\n", "test", []).unwrap();
+        let access = Access::start(&settings, &store).await.unwrap();
+        let new = NewToken {
+            name: Some("ann".to_owned()),
+            role: Role::Read,
+            views: ViewPatterns::all(),
+            expires_at: None,
+            created_by: "test".to_owned(),
+        };
+        Tokens::new(&store).create(new).await.unwrap();
+        access.refresh().await.unwrap();
+        let session = Session::new(access.principal_of("ann").unwrap(), "ann");
+        let engine = TestEngine::new();
+        let shared = Arc::new(Shared {
+            catalog: Arc::new(Catalog::new(engine.clone()).unwrap()),
+            engine,
+            access: access.clone(),
+            tls: None,
+            connections: Arc::default(),
+            shutdown: Shutdown::new(),
+            ended: CancellationToken::new(),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = Client::connect(listener.local_addr().unwrap()).await;
+        let (socket, _) = listener.accept().await.unwrap();
+        let named = shared.connections.enter(false);
+        tokio::spawn(connection::run(socket, shared, session, named));
+        assert!(client.answers().await.0.ends_with('Z'), "it is let in");
+        if let Some(sql) = sql {
+            client.send(&[(b'Q', format!("{sql}\0").as_bytes())]).await;
+            assert_eq!(client.read().await.unwrap().0, b'T', "{sql} is being answered");
+        }
+        Tokens::new(&store).revoke("ann", "test").await.unwrap();
+        access.refresh().await.unwrap();
+        let (tags, codes) = client.answers().await;
+        assert!(tags.ends_with('E'), "{sql:?}: the error is the last message: {tags}");
+        assert_eq!(codes, ["28000"], "{sql:?}");
+    }
 }

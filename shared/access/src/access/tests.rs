@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::future::Future;
 
 use super::*;
 use crate::{NewToken, Role, ViewPatterns};
@@ -78,4 +79,83 @@ async fn a_session_ends_with_its_token() {
     let (_, text) = Tokens::new(&store).create(wanted).await.unwrap();
     let session = access.begin_session(&text).await.unwrap();
     assert!(session.lifetime <= Duration::from_secs(90), "{:?}", session.lifetime);
+}
+
+/// What ends must end; whether it does so soon is not for a test to say.
+async fn soon<T>(what: &str, ends: impl Future<Output = T>) -> T {
+    let ended = tokio::time::timeout(Duration::from_secs(20), ends).await;
+    ended.unwrap_or_else(|_| panic!("never ended: {what}"))
+}
+
+#[tokio::test]
+async fn whoever_was_let_in_hears_that_they_count_no_more() {
+    let store = Store::open("memory://", &BTreeMap::new()).unwrap();
+    let access = guarded(&store).await;
+    let (_, text) = Tokens::new(&store).create(new("ann", Role::Read)).await.unwrap();
+    let (_, other) = Tokens::new(&store).create(new("bob", Role::Read)).await.unwrap();
+    let session = access.begin_session(&text).await.unwrap();
+    let anns = [
+        access.authenticate_bearer(&text).await.unwrap(),
+        access.authenticate_password("ann", &text).await.unwrap(),
+        access.authenticate_session(&session.cookie).unwrap(),
+        access.principal_of("ann").unwrap(),
+    ];
+    let bob = access.authenticate_bearer(&other).await.unwrap();
+    assert!(anns.iter().all(|ann| ann.standing().is_ok()));
+    let waiting = anns.clone().map(|ann| tokio::spawn(async move { ann.ended().await }));
+    Tokens::new(&store).revoke("ann", "test").await.unwrap();
+    access.refresh().await.unwrap();
+    for ended in waiting {
+        assert_eq!(soon("a revoked token", ended).await.unwrap(), Denied::Revoked);
+    }
+    assert!(anns.iter().all(|ann| ann.standing() == Err(Denied::Revoked)));
+    assert_eq!(bob.standing(), Ok(()), "others are not concerned");
+}
+
+#[tokio::test]
+async fn what_expires_ends_by_itself() {
+    let store = Store::open("memory://", &BTreeMap::new()).unwrap();
+    let access = guarded(&store).await;
+    let mut wanted = new("short", Role::Admin);
+    wanted.expires_at = Some(Utc::now() + chrono::Duration::seconds(2));
+    let (_, text) = Tokens::new(&store).create(wanted).await.unwrap();
+    let bearer = access.authenticate_bearer(&text).await.unwrap();
+    let session = access.begin_session(&text).await.unwrap();
+    let visitor = access.authenticate_session(&session.cookie).unwrap();
+    assert_eq!(soon("a token that expires", bearer.ended()).await, Denied::Expired);
+    assert_eq!(soon("a session on it", visitor.ended()).await, Denied::Expired);
+}
+
+#[tokio::test]
+async fn a_session_that_is_ended_ends_everywhere_and_its_token_goes_on() {
+    let store = Store::open("memory://", &BTreeMap::new()).unwrap();
+    let (here, elsewhere) = (guarded(&store).await, guarded(&store).await);
+    let (_, text) = Tokens::new(&store).create(new("ann", Role::Read)).await.unwrap();
+    let (first, second) = (
+        here.begin_session(&text).await.unwrap(),
+        here.begin_session(&text).await.unwrap(),
+    );
+    elsewhere.refresh().await.unwrap();
+    let visitor = elsewhere.authenticate_session(&first.cookie).unwrap();
+    here.end_session(&first.cookie).await.unwrap();
+    assert_eq!(here.authenticate_session(&first.cookie), Err(Denied::Revoked));
+    elsewhere.refresh().await.unwrap();
+    assert_eq!(soon("an ended session", visitor.ended()).await, Denied::Revoked);
+    assert_eq!(elsewhere.authenticate_session(&first.cookie), Err(Denied::Revoked));
+    assert!(elsewhere.authenticate_session(&second.cookie).is_ok());
+    assert!(elsewhere.authenticate_bearer(&text).await.is_ok());
+    // What is no session cannot be ended, and that is no news to whoever asks.
+    here.end_session("abs1.e30.AAAA").await.unwrap();
+}
+
+#[tokio::test]
+async fn where_everybody_is_let_in_nobody_is_sent_away() {
+    let anybody = Access::open().authenticate_bearer("whatever").await.unwrap();
+    assert_eq!(anybody.standing(), Ok(()));
+    let mut ended = std::pin::pin!(anybody.ended());
+    assert!(futures_poll(ended.as_mut()).is_pending());
+}
+
+fn futures_poll<F: Future>(future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
+    future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
 }

@@ -216,6 +216,8 @@ async fn a_session_acts_only_for_pages_of_our_own() {
     let (status, headers, _) = site.ask("POST", "/v1/logout", &own, "").await;
     assert_eq!(status, 200);
     assert!(headers["set-cookie"].to_str().unwrap().contains("Max-Age=0"));
+    // A copy of the cookie is worth nothing either.
+    assert_eq!(site.ask("GET", "/v1/whoami", &with(&[]), "").await.0, 401);
     let foreign = [("origin", "https://evil.example"), ("host", "site.example")];
     assert_eq!(site.ask("POST", "/v1/login", &foreign, &login).await.0, 403);
 }

@@ -8,6 +8,7 @@ fn claims(kind: Use, now: DateTime<Utc>) -> Claims {
         kind,
         principal: Principal::new("ann", Role::Read, ViewPatterns::new(["pages"])),
         token: None,
+        session: None,
         expires: expiry(now, Duration::seconds(60)),
     }
 }

@@ -24,14 +24,14 @@ async fn a_token_that_one_process_makes_another_knows_at_once_and_loses_at_the_n
     let (record, text) = maker.create(new("ann", Role::Read)).await.unwrap();
     // It has never looked, so it looks now.
     assert_eq!(*service.authenticate(&text).await.unwrap(), record);
-    assert_eq!(service.principal_of("ann"), Some(record.principal()));
-    assert_eq!(service.principal_of(&record.id), Some(record.principal()));
+    assert_eq!(service.of_user("ann").as_deref(), Some(&record));
+    assert_eq!(service.of_user(&record.id).as_deref(), Some(&record));
 
     maker.revoke("ann", "test").await.unwrap();
     assert_eq!(maker.authenticate(&text).await, Err(Denied::Revoked));
     service.refresh().await.unwrap();
     assert_eq!(service.authenticate(&text).await, Err(Denied::Revoked));
-    assert_eq!(service.principal_of("ann"), None);
+    assert_eq!(service.of_user("ann"), None);
     assert_eq!(service.living(&record.id), Err(Denied::Revoked));
     let listed = service.list();
     assert_eq!(listed.len(), 1);
@@ -59,7 +59,7 @@ async fn a_name_belongs_to_one_living_token() {
     tokens.revoke(&first.id, "test").await.unwrap();
     let (second, text) = tokens.create(new("ann", Role::Admin)).await.unwrap();
     assert_eq!(*tokens.authenticate(&text).await.unwrap(), second);
-    assert_eq!(tokens.principal_of("ann").unwrap().role, Role::Admin);
+    assert_eq!(tokens.of_user("ann").unwrap().role, Role::Admin);
     let missing = tokens.revoke("bob", "test").await.unwrap_err();
     assert!(matches!(missing, Error::NoToken { .. }), "{missing}");
 }
@@ -71,7 +71,7 @@ async fn an_expired_token_lets_nobody_in() {
     wanted.expires_at = Some(Utc::now() - chrono::Duration::seconds(1));
     let (_, text) = tokens.create(wanted).await.unwrap();
     assert_eq!(tokens.authenticate(&text).await, Err(Denied::Expired));
-    assert_eq!(tokens.principal_of("old"), None);
+    assert_eq!(tokens.of_user("old"), None);
 }
 
 #[tokio::test]
@@ -83,4 +83,23 @@ async fn an_object_that_is_no_record_costs_nobody_else_anything() {
     let (_, text) = tokens.create(new("ann", Role::Read)).await.unwrap();
     tokens.authenticate(&text).await.unwrap();
     assert_eq!(tokens.list().len(), 1);
+}
+
+#[tokio::test]
+async fn a_session_that_was_ended_is_remembered_until_it_would_have_ended_by_itself() {
+    let store = store();
+    let (here, elsewhere) = (Tokens::new(&store), Tokens::new(&store));
+    let now = store.environment().now();
+    here.end_session("session-1", "ann", now + chrono::Duration::hours(8))
+        .await
+        .unwrap();
+    here.end_session("session-2", "ann", now - chrono::Duration::hours(8))
+        .await
+        .unwrap();
+    elsewhere.refresh().await.unwrap();
+    assert!(elsewhere.is_revoked("session-1") && here.is_revoked("session-1"));
+    elsewhere.refresh().await.unwrap();
+    let left = store.list(&Path::from(REVOKED)).await.unwrap();
+    let left: Vec<_> = left.iter().filter_map(|object| object.location.filename()).collect();
+    assert_eq!(left, ["session-1.json"]);
 }
