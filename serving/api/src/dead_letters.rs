@@ -1,5 +1,7 @@
 //! Dead letters over HTTP: listed, shown, and asked to be produced again. The speed layer carries that out.
 
+mod answers;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
@@ -20,12 +22,17 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use chrono::{DateTime, SecondsFormat};
 use futures::TryStreamExt;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::Error;
 use crate::exclusions::{dataset, offsets, source};
 use crate::http::{bad_body, bad_path, bad_query};
+use crate::openapi::{Conflict, Invalid, NotFound, OffsetSpan, OneTable, TooLarge, Unavailable};
 use crate::server::Service;
+use answers::{
+    Bits, DeadLetters, ListedLetter, Outcome, Place, Reason, RedriveAnswer, RedriveEntry, RedriveList, RedriveState,
+    ShownLetter,
+};
 
 /// Letters shown when no `limit` is given, and at most.
 const SHOWN: usize = 100;
@@ -40,20 +47,30 @@ const MOST_REDRIVEN: usize = 100_000;
 const ATTEMPTS: usize = 5;
 
 /// Query of `GET /v1/tables/{table}/dead-letters`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct ListRequest {
+    /// Only of this partition.
+    #[param(example = 0)]
     partition: Option<i32>,
+    /// From A on, without B.
+    #[param(pattern = r"^[0-9]{1,9}\.\.[0-9]{1,9}$", example = "0..1000")]
     offsets: Option<String>,
+    /// What the reason contains.
+    #[param(example = "not JSON")]
     reason: Option<String>,
+    /// Letters to show; 100 by default, 10,000 at most.
+    #[param(maximum = 1_000_000, example = 20)]
     limit: Option<usize>,
 }
 
 /// Body of `POST /v1/tables/{table}/dead-letters/redrive`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
-struct RedriveRequest {
+pub(crate) struct RedriveRequest {
     partition: Option<i32>,
+    #[schema(value_type = Option<OffsetSpan>)]
     offsets: Option<String>,
     reason: Option<String>,
     by: Option<String>,
@@ -74,23 +91,27 @@ fn which(partition: Option<i32>, range: Option<&str>, reason: Option<&str>) -> R
     })
 }
 
-/// `GET /v1/tables/{table}/dead-letters`
+/// What did not decode, newest first.
+#[utoipa::path(get, path = "/v1/tables/{table}/dead-letters", operation_id = "listDeadLetters", tag = "tables",
+    params(OneTable, ListRequest),
+    responses((status = 200, description = "Letters, and how many there are for which reason.", body = DeadLetters),
+        Invalid, NotFound, Unavailable))]
 pub(crate) async fn list(
     State(service): State<Arc<Service>>,
     table: Result<Path<String>, PathRejection>,
     query: Result<Query<ListRequest>, QueryRejection>,
-) -> Result<Json<Value>, Error> {
+) -> Result<Json<DeadLetters>, Error> {
     let Path(table) = table.map_err(bad_path)?;
     let Query(request) = query.map_err(bad_query)?;
     let source = source(&service, &table)?;
     let which = which(request.partition, request.offsets.as_deref(), request.reason.as_deref())?;
     let limit = request.limit.unwrap_or(SHOWN).min(MOST_SHOWN);
     let Some(dataset) = service.masters.dataset(&source).await? else {
-        return Ok(Json(Found::default().document(&table, &[])));
+        return Ok(Json(Found::default().document(table, &[])));
     };
     let redrives = RedriveLog::new(dataset.store(), &table).all().await?;
     let found = service.compute.run(async move { find(&dataset, which, limit).await });
-    Ok(Json(found.await?.document(&table, &redrives)))
+    Ok(Json(found.await?.document(table, &redrives)))
 }
 
 /// What a search has found: the newest letters, and how many there are for which reason.
@@ -180,30 +201,37 @@ async fn find(dataset: &MasterDataset, which: WhichLetters, limit: usize) -> Res
 type Redrives = [(Redrive, Option<RedriveDone>)];
 
 impl Found {
-    fn document(&self, table: &str, redrives: &Redrives) -> Value {
-        let mut reasons: Vec<_> = self.reasons.iter().collect();
-        reasons.sort_by_key(|(reason, count)| (Reverse(**count), *reason));
-        let reasons = reasons
-            .iter()
-            .map(|(reason, count)| json!({"reason": reason, "count": count}));
-        let letters = self.newest.iter().map(|Shown { letter, bytes }| {
-            json!({
-                "partition": letter.partition,
-                "offset": letter.offset,
-                "timestamp": timestamp(letter),
-                "reason": letter.reason,
-                "bytes": bytes,
-                "preview": letter.record.payload.as_deref().map(String::from_utf8_lossy),
-                "redriven": redriven(letter, redrives),
-            })
+    fn document(self, table: String, redrives: &Redrives) -> DeadLetters {
+        let reasons = self.reasons.into_iter();
+        let mut reasons: Vec<_> = reasons.map(|(reason, count)| Reason { reason, count }).collect();
+        // Stable: among equals, by their text.
+        reasons.sort_by_key(|reason| Reverse(reason.count));
+        let letters = self.newest.into_iter().map(|Shown { letter, bytes }| ListedLetter {
+            place: place(&letter, redrives),
+            bytes,
+            preview: letter
+                .record
+                .payload
+                .as_deref()
+                .map(|payload| String::from_utf8_lossy(payload).into_owned()),
         });
-        json!({
-            "table": table,
-            "matched": self.matched,
-            "reasons": reasons.collect::<Vec<_>>(),
-            "other_reasons": self.other_reasons,
-            "dead_letters": letters.collect::<Vec<_>>(),
-        })
+        DeadLetters {
+            table,
+            matched: self.matched,
+            reasons,
+            other_reasons: self.other_reasons,
+            dead_letters: letters.collect(),
+        }
+    }
+}
+
+fn place(letter: &DeadLetter, redrives: &Redrives) -> Place {
+    Place {
+        partition: letter.partition.0,
+        offset: letter.offset.0,
+        timestamp: timestamp(letter),
+        reason: letter.reason.clone(),
+        redriven: redriven(letter, redrives),
     }
 }
 
@@ -220,11 +248,17 @@ fn redriven(letter: &DeadLetter, redrives: &Redrives) -> Vec<u64> {
     took.map(|(redrive, _)| redrive.number).collect()
 }
 
-/// `GET /v1/tables/{table}/dead-letters/{partition}/{offset}`
+/// One dead letter with its bytes.
+#[utoipa::path(get, path = "/v1/tables/{table}/dead-letters/{partition}/{offset}", operation_id = "showDeadLetter",
+    tag = "tables",
+    params(OneTable,
+        ("partition" = i32, Path, description = "Its partition.", example = 0),
+        ("offset" = i64, Path, description = "Its offset.", example = 0)),
+    responses((status = 200, description = "The letter.", body = ShownLetter), Invalid, NotFound, Unavailable))]
 pub(crate) async fn show(
     State(service): State<Arc<Service>>,
     path: Result<Path<(String, i32, i64)>, PathRejection>,
-) -> Result<Json<Value>, Error> {
+) -> Result<Json<ShownLetter>, Error> {
     let Path((table, partition, offset)) = path.map_err(bad_path)?;
     let dataset = dataset(&service, &table).await?;
     let which = WhichLetters {
@@ -249,29 +283,22 @@ pub(crate) async fn show(
     };
     let redrives = RedriveLog::new(dataset.store(), &table).all().await?;
     let decodes = decodes(&service, &table, &letter)?;
-    let headers: Map<String, Value> = letter
-        .record
-        .headers
-        .iter()
-        .map(|(name, value)| (name.clone(), bytes(value)))
-        .collect();
-    Ok(Json(json!({
-        "table": table,
-        "partition": letter.partition,
-        "offset": letter.offset,
-        "timestamp": timestamp(&letter),
-        "reason": letter.reason,
-        "decodes_now": decodes.is_ok(),
-        "key": letter.record.key.as_deref().map(bytes),
-        "headers": headers,
-        "payload": letter.record.payload.as_deref().map(bytes),
-        "redriven": redriven(&letter, &redrives),
-    })))
+    let headers = letter.record.headers.iter();
+    Ok(Json(ShownLetter {
+        table,
+        place: place(&letter, &redrives),
+        decodes_now: decodes.is_ok(),
+        key: letter.record.key.as_deref().map(bytes),
+        headers: headers.map(|(name, value)| (name.clone(), bytes(value))).collect(),
+        payload: letter.record.payload.as_deref().map(bytes),
+    }))
 }
 
-/// Bytes as text where they are text, and always in base64.
-fn bytes(value: &[u8]) -> Value {
-    json!({"text": std::str::from_utf8(value).ok(), "base64": BASE64.encode(value)})
+fn bytes(value: &[u8]) -> Bits {
+    Bits {
+        text: std::str::from_utf8(value).ok().map(str::to_owned),
+        base64: BASE64.encode(value),
+    }
 }
 
 fn decodes(service: &Service, table: &str, letter: &DeadLetter) -> Result<Result<(), String>, Error> {
@@ -287,13 +314,21 @@ fn check(decoder: &mut Decoder, letter: &DeadLetter) -> Result<(), String> {
     }
 }
 
-/// `POST /v1/tables/{table}/dead-letters/redrive`
+/// Produce dead letters again, each once.
+#[utoipa::path(post, path = "/v1/tables/{table}/dead-letters/redrive", operation_id = "redrive", tag = "tables",
+    params(OneTable),
+    request_body(content = RedriveRequest,
+        description = "Which letters; `{}` for all that decode now and were not redriven before.",
+        example = json!({"dry_run": true})),
+    responses((status = 200, description = "What would be produced, or that nothing is.", body = RedriveAnswer),
+        (status = 202, description = "Asked for; the speed layer carries it out.", body = RedriveAnswer),
+        Invalid, NotFound, Conflict, TooLarge, Unavailable))]
 pub(crate) async fn redrive(
     State(service): State<Arc<Service>>,
     Extension(principal): Extension<Principal>,
     table: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
-) -> Result<(StatusCode, Json<Value>), Error> {
+) -> Result<(StatusCode, Json<RedriveAnswer>), Error> {
     let Path(table) = table.map_err(bad_path)?;
     let dataset = dataset(&service, &table).await?;
     let request: RedriveRequest = serde_json::from_slice(&body.map_err(bad_body)?).map_err(|error| Error::Request {
@@ -321,14 +356,13 @@ pub(crate) async fn redrive(
         let (chosen, from) = choice.await?;
         let mut answer = chosen.document();
         if request.dry_run || chosen.letters.is_empty() {
-            answer["number"] = Value::Null;
             return Ok((StatusCode::OK, Json(answer)));
         }
         let based_on = redrives.last().map_or(0, |(redrive, _)| redrive.number);
         let by = principal.recorded(request.by.as_deref());
         match log.append(based_on, chosen.letters, from, by).await {
             Ok(redrive) => {
-                answer["number"] = json!(redrive.number);
+                answer.number = Some(redrive.number);
                 return Ok((StatusCode::ACCEPTED, Json(answer)));
             }
             // What somebody else has taken must not be taken again.
@@ -391,52 +425,69 @@ impl Choose {
 }
 
 impl Chosen {
-    fn document(&self) -> Value {
-        json!({
-            "matched": self.matched,
-            "letters": self.letters.count(),
-            "redriven_before": self.redriven_before,
-            "undecodable": self.undecodable,
-            "left": self.left,
-        })
+    fn document(&self) -> RedriveAnswer {
+        RedriveAnswer {
+            matched: self.matched,
+            letters: self.letters.count(),
+            redriven_before: self.redriven_before,
+            undecodable: self.undecodable,
+            left: self.left,
+            number: None,
+        }
     }
 }
 
-/// `GET /v1/tables/{table}/dead-letters/redrives`
+/// All redrives.
+#[utoipa::path(get, path = "/v1/tables/{table}/dead-letters/redrives", operation_id = "listRedrives", tag = "tables",
+    params(OneTable),
+    responses((status = 200, description = "The redrives.", body = RedriveList), Invalid, NotFound, Unavailable))]
 pub(crate) async fn redrives(
     State(service): State<Arc<Service>>,
     table: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>, Error> {
+) -> Result<Json<RedriveList>, Error> {
     let Path(table) = table.map_err(bad_path)?;
     let dataset = dataset(&service, &table).await?;
     let all = RedriveLog::new(dataset.store(), &table).all().await?;
-    let all: Vec<Value> = all
-        .iter()
-        .map(|(redrive, done)| entry(redrive, done.as_ref()))
-        .collect();
-    Ok(Json(json!({"table": table, "redrives": all})))
+    let redrives = all.into_iter().map(|(redrive, done)| entry(redrive, done));
+    Ok(Json(RedriveList {
+        table,
+        redrives: redrives.collect(),
+    }))
 }
 
-/// `GET /v1/tables/{table}/dead-letters/redrives/{number}`
+/// One redrive.
+#[utoipa::path(get, path = "/v1/tables/{table}/dead-letters/redrives/{number}", operation_id = "showRedrive", tag = "tables",
+    params(OneTable, ("number" = u64, Path, description = "Number of the redrive.", example = 1)),
+    responses((status = 200, description = "The redrive.", body = RedriveEntry), Invalid, NotFound, Unavailable))]
 pub(crate) async fn show_redrive(
     State(service): State<Arc<Service>>,
     path: Result<Path<(String, u64)>, PathRejection>,
-) -> Result<Json<Value>, Error> {
+) -> Result<Json<RedriveEntry>, Error> {
     let Path((table, number)) = path.map_err(bad_path)?;
     let dataset = dataset(&service, &table).await?;
     let log = RedriveLog::new(dataset.store(), &table);
     let redrive = log.get(number).await?.ok_or(Error::NoRedrive { table, number })?;
     let done = log.done(number).await?;
-    Ok(Json(entry(&redrive, done.as_ref())))
+    Ok(Json(entry(redrive, done)))
 }
 
-fn entry(redrive: &Redrive, done: Option<&RedriveDone>) -> Value {
-    json!({
-        "number": redrive.number,
-        "at": redrive.at,
-        "by": redrive.by,
-        "letters": redrive.count,
-        "state": if done.is_some() { "done" } else { "asked" },
-        "done": done,
-    })
+fn entry(redrive: Redrive, done: Option<RedriveDone>) -> RedriveEntry {
+    RedriveEntry {
+        number: redrive.number,
+        at: redrive.at,
+        by: redrive.by,
+        letters: redrive.count,
+        state: match done {
+            Some(_) => RedriveState::Done,
+            None => RedriveState::Asked,
+        },
+        done: done.map(|done| Outcome {
+            number: done.number,
+            at: done.at,
+            worker: done.worker,
+            produced: done.produced,
+            found: done.found,
+            gone: done.gone,
+        }),
+    }
 }

@@ -7,21 +7,35 @@ use axum::extract::{Query, State};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use std::sync::Arc;
+use utoipa::IntoParams;
 
 use crate::Error;
+use crate::openapi::{self, Conflict, Invalid, TooLarge, Unavailable, UnknownType};
 use crate::server::Service;
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Parameters {
-    /// Say what would happen, and do nothing.
+    /// Only say what would happen.
     #[serde(default)]
+    #[param(example = true)]
     dry_run: bool,
     /// Go back to a text that was applied, and replaced, before.
     #[serde(default)]
+    #[param(example = false)]
     force: bool,
 }
 
+/// Make a changed views.sql the one that runs.
+///
+/// Added and changed views are built from history in the shadow; the former versions answer until then. What would misread
+/// landed events is refused.
+#[utoipa::path(post, path = "/v1/views/apply", operation_id = "applyViews", tag = "queries", params(Parameters),
+    request_body(content = String, content_type = "text/plain", description = "The whole text of a views.sql.",
+        example = "CREATE TABLE …; CREATE MATERIALIZED VIEW …;"),
+    responses((status = 200, description = "What becomes of each table and view.", body = openapi::Applied),
+        Invalid, Conflict, TooLarge, UnknownType, Unavailable))]
 pub(crate) async fn apply_views(
     State(service): State<Arc<Service>>,
     Extension(principal): Extension<Principal>,

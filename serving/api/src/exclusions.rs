@@ -1,57 +1,114 @@
 //! Exclusions over HTTP: what an operator took out of every answer, and putting it back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anabranch_access::Principal;
 use anabranch_catalog::{Source, did_you_mean};
 use anabranch_dataset::{Exclusion, MasterDataset, Notes};
-use anabranch_model::{Offset, OffsetRange, PartitionId};
+use anabranch_model::{Offset, OffsetRange, OffsetVector, PartitionId, RangeSet};
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::Error;
 use crate::adoption::Published;
 use crate::http::{bad_body, bad_path, bad_query};
+use crate::openapi::{self, Conflict, Invalid, NotFound, OneTable, TooLarge, Unavailable};
 use crate::server::Service;
 
 /// Body of `POST /v1/tables/{table}/exclusions`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Request {
+#[schema(as = ExclusionRequest)]
+pub(crate) struct Request {
+    #[schema(minimum = 0, maximum = 100_000)]
     partition: i32,
-    /// `A..B`, without B.
+    #[schema(value_type = openapi::OffsetSpan)]
     offsets: String,
+    #[schema(min_length = 1)]
     reason: String,
+    /// Who asks, for the record.
     #[serde(default)]
     by: Option<String>,
 }
 
-/// `GET /v1/tables/{table}/exclusions`
+/// An exclusion.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Exclusion)]
+pub(crate) struct Entry {
+    id: u64,
+    partition: i32,
+    /// `A..B`: from A on, without B.
+    offsets: String,
+    reason: String,
+    by: String,
+    #[schema(format = DateTime)]
+    at: String,
+    /// Whether the batch views that are served leave the events out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    published: Option<bool>,
+}
+
+/// What is kept out of a table's answers, and what is not there any more.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Exclusions)]
+pub(crate) struct List {
+    table: String,
+    exclusions: Vec<Entry>,
+    /// Partition → positions that are excluded.
+    #[schema(value_type = BTreeMap<String, openapi::Ranges>)]
+    excluded: BTreeMap<PartitionId, RangeSet>,
+    /// Partition → positions that the log had lost before they were landed.
+    #[schema(value_type = BTreeMap<String, openapi::Ranges>)]
+    gaps: BTreeMap<PartitionId, RangeSet>,
+    /// Events before these offsets have expired.
+    #[schema(value_type = openapi::PartitionOffsets)]
+    since: OffsetVector,
+}
+
+/// Events kept out of every answer.
+#[utoipa::path(get, path = "/v1/tables/{table}/exclusions", operation_id = "listExclusions", tag = "tables", params(OneTable),
+    responses((status = 200, description = "Exclusions, gaps and what has expired.", body = List),
+        Invalid, NotFound, Unavailable))]
 pub(crate) async fn list(
     State(service): State<Arc<Service>>,
     table: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>, Error> {
+) -> Result<Json<List>, Error> {
     let Path(table) = table.map_err(bad_path)?;
     let source = source(&service, &table)?;
     let notes = match service.masters.dataset(&source).await? {
         Some(dataset) => service.masters.notes(&dataset).await?,
         None => Arc::default(),
     };
-    Ok(Json(document(&table, &notes, &service.adoption.pin())))
+    let published = service.adoption.pin();
+    let exclusions = notes.exclusions.iter();
+    Ok(Json(List {
+        exclusions: exclusions.map(|known| entry(known, &table, &published)).collect(),
+        excluded: notes.excluded(),
+        gaps: notes.gaps.clone(),
+        since: notes.since.clone(),
+        table,
+    }))
 }
 
-/// `POST /v1/tables/{table}/exclusions`
+/// Keep events out of every answer, from now on.
+#[utoipa::path(post, path = "/v1/tables/{table}/exclusions", operation_id = "exclude", tag = "tables", params(OneTable),
+    request_body(content = Request, description = "Which events, and why.",
+        example = json!({"partition": 0, "offsets": "100..250", "reason": "a test run of the shop", "by": "ops"})),
+    responses((status = 201, description = "The exclusion, recorded.", body = Entry),
+        Invalid, NotFound, Conflict, TooLarge, Unavailable))]
 pub(crate) async fn exclude(
     State(service): State<Arc<Service>>,
     Extension(principal): Extension<Principal>,
     table: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
-) -> Result<(StatusCode, Json<Value>), Error> {
+) -> Result<(StatusCode, Json<Entry>), Error> {
     let Path(table) = table.map_err(bad_path)?;
     let dataset = dataset(&service, &table).await?;
     let request: Request = serde_json::from_slice(&body.map_err(bad_body)?).map_err(|error| Error::Request {
@@ -76,19 +133,26 @@ pub(crate) async fn exclude(
 }
 
 /// Query of `DELETE /v1/tables/{table}/exclusions/{id}`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Undo {
+    /// Who asks, for the record.
+    #[param(example = "ops")]
     by: Option<String>,
 }
 
-/// `DELETE /v1/tables/{table}/exclusions/{id}`, with `?by=` for the record.
+/// Undo an exclusion.
+#[utoipa::path(delete, path = "/v1/tables/{table}/exclusions/{id}", operation_id = "include", tag = "tables",
+    params(OneTable, ("id" = u64, Path, description = "Id of the exclusion.", example = 3), Undo),
+    responses((status = 200, description = "The exclusion that is no more.", body = Entry),
+        Invalid, NotFound, Conflict, Unavailable))]
 pub(crate) async fn include(
     State(service): State<Arc<Service>>,
     Extension(principal): Extension<Principal>,
     path: Result<Path<(String, u64)>, PathRejection>,
     query: Result<Query<Undo>, QueryRejection>,
-) -> Result<Json<Value>, Error> {
+) -> Result<Json<Entry>, Error> {
     let Path((table, id)) = path.map_err(bad_path)?;
     let Query(undo) = query.map_err(bad_query)?;
     let dataset = dataset(&service, &table).await?;
@@ -127,30 +191,20 @@ pub(crate) fn offsets(text: &str) -> Result<OffsetRange, Error> {
     })
 }
 
-fn document(table: &str, notes: &Notes, published: &Published) -> Value {
-    json!({
-        "table": table,
-        "exclusions": notes.exclusions.iter().map(|known| entry(known, table, published)).collect::<Vec<_>>(),
-        "excluded": notes.excluded(),
-        "gaps": notes.gaps,
-        "since": notes.since,
-    })
-}
-
-fn plain(exclusion: &Exclusion) -> Value {
-    json!({
-        "id": exclusion.id,
-        "partition": exclusion.partition,
-        "offsets": format!("{}..{}", exclusion.range.start, exclusion.range.end),
-        "reason": exclusion.reason,
-        "by": exclusion.by,
-        "at": exclusion.at,
-    })
+fn plain(exclusion: &Exclusion) -> Entry {
+    Entry {
+        id: exclusion.id,
+        partition: exclusion.partition.0,
+        offsets: format!("{}..{}", exclusion.range.start, exclusion.range.end),
+        reason: exclusion.reason.clone(),
+        by: exclusion.by.clone(),
+        at: exclusion.at.clone(),
+        published: None,
+    }
 }
 
 /// An exclusion, and whether the batch views that are served apply it as far as they reach.
-fn entry(exclusion: &Exclusion, table: &str, published: &Published) -> Value {
-    let mut entry = plain(exclusion);
+fn entry(exclusion: &Exclusion, table: &str, published: &Published) -> Entry {
     let manifest = published.publication.as_ref().map(|publication| &publication.manifest);
     let cut = manifest.and_then(|manifest| manifest.cuts.get(table)?.next.get(exclusion.partition));
     let applied = cut.is_none_or(|cut| {
@@ -163,8 +217,10 @@ fn entry(exclusion: &Exclusion, table: &str, published: &Published) -> Value {
             .excluded_of(exclusion.partition)
             .covers(OffsetRange::new(start, exclusion.range.end.min(cut)))
     });
-    entry["published"] = json!(applied);
-    entry
+    Entry {
+        published: Some(applied),
+        ..plain(exclusion)
+    }
 }
 
 #[cfg(test)]

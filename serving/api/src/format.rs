@@ -17,6 +17,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
 pub(crate) use anabranch_front::{Cell, json_cell};
+pub(crate) use json::Document;
 pub(crate) use stream::Writer;
 pub(crate) use types::sql_type;
 

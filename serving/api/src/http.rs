@@ -13,20 +13,22 @@ use axum::extract::{MatchedPath, Path, Query, Request, State};
 use axum::http::{HeaderMap, Uri};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
-use axum::routing::{any, delete, get, post};
+use axum::routing::any;
 use axum::{Extension, Json, Router};
 use chrono::Utc;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::Error;
 use crate::compute::{Compute, LARGE_ROWS, cpu};
 use crate::dead_letters;
-use crate::definitions::apply_views;
 use crate::exclusions;
-use crate::format::{Answer, Encoded, Format, Writer};
-use crate::live::live;
-use crate::openapi;
+use crate::format::{Answer, Document, Encoded, Format, Writer};
+use crate::openapi::{
+    self, AtLeast, Demand, Invalid, Layer, NotFound, OneView, Selection, TimedOut, TooLarge, Unavailable,
+};
 use crate::params::{self, SqlRequest};
 use crate::query::{Rows, Session};
 use crate::rows::{RowsRequest, rows};
@@ -48,6 +50,26 @@ const ATTEMPTS: u32 = 5;
 
 type Pairs = Query<Vec<(String, String)>>;
 
+/// The routes that this service answers itself, each with its place in the OpenAPI document.
+pub(crate) fn routes() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::new()
+        .routes(routes!(sql))
+        .routes(routes!(list_views))
+        .routes(routes!(show_view))
+        .routes(routes!(view_rows))
+        .routes(routes!(crate::live::live))
+        .routes(routes!(crate::definitions::apply_views))
+        .routes(routes!(exclusions::list, exclusions::exclude))
+        .routes(routes!(exclusions::include))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::redrive))
+        .routes(routes!(dead_letters::redrives))
+        .routes(routes!(dead_letters::show_redrive))
+        .routes(routes!(dead_letters::show))
+        .routes(routes!(show_status))
+        .routes(routes!(openapi::serve))
+}
+
 /// Every route of the serving port.
 pub(crate) fn router(service: Arc<Service>, shutdown: Shutdown) -> Router {
     let ready = {
@@ -65,31 +87,7 @@ pub(crate) fn router(service: Arc<Service>, shutdown: Shutdown) -> Router {
             Ok(())
         }
     };
-    Router::new()
-        .route("/v1/sql", post(sql))
-        .route("/v1/views", get(list_views))
-        .route("/v1/views/apply", post(apply_views))
-        .route("/v1/views/{view}", get(show_view))
-        .route("/v1/views/{view}/rows", get(view_rows))
-        .route("/v1/views/{view}/live", get(live))
-        .route(
-            "/v1/tables/{table}/exclusions",
-            get(exclusions::list).post(exclusions::exclude),
-        )
-        .route("/v1/tables/{table}/exclusions/{id}", delete(exclusions::include))
-        .route("/v1/tables/{table}/dead-letters", get(dead_letters::list))
-        .route("/v1/tables/{table}/dead-letters/redrive", post(dead_letters::redrive))
-        .route("/v1/tables/{table}/dead-letters/redrives", get(dead_letters::redrives))
-        .route(
-            "/v1/tables/{table}/dead-letters/redrives/{number}",
-            get(dead_letters::show_redrive),
-        )
-        .route(
-            "/v1/tables/{table}/dead-letters/{partition}/{offset}",
-            get(dead_letters::show),
-        )
-        .route("/v1/status", get(show_status))
-        .route("/openapi.json", get(openapi::serve))
+    Router::from(routes())
         .route("/v1/batch/{*rest}", any(forward_batch))
         .route("/v1/ingest/{*rest}", any(forward_ingest))
         .method_not_allowed_fallback(async |uri: Uri| {
@@ -117,6 +115,16 @@ async fn measure(request: Request, next: Next) -> Response {
     response
 }
 
+/// One SELECT over merged views.
+///
+/// Any DataFusion SELECT over views, joins included. Read-only: it reaches neither files nor the network.
+#[utoipa::path(post, path = "/v1/sql", operation_id = "runSql", tag = "queries",
+    request_body(content = SqlRequest, description = "The query, and what its answer must cover.",
+        example = json!({"sql": "SELECT page, clicks FROM pages ORDER BY clicks DESC LIMIT 3", "timeout": "2s"})),
+    responses((status = 200, description = "The rows, and what they cover.",
+            content((Document = "application/json"), (String = "text/csv"), (String = "application/x-ndjson"),
+                ("application/vnd.apache.arrow.stream"))),
+        Invalid, NotFound, TooLarge, Unavailable, TimedOut))]
 async fn sql(
     State(service): State<Arc<Service>>,
     Extension(principal): Extension<Principal>,
@@ -127,18 +135,27 @@ async fn sql(
     let format = Format::accepted(&headers)?;
     let request = SqlRequest::parse(&body.map_err(bad_body)?)?;
     let (demand, values) = (request.demand()?, request.values()?);
-    let (engine, session, wait) = (service.engine.clone(), Session::new(principal), demand.timeout);
+    let (engine, session, wait) = (service.engine.clone(), Session::new(principal.clone()), demand.timeout);
     if format == Format::Json {
         let query = async move { engine.answer(&request.sql, values, &demand, &session).await };
-        return answer(&service, format, started, wait, query).await;
+        return answer(&service, &principal, format, (started, wait), query).await;
     }
     let open = async move { engine.open(&request.sql, values, &demand, &session).await };
-    let (rows, coverage) = within(&service, wait, service.compute.run(open)).await?;
+    let (rows, coverage) = within(&service, &principal, wait, service.compute.run(open)).await?;
     let head = format.head(&coverage)?;
     let body = streamed(&service.compute, format, rows).await?;
     Ok(Encoded { head, body })
 }
 
+/// Rows of one view: filters, order, columns.
+///
+/// Filters on group keys read the selected groups only.
+#[utoipa::path(get, path = "/v1/views/{view}/rows", operation_id = "viewRows", tag = "queries",
+    params(OneView, Selection, Demand, AtLeast, Layer),
+    responses((status = 200, description = "The rows, and what they cover.",
+            content((Document = "application/json"), (String = "text/csv"), (String = "application/x-ndjson"),
+                ("application/vnd.apache.arrow.stream"))),
+        Invalid, NotFound, TooLarge, Unavailable, TimedOut))]
 async fn view_rows(
     State(service): State<Arc<Service>>,
     Extension(principal): Extension<Principal>,
@@ -159,7 +176,7 @@ async fn view_rows(
         let memory = Arc::clone(service.engine.memory());
         let wait = request.wait();
         let work = async move { rows(&consistency, (&admission, &memory), &view, request).await };
-        match answer(&service, format, started, wait, work).await {
+        match answer(&service, &principal, format, (started, wait), work).await {
             Err(Error::Superseded) if attempt < ATTEMPTS => attempt += 1,
             settled => return settled,
         }
@@ -169,9 +186,9 @@ async fn view_rows(
 /// Runs a query on the query runtime, within the time it has, and puts its answer into bytes there.
 async fn answer(
     service: &Service,
+    principal: &Principal,
     format: Format,
-    started: Instant,
-    wait: std::time::Duration,
+    (started, wait): (Instant, std::time::Duration),
     query: impl Future<Output = Result<Answer, Error>> + Send + 'static,
 ) -> Result<Encoded, Error> {
     let work = service.compute.run(async move {
@@ -179,25 +196,29 @@ async fn answer(
         let rows: usize = answer.batches.iter().map(RecordBatch::num_rows).sum();
         cpu(rows > LARGE_ROWS, move || format.encode(&answer, started.elapsed())).await
     });
-    within(service, wait, work).await
+    within(service, principal, wait, work).await
 }
 
-/// A query minds its own time; this answers for one that does not come round to it.
+/// A query minds its own time; this answers for one that does not come round to it, and to whoever counts no more.
 async fn within<T>(
     service: &Service,
+    principal: &Principal,
     wait: std::time::Duration,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     let after = *service.settings.serving.query_timeout + wait;
-    tokio::time::timeout(after + GRACE, work)
-        .await
-        .map_err(|_| Error::Timeout { after })?
+    tokio::select! {
+        biased;
+        denied = principal.ended() => Err(Error::Ended(denied)),
+        done = tokio::time::timeout(after + GRACE, work) => done.map_err(|_| Error::Timeout { after })?,
+    }
 }
 
 /// The rows as a body: whole if they are few, otherwise as they come. What fails before the first bytes are sent is an
 /// answer of its own; what fails later breaks the body off.
 async fn streamed(compute: &Compute, format: Format, rows: Rows) -> Result<Body, Error> {
     let mut writer = Writer::new(format, rows.schema())?;
+    let stop = rows.stop().map(Err);
     let mut first = writer.begin();
     let encoded = futures::stream::try_unfold(Some((rows, writer)), async |state| {
         let Some((mut rows, mut writer)) = state else {
@@ -208,7 +229,7 @@ async fn streamed(compute: &Compute, format: Format, rows: Rows) -> Result<Body,
             None => Some((writer.finish()?, None)),
         })
     });
-    let mut pieces = compute.pipe(1, encoded);
+    let mut pieces = compute.pipe(1, encoded, stop);
     while first.len() < STREAM_BYTES {
         match pieces.next().await {
             Some(piece) => first.append(&mut piece?),
@@ -219,19 +240,31 @@ async fn streamed(compute: &Compute, format: Format, rows: Rows) -> Result<Body,
     Ok(Body::from_stream(first.chain(pieces)))
 }
 
-async fn list_views(State(service): State<Arc<Service>>, Extension(principal): Extension<Principal>) -> Json<Value> {
+/// All views, with columns and size.
+#[utoipa::path(get, path = "/v1/views", operation_id = "listViews", tag = "queries",
+    responses((status = 200, description = "The views that are served.", body = views::List)))]
+async fn list_views(
+    State(service): State<Arc<Service>>,
+    Extension(principal): Extension<Principal>,
+) -> Json<views::List> {
     let published = service.adoption.pin();
     let visible = views::visible(&published.served, &principal);
-    let views: Vec<Value> = visible.map(|view| views::summary(view, &published)).collect();
-    Json(json!({"definitions": published.definitions.number, "views": views}))
+    Json(views::List {
+        definitions: published.definitions.number,
+        views: visible.map(|view| views::summary(view, &published)).collect(),
+    })
 }
 
+/// Definition, plan and coverage of a view.
+#[utoipa::path(get, path = "/v1/views/{view}", operation_id = "showView", tag = "queries",
+    params(OneView, Demand, AtLeast),
+    responses((status = 200, description = "The view.", body = views::Detail), Invalid, NotFound, Unavailable, TimedOut))]
 async fn show_view(
     State(service): State<Arc<Service>>,
     Extension(principal): Extension<Principal>,
     name: Result<Path<String>, PathRejection>,
     pairs: Result<Pairs, QueryRejection>,
-) -> Result<Json<Value>, Error> {
+) -> Result<Json<views::Detail>, Error> {
     let Path(name) = name.map_err(bad_path)?;
     let Query(pairs) = pairs.map_err(bad_query)?;
     let demand = params::of_pairs(&pairs)?;
@@ -239,19 +272,22 @@ async fn show_view(
     loop {
         let view = views::find(&service.adoption.pin().served, &principal, &name)?.clone();
         let consistency = Arc::clone(&service.consistency);
-        let demand = demand.clone();
+        let (demand, wait) = (demand.clone(), demand.timeout);
         let detail = service.compute.run(async move {
             let frozen = consistency.freeze(std::slice::from_ref(&view), &demand).await?;
             let coverage = frozen.coverage().remove(view.name()).unwrap_or_default();
-            Ok(views::detail(&view, frozen.published(), &coverage))
+            Ok(views::detail(&view, frozen.published(), coverage))
         });
-        match detail.await {
+        match within(&service, &principal, wait, detail).await {
             Err(Error::Superseded) if attempt < ATTEMPTS => attempt += 1,
             settled => return Ok(Json(settled?)),
         }
     }
 }
 
+/// Lag, segments, publication and services.
+#[utoipa::path(get, path = "/v1/status", operation_id = "status", tag = "platform",
+    responses((status = 200, description = "The platform as this service sees it.", body = openapi::Status)))]
 async fn show_status(State(service): State<Arc<Service>>, Extension(principal): Extension<Principal>) -> Json<Value> {
     let services = service.directory.services();
     let published = service.adoption.pin();
@@ -266,6 +302,8 @@ async fn show_status(State(service): State<Arc<Service>>, Extension(principal): 
     );
     let (running, waiting) = service.admission.counts();
     whole["queries"] = json!({"running": running, "waiting": waiting});
+    let (running, waiting) = service.admission.looks();
+    whole["live_looks"] = json!({"running": running, "waiting": waiting});
     Json(status::visible(whole, &principal, &published))
 }
 

@@ -35,6 +35,9 @@ pub(crate) use feed::Hub;
 
 use crate::Error;
 use crate::http::{bad_path, bad_query};
+use crate::openapi::{
+    self, AtLeast, Demand, Invalid, Layer, NotFound, OneView, Selection, TimedOut, TooLarge, Unavailable,
+};
 use crate::params;
 use crate::rows::RowsRequest;
 use crate::server::Service;
@@ -53,7 +56,14 @@ const ATTEMPTS: u32 = 5;
 
 type Pairs = Query<Vec<(String, String)>>;
 
-/// `GET /v1/views/{view}/live`
+/// Rows of one view, then what changes, as Server-Sent Events.
+///
+/// Events `snapshot`, `change`, `trouble` and `end`, each with JSON; docs/live.md describes them, and how to come back with
+/// `Last-Event-ID`. The answer has no end of its own.
+#[utoipa::path(get, path = "/v1/views/{view}/live", operation_id = "followRows", tag = "queries",
+    params(OneView, Selection, Demand, AtLeast, Layer, openapi::Interval),
+    responses((status = 200, description = "The stream.", content((String = "text/event-stream"))),
+        Invalid, NotFound, TooLarge, Unavailable, TimedOut))]
 pub(crate) async fn live(
     State(service): State<Arc<Service>>,
     Extension(principal): Extension<Principal>,
@@ -79,7 +89,8 @@ pub(crate) async fn live(
             pairs: pairs.clone(),
         };
         let reading = service.live.join(key, &view, request, interval)?;
-        let Some(reader) = Reader::start(reading, interval, last_id, service.live.shutdown.clone()).await? else {
+        let who = (principal.clone(), service.live.shutdown.clone());
+        let Some(reader) = Reader::start(reading, interval, last_id, who).await? else {
             continue;
         };
         return Ok(respond(reader));
@@ -105,6 +116,7 @@ fn respond(reader: Reader) -> Response {
 struct Reader {
     reading: Reading,
     interval: Duration,
+    principal: Principal,
     shutdown: Shutdown,
     /// What the reader holds; `None` before its first event.
     position: Option<u64>,
@@ -126,7 +138,7 @@ impl Reader {
         mut reading: Reading,
         interval: Duration,
         last_id: Option<&str>,
-        shutdown: Shutdown,
+        (principal, shutdown): (Principal, Shutdown),
     ) -> Result<Option<Self>, ApiError> {
         let joined = Instant::now();
         let beat = {
@@ -162,6 +174,7 @@ impl Reader {
         Ok(Some(Self {
             reading,
             interval,
+            principal,
             shutdown,
             position: known,
             start: match (last_id, known) {
@@ -192,6 +205,10 @@ impl Reader {
             return Some(Bytes::from_static(event::RETRY));
         }
         loop {
+            // However much there is to tell.
+            if let Err(denied) = self.principal.standing() {
+                return Some(self.end(&End::AccessEnded(denied)));
+            }
             let beat = self.reading.beats.borrow_and_update().clone();
             let wait = match due(self.sent, self.interval) {
                 // Nothing is made before it may be sent: what comes meanwhile belongs to it.
@@ -204,6 +221,7 @@ impl Reader {
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return Some(self.end(&End::Draining)),
+                denied = self.principal.ended() => return Some(self.end(&End::AccessEnded(denied))),
                 () = sleep_until(wait) => {}
                 changed = self.reading.beats.changed(), if wait.is_none() => {
                     if changed.is_err() && self.reading.beats.borrow().end.is_none() {

@@ -4,29 +4,37 @@ use anabranch_model::TopicOffsets;
 use datafusion::common::ScalarValue;
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::Error;
 use crate::consistency::{Arm, Demand};
+use crate::openapi::{self, LayerName, Offsets, Patience, Require};
 
 /// How long `require` and `at_least` wait unless the request says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Body of `POST /v1/sql`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SqlRequest {
+    /// One SELECT.
     pub(crate) sql: String,
-    /// Values of `$1`, `$2`, ….
+    /// Values of `$1`, `$2`, … in the query.
     #[serde(default)]
+    #[schema(schema_with = openapi::scalars)]
     parameters: Vec<Value>,
     #[serde(default)]
+    #[schema(value_type = Option<Require>)]
     require: Option<String>,
     #[serde(default)]
+    #[schema(value_type = Option<Offsets>)]
     at_least: Option<Value>,
     #[serde(default)]
+    #[schema(value_type = Option<Patience>)]
     timeout: Option<Value>,
     #[serde(default)]
+    #[schema(value_type = Option<LayerName>)]
     layer: Option<String>,
 }
 

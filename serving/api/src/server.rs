@@ -131,7 +131,6 @@ impl ServingLayer {
         let service = Arc::new(Service {
             id: worker_id.clone(),
             engine,
-            admission,
             forwarder,
             settings: Arc::clone(&settings),
             adoption: Arc::clone(&adoption),
@@ -139,12 +138,14 @@ impl ServingLayer {
             masters: Arc::clone(&masters),
             live: Hub::new(
                 consistency.clone(),
+                Arc::clone(&admission),
                 compute.clone(),
                 &settings.serving,
                 shutdown.clone(),
             ),
             compute,
             consistency,
+            admission,
         });
 
         let poll = *settings.serving.poll;

@@ -12,6 +12,7 @@ use axum::http::HeaderValue;
 use axum::middleware::from_fn_with_state;
 use rustls::ClientConfig;
 use tokio::net::TcpListener;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::audit::Audit;
 use crate::limit::Limiter;
@@ -102,8 +103,9 @@ impl Perimeter {
         router.layer(from_fn_with_state((self.clone(), needs), guard::guard))
     }
 
-    /// `/v1/login`, `/v1/logout` and `/v1/whoami`, for a service with a console; to be protected with the rest.
-    pub fn session_routes(&self) -> Router {
+    /// `/v1/login`, `/v1/logout` and `/v1/whoami`, and how they are described, for a service with a console; to be protected with
+    /// the rest.
+    pub fn session_routes(&self) -> OpenApiRouter {
         session::router(self.clone())
     }
 

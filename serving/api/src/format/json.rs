@@ -1,21 +1,47 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
-use serde_json::json;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::{Answer, sql_type};
-use crate::Error;
+use crate::{Error, openapi};
 use anabranch_front::{Cell, json_cell, object, quoted};
+
+/// Rows, and what they cover.
+// What `document` writes: values would be made twice if this were serialised.
+#[expect(dead_code, reason = "it describes; nobody makes one")]
+#[derive(ToSchema)]
+#[schema(as = Answer)]
+pub(crate) struct Document {
+    #[schema(inline)]
+    columns: Vec<Column>,
+    /// Values, in the order of the columns.
+    rows: Vec<Vec<Value>>,
+    row_count: u64,
+    elapsed_ms: f64,
+    /// View → what its part covers.
+    coverage: BTreeMap<String, openapi::Coverage>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Column {
+    name: String,
+    #[serde(rename = "type")]
+    sql_type: String,
+}
 
 /// `{"columns", "rows", "row_count", "elapsed_ms", "coverage"}`.
 pub(crate) fn document(answer: &Answer, elapsed: Duration) -> Result<Vec<u8>, Error> {
-    let columns: Vec<_> = answer
-        .schema
-        .fields()
-        .iter()
-        .map(|field| json!({"name": field.name(), "type": sql_type(field.data_type())}))
-        .collect();
+    let fields = answer.schema.fields().iter();
+    let columns = fields.map(|field| Column {
+        name: field.name().clone(),
+        sql_type: sql_type(field.data_type()),
+    });
+    let columns: Vec<_> = columns.collect();
     let internal = |error: serde_json::Error| Error::Internal(format!("an answer cannot be written: {error}"));
     let mut out = Vec::with_capacity(4096);
     out.extend_from_slice(b"{\"columns\":");

@@ -1,33 +1,47 @@
-use serde_json::json;
+//! `/v1/ingest/…`, which a speed worker answers.
+#![expect(dead_code, reason = "what is here describes; nobody calls or makes it")]
 
-use super::operation::{Operation, schema};
+use utoipa::{IntoParams, ToSchema};
 
-pub(super) fn operations() -> Vec<Operation> {
-    vec![
-        Operation::new("ingest", "post", "/v1/ingest/{table}", "ingest", "Events into a table's log")
-            .more(
-                "Newline-delimited JSON, plain or with `Content-Encoding: gzip` or `zstd`. Answers when the log has made the events \
-                 durable. Passed on to a speed worker.",
-            )
-            .at("table", &json!({"type": "string"}), json!("clicks"), "Name of a table.")
-            .parameter(json!({
-                "name": "on_invalid", "in": "query", "example": "dead_letter",
-                "schema": {"type": "string", "enum": ["reject", "dead_letter"], "default": "reject"},
-                "description": "`reject`: one bad line refuses the whole body with its number, and nothing is produced. `dead_letter`: \
-                                bad lines go through, and are kept as dead letters.",
-            }))
-            .parameter(json!({
-                "name": "key", "in": "query", "example": "page", "schema": {"type": "string"},
-                "description": "Column whose value becomes the record's key: equal keys go to the same partition.",
-            }))
-            .body(
-                "text/plain",
-                &json!({"type": "string"}),
-                &json!("{\"time\": \"2026-01-31T12:00:00Z\", \"session\": \"s1\", \"page\": \"/\"}\n"),
-                true,
-                "One JSON object per line; `application/x-ndjson` is as welcome as any other type.",
-            )
-            .answers(200, "What was acknowledged.", &schema("Accepted"))
-            .errors(&[400, 404, 413, 415, 503, 507]),
-    ]
+use super::answers::{DiskFull, Invalid, NotFound, TooLarge, Unavailable, UnknownType};
+use super::parameters::OneTable;
+use super::types::Offsets;
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+struct How {
+    /// `reject`: one bad line refuses the whole body with its number, and nothing is produced. `dead_letter`: bad lines go
+    /// through, and are kept as dead letters.
+    #[param(inline, example = "dead_letter")]
+    on_invalid: Option<OnInvalid>,
+    /// Column whose value becomes the record's key: equal keys go to the same partition.
+    #[param(example = "page")]
+    key: Option<String>,
 }
+
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case", default = "reject")]
+enum OnInvalid {
+    Reject,
+    DeadLetter,
+}
+
+/// What the log has made durable.
+#[derive(ToSchema)]
+struct Accepted {
+    accepted: u64,
+    /// Give it to a query as `at_least` to see these events.
+    through: Offsets,
+}
+
+/// Events into a table's log.
+///
+/// Newline-delimited JSON, plain or with `Content-Encoding: gzip` or `zstd`. Answers when the log has made the events durable.
+/// Passed on to a speed worker.
+#[utoipa::path(post, path = "/v1/ingest/{table}", operation_id = "ingest", tag = "ingest", params(OneTable, How),
+    request_body(content = String, content_type = "text/plain",
+        description = "One JSON object per line; `application/x-ndjson` is as welcome as any other type.",
+        example = "{\"time\": \"2026-01-31T12:00:00Z\", \"session\": \"s1\", \"page\": \"/\"}\n"),
+    responses((status = 200, description = "What was acknowledged.", body = Accepted),
+        Invalid, NotFound, TooLarge, UnknownType, Unavailable, DiskFull))]
+pub(super) fn ingest() {}

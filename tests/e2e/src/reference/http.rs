@@ -37,7 +37,7 @@ The serving layer answers on `[serving] listen` (8080). This page is the same as
 fn describe(page: &mut String, method: &str, path: &str, operation: &Value) {
     let _ = writeln!(
         page,
-        "\n### `{} {path}`\n\n{}.",
+        "\n### `{} {path}`\n\n{}",
         method.to_uppercase(),
         text(&operation["summary"])
     );
