@@ -195,7 +195,10 @@ fn routes(folder: &str) -> BTreeSet<String> {
                 }
             } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
                 let text = std::fs::read_to_string(&path).expect("a source can be read");
-                for call in text.split(".route(").chain(text.split(".route_service(")).skip(1) {
+                let registered = text.split(".route(").chain(text.split(".route_service("));
+                // Handlers that are registered with their description name the route there.
+                let described = text.split(", path = ").skip(1);
+                for call in registered.skip(1).chain(described) {
                     let literal = call
                         .trim_start()
                         .strip_prefix('"')
