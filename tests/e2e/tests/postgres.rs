@@ -1,5 +1,6 @@
 //! SQL clients that other people made see the numbers that `/v1/sql` answers.
 
+mod page;
 mod secure;
 
 use std::process::Output;
@@ -12,6 +13,11 @@ use crate::edits::{ADDED, EVENTS, Edits, TABLE, views};
 
 const HOURS: &str = "SELECT channel, hour, edits, average FROM hourly
     WHERE channel IN ('#en.wikipedia', '#de.wikipedia') AND edits >= 10 ORDER BY channel DESC, hour";
+
+/// The view of the documentation's examples.
+const PER_CHANNEL: &str = "CREATE MATERIALIZED VIEW edits_per_channel AS
+    SELECT channel, count(*) AS edits FROM wikipedia GROUP BY channel;";
+const NAMES: [&str; 5] = ["cities", "edits_per_channel", "hourly", "pages", "totals"];
 
 /// Half of the edits in a batch view, all of them in the merged one, and SQL clients let in.
 struct Served {
@@ -28,7 +34,8 @@ impl Served {
             "[landing]\nmax_age = '200ms'\n\
              [serving]\npostgres_listen = '127.0.0.1:{port}'\nflight_sql_listen = '127.0.0.1:{flight_sql}'"
         );
-        let dev = Dev::start(&views("connector = 'log', partitions = 3"), &settings);
+        let views = views("connector = 'log', partitions = 3") + PER_CHANNEL;
+        let dev = Dev::start(&views, &settings);
         let first = dev.ingest(TABLE, edits.body(0..edits.half()));
         dev.land_and_run(TABLE, &first);
         let rest = dev.ingest(TABLE, edits.body(edits.half()..edits.lines.len()));
@@ -56,6 +63,12 @@ impl Served {
 
     fn pages(&self) -> i64 {
         self.ask("SELECT count(*) FROM pages").integers()[0]
+    }
+
+    /// How many hours the two channels have.
+    fn channels(&self) -> Vec<i64> {
+        self.ask("SELECT count(*) FROM hourly WHERE channel IN ('#en.wikipedia', '#de.wikipedia')")
+            .integers()
     }
 
     fn totals(&self) -> Vec<i64> {
@@ -95,19 +108,24 @@ fn printed(output: &Output) -> String {
 }
 
 #[test]
-fn psql_psycopg_adbc_and_jdbc_see_what_http_answers() {
-    const TEST: &str = "psql_psycopg_adbc_and_jdbc_see_what_http_answers";
+fn sql_clients_see_what_http_answers() {
+    const TEST: &str = "sql_clients_see_what_http_answers";
     let Some(edits) = Edits::load(TEST) else { return };
     let _gate = gate::heavy();
     let served = Served::start(edits);
     match clients::psql() {
-        Ok(psql) => psql_sees_it(&served, &|args| clients::ask_psql(&psql, served.port, args)),
+        Ok(psql) => {
+            psql_sees_it(&served, &|args| clients::ask_psql(&psql, served.port, args));
+            page::psql_runs_what_stands_there(&served, &psql);
+        }
         Err(reason) => gate::skip(TEST, &reason),
     }
     match python::sql_clients() {
         Ok(python) => {
             psycopg_sees_it(&served, &python);
+            sqlalchemy_sees_it(&served, &python);
             adbc_sees_it(&served, &python);
+            page::python_runs_what_stands_there(&served, &python);
         }
         Err(reason) => gate::skip(TEST, &format!("no Python with psycopg: {reason}")),
     }
@@ -143,17 +161,12 @@ fn psql_sees_it(served: &Served, psql: &dyn Fn(&[&str]) -> Output) {
     let covered = ask(
         "SELECT view, sum(served_through), bool_and(exact), count(*) FROM anabranch.coverage GROUP BY view ORDER BY view",
     );
-    let per_view = ["cities", "hourly", "pages", "totals"].map(|view| format!("{view}\t{EVENTS}\tt\t3"));
+    let per_view = NAMES.map(|view| format!("{view}\t{EVENTS}\tt\t3"));
     assert_eq!(covered.trim(), per_view.join("\n"));
     // What people type, and what completion asks.
     let shown = |command: &str| printed(&psql(&["-c", command]));
     let views = shown("\\dv");
-    assert!(
-        ["cities", "hourly", "pages", "totals"]
-            .iter()
-            .all(|view| views.contains(view)),
-        "{views}"
-    );
+    assert!(NAMES.iter().all(|view| views.contains(view)), "{views}");
     let tables = shown("\\dt");
     assert!(tables.contains("coverage") && !tables.contains("hourly"), "{tables}");
     let columns = shown("\\d hourly");
@@ -171,6 +184,64 @@ fn psql_sees_it(served: &Served, psql: &dyn Fn(&[&str]) -> Output) {
     assert!(shown("\\d").contains("totals"));
     assert!(shown("\\l").contains("anabranch"));
     assert!(shown("\\dn").contains("public"));
+    assert!(
+        shown("\\d+ hourly").contains("GROUP BY channel, hour"),
+        "the definition of a view is shown"
+    );
+    assert!(shown("\\dv+ hourly").contains("view"));
+    for command in [
+        "\\dt+",
+        "\\dS",
+        "\\dn+",
+        "\\df",
+        "\\df+ lower",
+        "\\l+",
+        "\\du",
+        "\\du+",
+        "\\dg",
+        "\\di",
+        "\\ds",
+        "\\dm",
+        "\\dE",
+        "\\dT",
+        "\\dT+ int8",
+        "\\dp",
+        "\\z hourly",
+        "\\ddp",
+        "\\dx",
+        "\\dy",
+        "\\dC",
+        "\\dD",
+        "\\dO",
+        "\\dd",
+        "\\do",
+        "\\da",
+        "\\db",
+        "\\dc",
+        "\\dL",
+        "\\dP",
+        "\\dRp",
+        "\\dew",
+        "\\des",
+        "\\det",
+        "\\deu",
+        "\\drds",
+        "\\dconfig",
+        "\\sv hourly",
+        "\\conninfo",
+        "\\encoding",
+        "\\d anabranch.coverage",
+        "\\d pg_class",
+        "\\d nothing_such",
+    ] {
+        let output = psql(&["-c", command]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        let not_there = command.ends_with("nothing_such");
+        assert!(
+            !said.contains("ERROR") && (output.status.success() || not_there),
+            "{command}: {said}"
+        );
+    }
     let failed = |sql: &str| {
         let output = psql(&["-v", "VERBOSITY=verbose", "-c", sql]);
         assert!(!output.status.success(), "{sql}");
@@ -182,6 +253,15 @@ fn psql_sees_it(served: &Served, psql: &dyn Fn(&[&str]) -> Output) {
     assert!(failed("DROP TABLE totals").contains("25006"));
     assert!(failed("SELECT * FROM totalz").contains("42P01"));
     assert!(failed("SELECT edits FROM totals WHERE").contains("42601"));
+    let misspelled = failed("SELEC 1");
+    assert!(
+        misspelled.contains("42601") && misspelled.contains("LINE 1: SELEC 1"),
+        "{misspelled}"
+    );
+    assert!(
+        failed("SELECT * FROM hourlyy").contains("did you mean"),
+        "the nearest name is told"
+    );
 }
 
 fn psycopg_sees_it(served: &Served, python: &std::path::Path) {
@@ -209,23 +289,84 @@ fn psycopg_sees_it(served: &Served, python: &std::path::Path) {
         );
     }
     assert_eq!(found["in_transaction"], json!(served.pages()));
+    for format in ["arrays_text", "arrays_binary"] {
+        let found = &found[format];
+        assert_eq!(found["channels"], json!(served.channels()), "{format}");
+        assert_eq!(found["none"], json!(0), "{format}");
+        assert_eq!(
+            found["types"],
+            json!([
+                [1007, "[1, 2, None]"],
+                [1016, "[3]"],
+                [1009, "['a,b', 'c\"d', '', None]"],
+                [1022, "[0.5]"],
+                [1185, "['2026-11-21 00:00:00+00:00']"],
+                [1000, "[True, None]"],
+                [1231, "['1.50']"],
+                [1182, "['2026-11-21']"],
+                [1009, "[]"]
+            ]),
+            "{format}"
+        );
+    }
     assert_eq!(
         found["errors"],
-        json!([["42703", "8"], ["42P01", "15"], ["42601", null], ["25006", null]])
+        json!([
+            ["42703", "8"],
+            ["42P01", "15"],
+            ["42601", null],
+            ["42601", "1"],
+            ["25006", null]
+        ])
     );
     assert_eq!(found["cancelled"], "57014");
     assert_eq!(found["coverage"], json!([EVENTS, true]));
     let tables = &found["tables"];
     assert_eq!(
         (&tables["views"], &tables["partitions"], &tables["workers"]),
-        (&json!(4), &json!(3), &json!(3))
+        (&json!(5), &json!(3), &json!(3))
     );
     assert_eq!(
         (&tables["runs"], &tables["coverage"], &tables["dead_letters"]),
-        (&json!(1), &json!(12), &json!(0))
+        (&json!(1), &json!(15), &json!(0))
     );
-    assert_eq!(found["reflected_views"], json!(["cities", "hourly", "pages", "totals"]));
-    assert_eq!(found["sqlalchemy"], json!(EVENTS));
+}
+
+/// SQLAlchemy as people use it: it looks at what there is, and builds its queries of that.
+fn sqlalchemy_sees_it(served: &Served, python: &std::path::Path) {
+    let script = include_str!("clients/sqlalchemy_client.py");
+    let found = python::script(python, script, &[&served.port.to_string(), &served.at_least()]);
+    let found: Value =
+        serde_json::from_str(&found.unwrap_or_else(|error| panic!("{error}"))).expect("the script prints JSON");
+    assert_eq!(found["views"], json!(NAMES));
+    assert_eq!(found["schemas"], json!(["anabranch", "information_schema", "public"]));
+    assert_eq!(
+        found["system_tables"],
+        json!(["coverage", "dead_letters", "partitions", "runs", "views", "workers"])
+    );
+    let columns = found["columns"].as_array().expect("columns");
+    assert_eq!(
+        columns[..4],
+        [
+            json!(["channel", "TEXT", true]),
+            json!(["hour", "TIMESTAMP", true]),
+            json!(["edits", "BIGINT", true]),
+            json!(["added", "BIGINT", true])
+        ]
+    );
+    assert_eq!(
+        found["keys"],
+        json!([[], [], [], []]),
+        "views have no keys, indexes or constraints"
+    );
+    assert_eq!(found["has"], json!([true, false]));
+    let definition = found["definition"].as_str().expect("a text");
+    assert!(definition.contains("GROUP BY channel, hour"), "{definition}");
+    let hours = found["hours"].as_array().expect("rows");
+    let hours = hours.iter().map(|row| hour(row.as_array().expect("a row")));
+    assert_eq!(hours.collect::<Vec<_>>(), served.hours());
+    assert_eq!(found["aggregated"], json!(EVENTS));
+    assert_eq!(found["unknown"], "42P01");
 }
 
 fn adbc_sees_it(served: &Served, python: &std::path::Path) {
@@ -238,6 +379,7 @@ fn adbc_sees_it(served: &Served, python: &std::path::Path) {
     let hours = found["hours"].as_array().expect("rows");
     let hours = hours.iter().map(|row| hour(row.as_array().expect("a row")));
     assert_eq!(hours.collect::<Vec<_>>(), served.hours());
+    assert_eq!(found["channels"], json!(served.channels()));
     assert_eq!(found["large"], json!(served.pages() * 20));
     assert_eq!(found["covered"], json!(EVENTS));
     assert_eq!(
@@ -278,7 +420,7 @@ fn jdbc_sees_it(served: &Served, jar: &std::path::Path) {
         )
     });
     assert_eq!(hours.collect::<Vec<(String, String, i64, String)>>(), served.hours());
-    assert_eq!(of("view"), [["cities"], ["hourly"], ["pages"], ["totals"]]);
+    assert_eq!(of("view"), NAMES.map(|name| [name]));
     let columns = of("column");
     // java.sql.Types: VARCHAR 12, TIMESTAMP 93, BIGINT -5.
     assert_eq!(
@@ -291,6 +433,12 @@ fn jdbc_sees_it(served: &Served, jar: &std::path::Path) {
     );
     assert!(of("schema").contains(&&["public"][..]), "{printed}");
     assert_eq!(of("keys"), [["0"]]);
+    assert_eq!(of("system"), [["coverage"]]);
+    assert_eq!(of("catalog")[0], ["anabranch"]);
+    assert!(of("type").contains(&&["timestamptz", "93"][..]), "{printed}");
+    assert_eq!(of("array"), [["int8", "[1, 2, null]"], ["text", "[a,b, null]"]]);
+    let channels: Vec<String> = served.channels().iter().map(i64::to_string).collect();
+    assert_eq!(of("any"), [[channels[0].as_str()], ["0"]]);
     assert_eq!(of("pages"), [[served.pages().to_string(), EVENTS.to_string()]]);
     assert_eq!(of("refused"), [["25006"]]);
     assert_eq!(of("cancelled"), [["57014"]]);

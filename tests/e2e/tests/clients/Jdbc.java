@@ -56,6 +56,44 @@ public class Jdbc {
                 while (rows.next()) keys++;
             }
             print("keys", keys);
+            try (ResultSet tables = metadata.getTables(null, "anabranch", "cov%", null)) {
+                while (tables.next()) print("system", tables.getString("TABLE_NAME"));
+            }
+            try (ResultSet catalogs = metadata.getCatalogs()) {
+                while (catalogs.next()) print("catalog", catalogs.getString("TABLE_CAT"));
+            }
+            try (ResultSet types = metadata.getTypeInfo()) {
+                while (types.next()) print("type", types.getString("TYPE_NAME"), types.getInt("DATA_TYPE"));
+            }
+            // What tools call beside; all of them answer, if only with nothing.
+            for (ResultSet rows : List.of(metadata.getTableTypes(), metadata.getExportedKeys(null, "public", "hourly"),
+                    metadata.getFunctions(null, null, "%"), metadata.getProcedures(null, null, "%"),
+                    metadata.getTablePrivileges(null, "public", "hourly"),
+                    metadata.getColumnPrivileges(null, "public", "hourly", "%"),
+                    metadata.getBestRowIdentifier(null, "public", "hourly", DatabaseMetaData.bestRowSession, true),
+                    metadata.getUDTs(null, null, "%", null), metadata.getClientInfoProperties())) {
+                while (rows.next()) { }
+            }
+            metadata.getMaxColumnNameLength();
+            try (Statement statement = connection.createStatement();
+                    ResultSet row = statement.executeQuery("SELECT make_array(1, 2, NULL), make_array('a,b', NULL)")) {
+                row.next();
+                for (int column = 1; column <= 2; column++) {
+                    Array array = row.getArray(column);
+                    print("array", array.getBaseTypeName(), Arrays.toString((Object[]) array.getArray()));
+                }
+            }
+            try (PreparedStatement statement = connection.prepareStatement(
+                    "SELECT count(*) FROM hourly WHERE channel = ANY(?) AND edits <> ALL(?)")) {
+                for (Object[] edits : List.of(new Object[] {-1L, -2L}, new Object[] {-1L, null})) {
+                    statement.setArray(1, connection.createArrayOf("text", new String[] {"#en.wikipedia", "#de.wikipedia"}));
+                    statement.setArray(2, connection.createArrayOf("bigint", edits));
+                    try (ResultSet row = statement.executeQuery()) {
+                        row.next();
+                        print("any", row.getLong(1));
+                    }
+                }
+            }
             // A cursor: rows come in portions.
             connection.setAutoCommit(false);
             try (Statement statement = connection.createStatement()) {

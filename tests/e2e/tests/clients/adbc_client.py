@@ -26,6 +26,8 @@ with flight_sql.connect(
                 for row in cursor.fetch_arrow_table().to_pylist()
             ]
         found["hours"] = hours
+        cursor.execute("SELECT count(*) FROM hourly WHERE channel = ANY($1)", (["#en.wikipedia", "#de.wikipedia"],))
+        found["channels"] = list(cursor.fetchone())
         # A large answer, read in portions.
         cursor.execute("SELECT a.page, b.edits FROM pages a CROSS JOIN (SELECT edits FROM pages LIMIT 20) b")
         found["large"] = sum(batch.num_rows for batch in cursor.fetch_record_batch())

@@ -1,11 +1,10 @@
-"""Asks with psycopg and SQLAlchemy; prints what came as JSON."""
+"""Asks with psycopg; prints what came as JSON."""
 import json
 import sys
 import threading
 from decimal import Decimal
 
 import psycopg
-import sqlalchemy
 
 port, at_least = sys.argv[1:3]
 found = {}
@@ -29,12 +28,36 @@ with psycopg.connect(
             (Decimal("12345678901234567890.125"), True),
         ).fetchone()
         found["types_binary" if binary else "types_text"] = [str(value) for value in row]
+    for binary in (False, True):
+        cursor = connection.cursor(binary=binary)
+        arrays = {}
+        placeholder = "%b" if binary else "%t"
+        channels = ["#en.wikipedia", "#de.wikipedia", 'no, "such" {one}']
+        cursor.execute(f"SELECT count(*) FROM hourly WHERE channel = ANY({placeholder})", [channels])
+        arrays["channels"] = list(cursor.fetchone())
+        cursor.execute(
+            f"SELECT count(*) FROM hourly WHERE channel <> ALL({placeholder}) AND edits = ANY({placeholder}) AND average = ANY({placeholder})",
+            [[], [-1, 2**40], [0.25, None]],
+        )
+        arrays["none"] = cursor.fetchone()[0]
+        cursor.execute(
+            "SELECT make_array(1::int, 2::int, NULL::int) AS a, make_array(3) AS b, make_array('a,b', 'c\"d', '', NULL) AS c,"
+            " make_array(0.5::double) AS d, make_array(TIMESTAMP '2026-11-21') AS e, make_array(true, NULL) AS f,"
+            " make_array(1.5::decimal(5, 2)) AS g, make_array(DATE '2026-11-21') AS h, %s::text[] AS i",
+            [[]],
+        )
+        row = cursor.fetchone()
+        plain = lambda value: value if value is None or isinstance(value, (int, float, str)) else str(value)
+        arrays["types"] = [
+            [column.type_code, str([plain(value) for value in cell])] for column, cell in zip(cursor.description, row)
+        ]
+        found["arrays_binary" if binary else "arrays_text"] = arrays
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pages WHERE page IN (%s, %s)", ("Main Page", "Nothing at all"))
         found["in_list"] = cursor.fetchone()[0]
     with connection.transaction():
         found["in_transaction"] = connection.execute("SELECT count(*) FROM pages").fetchone()[0]
-    for sql in ("SELECT nothing FROM totals", "SELECT * FROM nowhere", "SELECT edits FROM totals WHERE", "UPDATE totals SET edits = 0"):
+    for sql in ("SELECT nothing FROM totals", "SELECT * FROM nowhere", "SELECT edits FROM totals WHERE", "SELEC 1", "UPDATE totals SET edits = 0"):
         try:
             connection.execute(sql)
         except psycopg.Error as error:
@@ -52,10 +75,4 @@ with psycopg.connect(
     found["tables"] = {}
     for table in ("views", "runs", "partitions", "workers", "dead_letters", "coverage"):
         found["tables"][table] = connection.execute(f"SELECT count(*) FROM anabranch.{table}").fetchone()[0]
-
-engine = sqlalchemy.create_engine(f"postgresql+psycopg://tester@127.0.0.1:{port}/anabranch")
-inspector = sqlalchemy.inspect(engine)
-found["reflected_views"] = sorted(inspector.get_view_names())
-with engine.connect() as connection:
-    found["sqlalchemy"] = int(connection.execute(sqlalchemy.text("SELECT edits FROM totals")).scalar_one())
 print(json.dumps(found))
