@@ -141,8 +141,7 @@ impl VisitorMut for Rewrite {
                 escape_by_backslash(pattern, escape_char);
                 None
             }
-            // Nobody has granted anything to anybody.
-            Expr::Function(function) if name(function) == "array_to_string" && is_of_acl(function) => Some(null()),
+            Expr::Function(function) if name(function) == "array_to_string" && is_of_nothing(function) => Some(null()),
             Expr::Case {
                 conditions,
                 else_result,
@@ -223,13 +222,15 @@ fn escape_by_backslash(pattern: &mut Expr, escape: &mut Option<ValueWithSpan>) {
     }
 }
 
-/// Whether it is a list of access rights that is spelled.
-fn is_of_acl(function: &Function) -> bool {
+/// Whether the list that is spelled is none: NULL, or access rights, as nobody has granted anything to anybody.
+fn is_of_nothing(function: &Function) -> bool {
     let FunctionArguments::List(arguments) = &function.args else {
         return false;
     };
     match arguments.args.first() {
-        Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(list))) => empty::name_of(list).ends_with("acl"),
+        Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(list))) => {
+            is_null(list) || empty::name_of(list).ends_with("acl")
+        }
         _ => false,
     }
 }

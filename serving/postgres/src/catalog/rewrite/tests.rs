@@ -47,6 +47,10 @@ fn what_is_always_empty_is_replaced_by_what_it_gives() {
             "SELECT NULL, c.reloptions || NULL FROM pg_class c",
         ),
         (
+            "SELECT array_to_string(ARRAY(SELECT e.enumlabel FROM pg_enum e WHERE e.enumtypid = t.oid), ',') AS elements FROM pg_type t",
+            "SELECT NULL AS elements FROM pg_type t",
+        ),
+        (
             "SELECT ARRAY(SELECT nspname FROM pg_namespace ORDER BY 1) AS names",
             "SELECT (SELECT array_agg(nspname) FROM pg_namespace) AS names",
         ),
