@@ -6,6 +6,7 @@ mod guard;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -23,6 +24,8 @@ use crate::{Error, PgError};
 
 /// Answers are sent when so much waits.
 const SEND_BYTES: usize = 64 << 10;
+/// How long a client that is sent away may take to read why.
+const PARTING: Duration = Duration::from_secs(5);
 /// Messages that are read ahead of being answered.
 const AHEAD: usize = 8;
 
@@ -111,27 +114,25 @@ async fn read<R: AsyncRead + Unpin>(
 
 impl<W: AsyncWrite + Unpin> Connection<W> {
     async fn serve(&mut self, messages: &mut mpsc::Receiver<Result<Message, Error>>) -> Result<(), Error> {
+        let principal = self.session.principal.clone();
+        let (stopping, gone) = (self.shared.shutdown.clone(), self.gone.clone());
         loop {
-            // What waits is sent before the client is waited for.
             let message = match messages.try_recv() {
                 Ok(message) => message,
                 Err(_) => {
-                    self.send().await?;
-                    let stopping = self.shared.shutdown.clone();
-                    let message = tokio::select! {
-                        biased;
-                        message = messages.recv() => message,
-                        () = stopping.cancelled() => {
-                            self.out.error(&shutting_down());
-                            return self.send().await;
-                        }
-                        denied = self.session.principal.ended() => {
-                            self.out.error(&sent_away(&denied));
-                            return self.send().await;
-                        }
-                        () = self.gone.cancelled() => return Ok(()),
+                    // What waits is sent before the client is waited for.
+                    let next = async {
+                        self.send().await?;
+                        Ok(messages.recv().await)
                     };
-                    match message {
+                    let next = tokio::select! {
+                        biased;
+                        next = next => next?,
+                        () = stopping.cancelled() => return self.part(&shutting_down()).await,
+                        denied = principal.ended() => return self.part(&sent_away(&denied)).await,
+                        () = gone.cancelled() => return Ok(()),
+                    };
+                    match next {
                         Some(message) => message,
                         None => return Ok(()),
                     }
@@ -142,22 +143,36 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
                 Err(error @ Error::Protocol(_)) => Err(PgError::fatal("08P01", error.to_string())),
                 Err(error) => return Err(error),
             };
-            if let Err(error) = handled
-                && self.report(&error)
-            {
-                return self.send().await;
+            if let Err(error) = handled {
+                return self.part(&error).await;
             }
         }
     }
 
-    /// Tells an error; true when it ends the connection.
-    fn report(&mut self, error: &PgError) -> bool {
+    /// Tells an error.
+    fn report(&mut self, error: &PgError) {
         metrics::counter!("anabranch_postgres_errors_total", "code" => error.code).increment(1);
         self.out.error(error);
         if self.transaction == Transaction::Open {
             self.transaction = Transaction::Failed;
         }
-        error.severity == Severity::Fatal
+    }
+
+    /// Tells the error that ends the connection, to a client that reads.
+    async fn part(&mut self, error: &PgError) -> Result<(), Error> {
+        self.report(error);
+        tokio::time::timeout(PARTING, self.send()).await.unwrap_or(Ok(()))
+    }
+
+    /// Tells an error, unless it ends the connection.
+    fn survive(&mut self, error: PgError) -> Result<(), PgError> {
+        match error.severity {
+            Severity::Fatal => Err(error),
+            _ => {
+                self.report(&error);
+                Ok(())
+            }
+        }
     }
 
     fn ready(&mut self) {
@@ -168,31 +183,32 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
         });
     }
 
+    /// Sends what waits. Cancel-safe: what was not sent waits on, so that messages are never cut.
     async fn send(&mut self) -> Result<(), Error> {
-        if !self.out.is_empty() {
-            let bytes = self.out.0.split().freeze();
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        while !self.out.is_empty() {
             self.writer
-                .write_all(&bytes)
-                .await
-                .map_err(Error::io("cannot write to the client"))?;
-            self.writer
-                .flush()
+                .write_buf(&mut self.out.0)
                 .await
                 .map_err(Error::io("cannot write to the client"))?;
         }
-        Ok(())
+        self.writer
+            .flush()
+            .await
+            .map_err(Error::io("cannot write to the client"))
     }
 
+    /// Answers a message. Errors that end the connection are returned, others told.
     async fn handle(&mut self, message: Message) -> Result<(), PgError> {
         match message {
             Message::Query(sql) => {
                 self.skipping = false;
                 let outcome = self.script(&sql).await;
                 self.portals.remove("");
-                if let Err(error) = outcome
-                    && self.report(&error)
-                {
-                    return Err(error);
+                if let Err(error) = outcome {
+                    self.survive(error)?;
                 }
                 self.ready();
                 Ok(())
@@ -217,9 +233,7 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
                 let outcome = self.extended(message).await;
                 if let Err(error) = outcome {
                     self.skipping = true;
-                    if self.report(&error) {
-                        return Err(error);
-                    }
+                    self.survive(error)?;
                 }
                 Ok(())
             }

@@ -116,25 +116,28 @@ impl VisitorMut for Rewrite {
         ControlFlow::Continue(())
     }
 
+    /// What is known to be nothing is not looked into.
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Some(value) = of_nothing(expr) {
+            *expr = value;
+        }
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Some(value) = of_nothing(expr) {
+            *expr = value;
+        }
         let replaced = match &mut *expr {
-            Expr::Subquery(query) if empty::of_query(query).is_some() => Some(null()),
             Expr::Subquery(query) => {
                 first_only(query);
                 None
-            }
-            Expr::Exists { subquery, negated } if empty::of_query(subquery).is_some() => Some(boolean(*negated)),
-            Expr::InSubquery { subquery, negated, .. } if empty::of_query(subquery).is_some() => {
-                Some(boolean(*negated))
             }
             // ARRAY(SELECT …)
             Expr::Function(Function {
                 args: FunctionArguments::Subquery(query),
                 ..
-            }) => match empty::of_query(query).is_some() || is_of_function(query) {
-                true => Some(null()),
-                false => gathered(query),
-            },
+            }) => gathered(query),
             Expr::Like {
                 pattern, escape_char, ..
             } => {
@@ -157,6 +160,23 @@ impl VisitorMut for Rewrite {
             *expr = replaced;
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// The value of an expression over a query that gives no rows.
+fn of_nothing(expr: &Expr) -> Option<Expr> {
+    let nothing = |query: &Query| empty::of_query(query).is_some();
+    match expr {
+        Expr::Subquery(query) => nothing(query).then(null),
+        Expr::Exists { subquery, negated } | Expr::InSubquery { subquery, negated, .. } => {
+            nothing(subquery).then(|| boolean(*negated))
+        }
+        // ARRAY(SELECT …)
+        Expr::Function(Function {
+            args: FunctionArguments::Subquery(query),
+            ..
+        }) => (nothing(query) || is_of_function(query)).then(null),
+        _ => None,
     }
 }
 

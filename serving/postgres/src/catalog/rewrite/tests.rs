@@ -51,6 +51,10 @@ fn what_is_always_empty_is_replaced_by_what_it_gives() {
             "SELECT NULL AS elements FROM pg_type t",
         ),
         (
+            "SELECT ARRAY(SELECT p.polname || ARRAY(SELECT rolname FROM pg_roles WHERE oid = ANY (polroles)) FROM pg_policy p) AS policies FROM pg_class c",
+            "SELECT NULL AS policies FROM pg_class c",
+        ),
+        (
             "SELECT ARRAY(SELECT nspname FROM pg_namespace ORDER BY 1) AS names",
             "SELECT (SELECT array_agg(nspname) FROM pg_namespace) AS names",
         ),
