@@ -3,6 +3,7 @@
 use crate::PgError;
 use crate::connection::{Connection, Transaction};
 use crate::script::Kind;
+use crate::session::Lasting;
 use crate::wire::Outgoing;
 
 /// What a command answers.
@@ -27,8 +28,12 @@ impl<W> Connection<W> {
     /// 25006 for what would write, 0A000 for what there is not, and what settings refuse.
     pub(crate) fn command(&mut self, kind: &Kind) -> Result<Answer, PgError> {
         match kind {
-            Kind::Set(name, value) => {
-                let changed = self.session.set(name, value.as_deref())?;
+            Kind::Set(name, value) | Kind::SetLocal(name, value) => {
+                let lasting = match kind {
+                    Kind::SetLocal(..) => Lasting::Transaction,
+                    _ => Lasting::Session,
+                };
+                let changed = self.session.set(name, value.as_deref(), lasting)?;
                 if let Some((name, value)) = &changed.report {
                     self.out.parameter(name, value);
                 }
@@ -56,6 +61,7 @@ impl<W> Connection<W> {
             Kind::Begin => {
                 if self.transaction == Transaction::Idle {
                     self.transaction = Transaction::Open;
+                    self.session.begin();
                 } else {
                     self.out
                         .warning(&PgError::new("25001", "there is already a transaction in progress"));
@@ -63,18 +69,15 @@ impl<W> Connection<W> {
                 done("BEGIN")
             }
             Kind::Commit | Kind::Rollback => {
-                let failed = self.transaction == Transaction::Failed;
+                let committed = self.transaction != Transaction::Failed && *kind == Kind::Commit;
                 if self.transaction == Transaction::Idle {
                     self.out
                         .warning(&PgError::new("25P01", "there is no transaction in progress"));
                 }
                 self.transaction = Transaction::Idle;
                 self.portals.clear();
-                done(if failed || *kind == Kind::Rollback {
-                    "ROLLBACK"
-                } else {
-                    "COMMIT"
-                })
+                self.end_block(committed);
+                done(if committed { "COMMIT" } else { "ROLLBACK" })
             }
             Kind::Nothing(tag) => {
                 if *tag == "ROLLBACK" && self.transaction == Transaction::Failed {
@@ -98,6 +101,10 @@ impl<W> Connection<W> {
                 Some(_) => done("CLOSE CURSOR"),
                 None => Err(PgError::new("34000", format!("cursor \"{name}\" does not exist"))),
             },
+            Kind::DiscardAll if self.transaction != Transaction::Idle => Err(PgError::new(
+                "25001",
+                "DISCARD ALL cannot run inside a transaction block",
+            )),
             Kind::DiscardAll => {
                 self.session.reset();
                 self.statements.clear();
@@ -121,6 +128,13 @@ impl<W> Connection<W> {
                 })
             }
             Kind::Empty | Kind::Query => done(""),
+        }
+    }
+
+    /// Ends what settings were set for, if a transaction is open.
+    pub(crate) fn end_block(&mut self, committed: bool) {
+        for (name, value) in self.session.end(committed) {
+            self.out.parameter(name, &value);
         }
     }
 

@@ -242,7 +242,21 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
 
     /// The simple protocol: all statements of a script, until one fails.
     async fn script(&mut self, sql: &str) -> Result<(), PgError> {
-        for piece in split(sql)? {
+        let pieces = split(sql)?;
+        // Several statements are one transaction, where they say nothing else.
+        let together = pieces.len() > 1;
+        let outcome = self.pieces(sql, pieces, together).await;
+        if self.transaction == Transaction::Idle {
+            self.end_block(outcome.is_ok());
+        }
+        outcome
+    }
+
+    async fn pieces(&mut self, sql: &str, pieces: Vec<Piece<'_>>, together: bool) -> Result<(), PgError> {
+        for piece in pieces {
+            if together {
+                self.session.begin();
+            }
             if piece.kind == Kind::Empty {
                 self.out.bare(EMPTY_QUERY);
                 continue;

@@ -13,6 +13,8 @@ pub(crate) enum Kind {
     Query,
     /// A setting and its new value; `None` means its default.
     Set(String, Option<String>),
+    /// The same to the end of the transaction.
+    SetLocal(String, Option<String>),
     Show(String),
     /// All settings have their defaults again.
     ResetAll,
@@ -278,7 +280,11 @@ fn set(words: &[&str], tokens: &[&Token]) -> Kind {
     match words {
         ["SESSION", "CHARACTERISTICS", ..] | ["TRANSACTION" | "CONSTRAINTS", ..] => Kind::Nothing("SET"),
         ["SESSION", "AUTHORIZATION", ..] | ["ROLE", ..] => Kind::Unsupported("SET ROLE".into()),
-        ["SESSION" | "LOCAL", _, ..] => set(&words[1..], &tokens[1..]),
+        ["SESSION", _, ..] => set(&words[1..], &tokens[1..]),
+        ["LOCAL", _, ..] => match set(&words[1..], &tokens[1..]) {
+            Kind::Set(name, value) => Kind::SetLocal(name, value),
+            other => other,
+        },
         ["TIME", "ZONE", ..] => Kind::Set("timezone".into(), value(&tokens[2..])),
         ["NAMES", ..] => Kind::Set("client_encoding".into(), value(&tokens[1..])),
         [] => Kind::Unsupported("SET".into()),

@@ -1,8 +1,11 @@
 //! Python environments with packages that check ours: another implementation of the Delta protocol, a fuzzer of HTTP APIs.
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::Value;
 
 /// An interpreter with `deltalake`.
 ///
@@ -56,6 +59,53 @@ pub fn with(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
 /// What it wrote to standard error.
 pub fn script(python: &Path, script: &str, args: &[&str]) -> Result<String, String> {
     run(Command::new(python).args(["-c", script]).args(args))
+}
+
+/// A script that is asked line by line, and answers so: JSON both ways. It ends with this.
+#[derive(Debug)]
+pub struct Dialogue {
+    child: Child,
+    questions: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Dialogue {
+    /// # Panics
+    /// When the interpreter cannot be run.
+    pub fn start(python: &Path, script: &str, args: &[&str]) -> Self {
+        let mut child = Command::new(python)
+            .args(["-u", "-c", script])
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the interpreter can be run");
+        let questions = child.stdin.take().expect("it is piped");
+        let answers = BufReader::new(child.stdout.take().expect("it is piped"));
+        Self {
+            child,
+            questions,
+            answers,
+        }
+    }
+
+    /// # Panics
+    /// When the script ends instead of answering.
+    #[track_caller]
+    pub fn ask(&mut self, question: &Value) -> Value {
+        writeln!(self.questions, "{question}").expect("the script reads");
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("the script writes text");
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{question} is answered {line:?}: {error}"))
+    }
+}
+
+impl Drop for Dialogue {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 pub(crate) fn cache() -> Result<PathBuf, String> {

@@ -1,5 +1,6 @@
 //! SQL clients that other people made see the numbers that `/v1/sql` answers.
 
+mod exact;
 mod page;
 mod secure;
 

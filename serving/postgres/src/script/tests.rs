@@ -35,7 +35,7 @@ fn settings_are_read() {
     );
     assert_eq!(
         kinds("SET LOCAL statement_timeout = '2s'"),
-        [set_to("statement_timeout", "2s")]
+        [Kind::SetLocal("statement_timeout".into(), Some("2s".into()))]
     );
     assert_eq!(
         kinds("SET TIME ZONE 'Europe/Berlin'"),

@@ -90,6 +90,28 @@ impl Client {
         (tags, codes)
     }
 
+    /// The first column of the rows that a script gives; codes of errors and warnings among them.
+    async fn told(&mut self, sql: &str) -> Vec<String> {
+        self.send(&[(b'Q', format!("{sql}\0").as_bytes())]).await;
+        let mut told = Vec::new();
+        loop {
+            let (tag, body) = self.read().await.unwrap();
+            match tag {
+                b'D' => {
+                    let length = i32::from_be_bytes(body[2..6].try_into().unwrap()) as usize;
+                    told.push(String::from_utf8(body[6..6 + length].to_vec()).unwrap());
+                }
+                b'E' | b'N' => {
+                    let fields = String::from_utf8_lossy(&body).into_owned();
+                    let code = fields.split('\0').find_map(|field| field.strip_prefix('C'));
+                    told.push(code.unwrap().to_owned());
+                }
+                b'Z' => return told,
+                _ => {}
+            }
+        }
+    }
+
     async fn simple(&mut self, sql: &str) -> (String, Vec<String>) {
         self.send(&[(b'Q', format!("{sql}\0").as_bytes())]).await;
         self.answers().await
@@ -264,6 +286,41 @@ async fn transactions_fail_as_clients_expect() {
     assert_eq!(client.simple("SELECT 1").await.1, ["25P02"]);
     assert_eq!(client.simple("ROLLBACK").await, ("CZ".into(), vec![]));
     assert_eq!(client.simple("SELECT 1; SELECT 2").await.0, "TDCTDCZ");
+}
+
+/// Several statements in one message are one transaction, as with PostgreSQL.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_end_with_their_transaction() {
+    const SHOW: &str = "SHOW anabranch.require";
+    let (address, _running) = serve().await;
+    let (mut client, ..) = Client::begun(address).await;
+    let local = "SET LOCAL anabranch.require = 'exact'";
+    assert_eq!(client.told(&format!("{local}; {SHOW}")).await, ["exact"]);
+    assert_eq!(client.told(SHOW).await, [""]);
+    assert_eq!(client.told(local).await, ["25P01"], "alone it is a warning");
+    assert_eq!(client.told(&format!("BEGIN; {local}; {SHOW}")).await, ["exact"]);
+    assert_eq!(client.told(SHOW).await, ["exact"], "the transaction is open");
+    assert_eq!(client.told("DISCARD ALL").await, ["25001"]);
+    assert_eq!(client.told("COMMIT").await, [""; 0]);
+    assert_eq!(client.told(SHOW).await, [""]);
+    let failing = "SET anabranch.require = 'exact'; SELECT nonsense FROM totals";
+    assert_eq!(client.told(failing).await, ["22023"]);
+    assert_eq!(client.told(SHOW).await, [""], "what failed has set nothing");
+    client
+        .told("BEGIN; SET anabranch.require = 'exact'; SELECT nonsense FROM totals")
+        .await;
+    assert_eq!(client.told("COMMIT").await, [""; 0]);
+    assert_eq!(client.told(SHOW).await, [""], "a failed transaction is rolled back");
+    assert_eq!(
+        client
+            .told(&format!(
+                "BEGIN; SET anabranch.require = 'exact'; COMMIT; {local}; {SHOW}"
+            ))
+            .await,
+        ["exact"]
+    );
+    assert_eq!(client.told(SHOW).await, ["exact"]);
+    assert_eq!(client.told(&format!("RESET anabranch.require; {SHOW}")).await, [""]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
