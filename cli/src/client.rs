@@ -1,22 +1,30 @@
 //! A small client of the HTTP API, for the commands that talk to a running platform.
 
+use std::pin::pin;
 use std::time::Duration;
 
-use anabranch_access::Perimeter;
+use anabranch_access::{Calls, Patience, Perimeter, Unanswered};
 use anabranch_dataset::Store;
 use anabranch_runtime::http::ApiError;
 use anabranch_runtime::tls::{self, Tls};
 use anabranch_runtime::{Settings, TlsSettings};
 use anyhow::{Context, Result, bail};
+use futures::TryStreamExt;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::Value;
 
 use crate::args::{Credentials, Health, Remote};
 
+/// That of services with each other, but for the way to the platform, which may be longer.
+const PATIENCE: Patience = Patience {
+    connect: Duration::from_secs(10),
+    ..Patience::DEFAULT
+};
+
 /// Talks to one serving layer.
 #[derive(Clone, Debug)]
 pub struct Client {
-    http: reqwest::Client,
+    calls: Calls,
     base: String,
 }
 
@@ -78,22 +86,19 @@ impl Client {
             value.set_sensitive(true);
             builder = builder.default_headers(HeaderMap::from_iter([(AUTHORIZATION, value)]));
         }
-        let mut client = Self::at(base);
-        client.http = builder.build().context("no HTTP client")?;
-        Ok(client)
+        let calls = Calls::new(builder, PATIENCE).context("no HTTP client")?;
+        Ok(Self {
+            calls,
+            base: full(base),
+        })
     }
 
     /// A client of the serving layer at `base`, such as `http://127.0.0.1:8080`.
     pub fn at(base: &str) -> Self {
-        let base = base.trim_end_matches('/');
-        let base = if base.contains("://") {
-            base.into()
-        } else {
-            format!("http://{base}")
-        };
+        let calls = Calls::new(reqwest::Client::builder(), PATIENCE);
         Self {
-            http: reqwest::Client::new(),
-            base,
+            calls: calls.expect("a client without settings of its own can be made"),
+            base: full(base),
         }
     }
 
@@ -103,30 +108,32 @@ impl Client {
 
     /// GETs a path and reads the JSON answer.
     pub async fn get(&self, path: &str) -> Result<Value> {
-        self.json(self.http.get(format!("{}{path}", self.base))).await
+        self.json(self.calls.client().get(format!("{}{path}", self.base))).await
     }
 
     /// POSTs JSON and reads the JSON answer.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
-        self.json(self.http.post(format!("{}{path}", self.base)).json(body))
+        self.json(self.calls.client().post(format!("{}{path}", self.base)).json(body))
             .await
     }
 
     /// DELETEs a path and reads the JSON answer.
     pub async fn delete(&self, path: &str) -> Result<Value> {
-        self.json(self.http.delete(format!("{}{path}", self.base))).await
+        self.json(self.calls.client().delete(format!("{}{path}", self.base)))
+            .await
     }
 
     /// POSTs a text and reads the JSON answer.
     pub async fn post_text(&self, path: &str, body: String) -> Result<Value> {
-        self.json(self.http.post(format!("{}{path}", self.base)).body(body))
+        self.json(self.calls.client().post(format!("{}{path}", self.base)).body(body))
             .await
     }
 
     /// Asks a SQL question; `accept` is the media type of the answer.
     pub async fn sql(&self, body: &Value, accept: &str) -> Result<String> {
         let request = self
-            .http
+            .calls
+            .client()
             .post(format!("{}/v1/sql", self.base))
             .json(body)
             .header("accept", accept);
@@ -140,7 +147,8 @@ impl Client {
             url.push_str(&format!("&key={}", encoded(key)));
         }
         let request = self
-            .http
+            .calls
+            .client()
             .post(url)
             .header("content-type", "application/x-ndjson")
             .body(lines);
@@ -153,21 +161,36 @@ impl Client {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Vec<u8>> {
-        let response = request.send().await.with_context(|| {
-            format!(
-                "nothing answers at {}; is `anabranch dev` or `anabranch serve` running? (--url names another)",
-                self.base
-            )
-        })?;
+        let response = match self.calls.send(&self.base, request).await {
+            Ok(response) => response,
+            Err(Unanswered::NotReached(error)) => {
+                return Err(error).with_context(|| {
+                    format!(
+                        "nothing answers at {}; is `anabranch dev` or `anabranch serve` running? (--url names another)",
+                        self.base
+                    )
+                });
+            }
+            Err(Unanswered::Unclear(why)) => {
+                bail!(
+                    "{} does not answer, and what it was asked may still take effect: {why}",
+                    self.base
+                )
+            }
+        };
         let status = response.status();
-        let body = response.bytes().await?;
+        let mut body = Vec::new();
+        let mut pieces = pin!(self.calls.body(response));
+        while let Some(piece) = pieces.try_next().await? {
+            body.extend_from_slice(&piece);
+        }
         if !status.is_success() {
             match ApiError::parse(status.as_u16(), &body) {
                 Some(error) => bail!("{error}"),
                 None => bail!("{} answered {status}: {}", self.base, String::from_utf8_lossy(&body)),
             }
         }
-        Ok(body.to_vec())
+        Ok(body)
     }
 }
 
@@ -182,6 +205,14 @@ pub async fn of_site(settings: &Settings, store: &Store, timeout: Duration) -> R
         builder = builder.default_headers(HeaderMap::from_iter([(AUTHORIZATION, value)]));
     }
     builder.build().context("no HTTP client")
+}
+
+fn full(base: &str) -> String {
+    let base = base.trim_end_matches('/');
+    match base.contains("://") {
+        true => base.into(),
+        false => format!("http://{base}"),
+    }
 }
 
 /// An address that a client on this machine can reach: a wildcard becomes loopback.

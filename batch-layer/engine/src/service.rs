@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_access::{Caller, Perimeter};
+use anabranch_access::{Caller, Calls, Perimeter};
 use anabranch_catalog::Source;
 use anabranch_compute::{Kernel, Options};
 use anabranch_dataset::{Leases, MasterDataset, Publications, RunRecord, RunState, Runs, Store};
@@ -26,7 +26,7 @@ use crate::queue::{Decision, decide};
 use crate::record::{LiveRun, Task, rfc3339};
 use crate::recovery::Interrupted;
 use crate::rollback::Intent;
-use crate::{Error, Schedule, Trigger, forward, http, leader, lease, recovery, run, watch};
+use crate::{Error, Schedule, Trigger, http, leader, lease, recovery, run, watch};
 
 /// What the batch layer needs to start.
 pub struct BatchOptions {
@@ -101,7 +101,7 @@ impl BatchLayer {
             leadership: Leadership::new(&store, &worker_id),
             lease: LeaseKeeper::new(leases.clone(), worker_id, advertised),
             directory: Some(Directory::new(&store).with_caller(perimeter.caller())),
-            client: forward::client(&perimeter.caller())?,
+            calls: perimeter.caller().calls()?,
             caller: perimeter.caller(),
             leases,
             kernel: Arc::new(kernel),
@@ -188,7 +188,7 @@ pub(crate) struct Shared {
     /// The speed workers; `None` in a simulation without them.
     pub(crate) directory: Option<Directory>,
     /// Passes requests on to the service that leads.
-    pub(crate) client: reqwest::Client,
+    pub(crate) calls: Calls,
     pub(crate) caller: Caller,
     pub(crate) kernel: Arc<Kernel>,
     pub(crate) schedule: Option<Schedule>,

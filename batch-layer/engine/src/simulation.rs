@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use anabranch_access::Caller;
+use anabranch_access::{Caller, Calls};
 use anabranch_compute::Kernel;
 use anabranch_dataset::{Leases, Publications, Runs, Store};
 use anabranch_definitions::Definitions;
@@ -16,7 +16,7 @@ use crate::leader::Leadership;
 use crate::lease::LeaseKeeper;
 use crate::maintenance::Maintenance;
 use crate::service::{Board, Shared, run_loop};
-use crate::{Error, Trigger, forward, lease, maintenance, recovery, watch};
+use crate::{Error, Trigger, lease, maintenance, recovery, watch};
 
 /// What a simulated batch service is made of.
 pub struct BatchParts {
@@ -33,13 +33,13 @@ pub struct BatchParts {
 }
 
 /// Never used here. A new one reads and decodes the system's certificates, which costs as much as a small run.
-fn client() -> Result<reqwest::Client, Error> {
-    static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
-    if let Some(client) = CLIENT.get() {
-        return Ok(client.clone());
+fn calls() -> Result<Calls, Error> {
+    static CALLS: OnceLock<Calls> = OnceLock::new();
+    if let Some(calls) = CALLS.get() {
+        return Ok(calls.clone());
     }
-    let client = forward::client(&Caller::plain())?;
-    Ok(CLIENT.get_or_init(|| client).clone())
+    let calls = Caller::plain().calls()?;
+    Ok(CALLS.get_or_init(|| calls).clone())
 }
 
 /// One simulated batch service; its tasks live in its store's environment.
@@ -71,7 +71,7 @@ impl Batch {
             leadership: Leadership::alone(&store, &worker_id),
             lease: LeaseKeeper::new(leases.clone(), worker_id, address),
             directory: Some(Directory::simulated(&store, peers)),
-            client: client()?,
+            calls: calls()?,
             caller: Caller::plain(),
             leases,
             kernel,

@@ -85,6 +85,14 @@ pub enum Error {
     /// The service that a request is forwarded to is not there.
     #[error("{message}")]
     NoService { message: String, hint: String },
+    /// The service that a command was passed on to has it, or may have it, and did not answer.
+    #[error("the service at {address} does not answer, and the command may still take effect: {why}")]
+    Unclear {
+        address: String,
+        why: String,
+        /// How to find out.
+        look: &'static str,
+    },
     #[error(transparent)]
     Merge(#[from] anabranch_merge::Error),
     #[error(transparent)]
@@ -146,7 +154,9 @@ impl Error {
             Self::AnswerTooLarge { .. } | Self::BodyTooLarge { .. } | Self::LiveTooLarge { .. } => ErrorKind::Invalid,
             Self::TooManyReaders { .. } => ErrorKind::Unavailable,
             Self::Inexact { .. } | Self::Behind { .. } | Self::Timeout { .. } => ErrorKind::Unavailable,
-            Self::WorkerFailed { .. } | Self::NoService { .. } | Self::Superseded => ErrorKind::Unavailable,
+            Self::WorkerFailed { .. } | Self::NoService { .. } | Self::Unclear { .. } | Self::Superseded => {
+                ErrorKind::Unavailable
+            }
             Self::Overloaded { .. } | Self::MemoryBusy { .. } => ErrorKind::Unavailable,
             Self::LocalState { .. } => ErrorKind::Data,
             Self::Merge(error) => error.kind(),
@@ -191,6 +201,7 @@ impl Error {
             Self::TooManyReaders { .. } => Some("try again later, or raise [serving] live_max_readers".into()),
             Self::WorkerFailed { .. } | Self::Superseded => Some("try again".into()),
             Self::NoService { hint, .. } => Some(hint.clone()),
+            Self::Unclear { look, .. } => Some((*look).into()),
             Self::Query(error) if is_out_of_memory(error) => Some("narrow the query: it needs too much memory; [serving] query_memory is the limit".into()),
             _ => None,
         }
@@ -199,7 +210,7 @@ impl Error {
     fn status(&self) -> u16 {
         match self {
             Self::Ended(_) => 401,
-            Self::Behind { .. } | Self::Timeout { .. } => 504,
+            Self::Behind { .. } | Self::Timeout { .. } | Self::Unclear { .. } => 504,
             Self::AnswerTooLarge { .. } | Self::BodyTooLarge { .. } | Self::LiveTooLarge { .. } => 413,
             other => other.kind().http_status(),
         }

@@ -2,7 +2,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use anabranch_access::{Caller, Principal};
+use anabranch_access::{Caller, Calls, Principal, Unanswered, is_safe};
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, header};
@@ -10,9 +10,6 @@ use axum::response::Response;
 use futures::Stream;
 
 use crate::Error;
-
-/// How long another service may take to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Headers that belong to one connection (RFC 9110, section 7.6.1) or are set anew for the next one.
 const NOT_FORWARDED: [HeaderName; 11] = [
@@ -30,28 +27,38 @@ const NOT_FORWARDED: [HeaderName; 11] = [
     header::COOKIE,
 ];
 
+/// Where a request goes.
+pub(crate) struct Onward<'a> {
+    /// `http://host:port` of the service.
+    pub(crate) address: &'a str,
+    /// A larger body is cut off and refused.
+    pub(crate) limit_bytes: u64,
+    /// How to find out whether a command took effect that was not answered.
+    pub(crate) look: &'static str,
+}
+
 /// Passes requests on to other services. Bodies are streamed both ways.
 pub(crate) struct Forwarder {
-    client: reqwest::Client,
+    calls: Calls,
     caller: Caller,
 }
 
 impl Forwarder {
     pub(crate) fn new(caller: Caller) -> Result<Self, Error> {
-        let client = caller
-            .http()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .build()
-            .map_err(|error| Error::Internal(format!("no HTTP client: {error}")))?;
-        Ok(Self { client, caller })
+        let calls = caller.calls()?;
+        Ok(Self { calls, caller })
     }
 
-    /// Sends `request` to the same path at `address`. A body beyond `limit_bytes` is cut off and refused.
+    /// Sends `request` to the same path at another service.
     ///
     /// # Errors
-    /// `BodyTooLarge`, or `NoService` when the other side does not answer.
-    pub(crate) async fn forward(&self, address: &str, request: Request, limit_bytes: u64) -> Result<Response, Error> {
+    /// `BodyTooLarge`; `NoService` when the other side does not answer and has changed nothing; `Unclear` when it may have.
+    pub(crate) async fn forward(&self, onward: Onward<'_>, request: Request) -> Result<Response, Error> {
+        let Onward {
+            address,
+            limit_bytes,
+            look,
+        } = onward;
         let (head, body) = request.into_parts();
         let declared = head
             .headers
@@ -69,8 +76,10 @@ impl Forwarder {
         };
         let mut headers = kept(&head.headers);
         anabranch_trace::outgoing(&mut headers);
+        let changes_nothing = is_safe(&head.method);
         let mut outgoing = self
-            .client
+            .calls
+            .client()
             .request(head.method, format!("{}{path}", address.trim_end_matches('/')))
             .headers(headers);
         let principal = head.extensions.get::<Principal>();
@@ -81,9 +90,16 @@ impl Forwarder {
         if declared.is_some_and(|length| length > 0) || head.headers.contains_key(header::TRANSFER_ENCODING) {
             outgoing = outgoing.body(reqwest::Body::wrap_stream(limited));
         }
-        let answer = match outgoing.send().await {
+        let answer = match self.calls.send(address, outgoing).await {
             Ok(answer) => answer,
             Err(_) if outcome.is_cut_off() => return Err(Error::BodyTooLarge { limit_bytes }),
+            Err(Unanswered::Unclear(why)) if !changes_nothing => {
+                return Err(Error::Unclear {
+                    address: address.to_owned(),
+                    why,
+                    look,
+                });
+            }
             Err(error) => {
                 return Err(Error::NoService {
                     message: format!("the service at {address} does not answer: {error}"),
@@ -94,7 +110,7 @@ impl Forwarder {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = answer.status();
         *response.headers_mut() = kept(answer.headers());
-        *response.body_mut() = Body::from_stream(answer.bytes_stream());
+        *response.body_mut() = Body::from_stream(self.calls.body(answer));
         Ok(response)
     }
 
@@ -103,7 +119,7 @@ impl Forwarder {
     /// # Errors
     /// In words, for a status page.
     pub(crate) async fn json(&self, url: String, timeout: Duration) -> Result<serde_json::Value, String> {
-        let mut request = self.client.get(url).timeout(timeout);
+        let mut request = self.calls.client().get(url).timeout(timeout);
         if let Some(shown) = self.caller.authorization() {
             request = request.header(header::AUTHORIZATION, shown);
         }
@@ -162,3 +178,6 @@ impl Stream for Limited {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

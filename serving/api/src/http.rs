@@ -26,6 +26,7 @@ use crate::compute::{Compute, LARGE_ROWS, cpu};
 use crate::dead_letters;
 use crate::exclusions;
 use crate::format::{Answer, Document, Encoded, Format, Writer};
+use crate::forward::Onward;
 use crate::openapi::{
     self, AtLeast, Demand, Invalid, Layer, NotFound, OneView, Selection, TimedOut, TooLarge, Unavailable,
 };
@@ -38,6 +39,13 @@ use crate::views;
 
 /// Largest body of `POST /v1/sql`, in bytes (axum's own default).
 const SQL_BODY_BYTES: u64 = 2 << 20;
+
+/// How to see what became of a command to the batch layer that was not answered.
+const LOOK_AT_RUNS: &str = "GET /v1/batch/runs (`anabranch runs`) and GET /v1/batch/maintenance show whether it did; if the service has \
+     died, another takes over within a quarter of a minute";
+/// What to think of events whose ingestion was not answered.
+const LOOK_AT_LOG: &str = "all, some or none of the events may be in the log, and those that are there would be counted twice if they were \
+     sent again; GET /v1/status shows `log_end` of each partition, and queries show what has arrived";
 
 /// Answers of up to so many bytes are sent whole, with their length.
 const STREAM_BYTES: usize = 256 << 10;
@@ -314,7 +322,12 @@ async fn forward_batch(State(service): State<Arc<Service>>, request: Request) ->
         message: "no batch service is alive".into(),
         hint: "start one with `anabranch batch`".into(),
     })?;
-    service.forwarder.forward(&lease.address, request, SQL_BODY_BYTES).await
+    let onward = Onward {
+        address: &lease.address,
+        limit_bytes: SQL_BODY_BYTES,
+        look: LOOK_AT_RUNS,
+    };
+    service.forwarder.forward(onward, request).await
 }
 
 async fn forward_ingest(State(service): State<Arc<Service>>, request: Request) -> Result<Response, Error> {
@@ -324,10 +337,12 @@ async fn forward_ingest(State(service): State<Arc<Service>>, request: Request) -
         message: "no speed worker is alive".into(),
         hint: "start one with `anabranch speed`".into(),
     })?;
-    service
-        .forwarder
-        .forward(&worker.address, request, service.settings.serving.max_ingest_body.get())
-        .await
+    let onward = Onward {
+        address: &worker.address,
+        limit_bytes: service.settings.serving.max_ingest_body.get(),
+        look: LOOK_AT_LOG,
+    };
+    service.forwarder.forward(onward, request).await
 }
 
 pub(crate) fn bad_body(rejection: BytesRejection) -> Error {

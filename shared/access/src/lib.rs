@@ -21,6 +21,7 @@
 
 mod access;
 mod audit;
+mod calls;
 mod error;
 mod grant;
 mod guard;
@@ -36,6 +37,7 @@ mod tokens;
 
 pub use access::{Access, Session};
 pub use audit::{Audit, AuditRecord, audit_records};
+pub use calls::{Calls, Patience, Unanswered};
 pub use error::{Denied, Error};
 pub use need::{Need, Needs, common_needs, is_safe};
 pub use perimeter::{Caller, Perimeter, check_exposure};

@@ -17,7 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::audit::Audit;
 use crate::limit::Limiter;
 use crate::need::Needs;
-use crate::{Access, Error, Principal, guard, session};
+use crate::{Access, Calls, Error, Patience, Principal, guard, session};
 
 /// How many seconds' worth of its requests a principal may make at once.
 const BURST_SECONDS: f64 = 10.0;
@@ -278,7 +278,15 @@ impl Caller {
         self.tls.as_ref()
     }
 
-    /// A client of other services' HTTP ports; `authorization` is for each request to say.
+    /// Calls of other services' HTTP ports; `authorization` is for each request to say.
+    ///
+    /// # Errors
+    /// When the system gives no client.
+    pub fn calls(&self) -> Result<Calls, Error> {
+        Calls::new(self.http(), Patience::default())
+    }
+
+    /// A client of other services' HTTP ports, without bounds of its own; prefer [`calls`](Self::calls).
     pub fn http(&self) -> reqwest::ClientBuilder {
         let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
         match &self.tls {

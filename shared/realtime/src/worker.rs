@@ -11,10 +11,11 @@ use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{Action, Ticket};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
-use tonic::Request;
+use futures::{Stream, StreamExt, TryStreamExt};
+use tokio::time::timeout;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
 
 use crate::secure::secure_connector;
 use crate::{Error, SpeedWorker};
@@ -29,6 +30,8 @@ const ALIVE: Alive = Alive {
 };
 /// A worker that takes longer to freeze a snapshot counts as not answering.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A worker that lives, and sends nothing of what is read from it for so long, counts as lost.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest Flight message taken from a speed worker, in bytes. Workers send record batches of a few thousand rows.
 const MAX_MESSAGE_BYTES: usize = 256 << 20;
 
@@ -132,7 +135,7 @@ impl Worker {
             while results.message().await?.is_some() {}
             Ok::<_, tonic::Status>(first)
         };
-        let result = tokio::time::timeout(SNAPSHOT_TIMEOUT, call)
+        let result = timeout(SNAPSHOT_TIMEOUT, call)
             .await
             .map_err(|_| self.failed(format!("no snapshot within {SNAPSHOT_TIMEOUT:?}")))?
             .map_err(|status| self.failed(status.to_string()))?
@@ -164,14 +167,15 @@ impl Worker {
             }
         };
         let ticket = serde_json::to_vec(ticket).expect("a state ticket is plain data");
-        let stream = client
-            .do_get(self.request(Ticket { ticket: ticket.into() }, &self.span("read state")))
+        let request = self.request(Ticket { ticket: ticket.into() }, &self.span("read state"));
+        let stream = timeout(MESSAGE_TIMEOUT, client.do_get(request))
             .await
+            .map_err(|_| self.failed(silent(MESSAGE_TIMEOUT)))?
             .map_err(|status| self.failed(status.to_string()))?
             .into_inner();
         let worker = self.id.clone();
         Ok(
-            FlightRecordBatchStream::new_from_flight_data(stream.map_err(Into::into).boxed())
+            FlightRecordBatchStream::new_from_flight_data(within(MESSAGE_TIMEOUT, stream).map_err(Into::into).boxed())
                 .map_err(move |error| Error::WorkerFailed {
                     worker: worker.clone(),
                     message: error.to_string(),
@@ -205,6 +209,22 @@ impl Worker {
     }
 }
 
+fn silent(limit: Duration) -> String {
+    format!("it has sent nothing for {limit:?}")
+}
+
+/// A stream that fails when its next message takes longer than `limit`. Time that its reader takes does not count.
+fn within<T>(
+    limit: Duration,
+    messages: impl Stream<Item = Result<T, Status>> + Unpin + Send,
+) -> impl Stream<Item = Result<T, Status>> + Send {
+    futures::stream::try_unfold(messages, move |mut messages| async move {
+        let next = timeout(limit, messages.next()).await;
+        let next = next.map_err(|_| Status::deadline_exceeded(silent(limit)))?;
+        Ok(next.transpose()?.map(|message| (message, messages)))
+    })
+}
+
 /// How often a worker is asked whether it is still there, and how long it may take to say so.
 #[derive(Clone, Copy, Debug)]
 struct Alive {
@@ -224,8 +244,8 @@ fn tuned(endpoint: Endpoint, alive: Alive) -> Endpoint {
 }
 
 /// A request that tells the worker which trace it belongs to.
-fn with_context<T>(message: T, span: &Option<Span>) -> tonic::Request<T> {
-    let mut request = tonic::Request::new(message);
+fn with_context<T>(message: T, span: &Option<Span>) -> Request<T> {
+    let mut request = Request::new(message);
     if let Some(span) = span {
         span.context().outgoing(request.metadata_mut().as_mut());
     }

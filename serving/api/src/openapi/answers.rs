@@ -62,5 +62,6 @@ failures! {
     UnknownType: 415, "The body's type or encoding is not known.";
     Unavailable: 503, "A service that is needed does not answer, or no exact answer could be given in time; try again.";
     TimedOut: 504, "The query took too long, or the answer did not reach what `at_least` asks for in time.";
+    Unclear: 504, "The service that it was passed on to has it and does not answer: it may still take effect; the hint says how to see.";
     DiskFull: 507, "The disk of the log is full; nothing more was ingested.";
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::answers::{Conflict, Invalid, NotFound, TooLarge, Unavailable};
+use super::answers::{Conflict, Invalid, NotFound, TooLarge, Unavailable, Unclear};
 use super::parameters::{Limit, OneRun, WhichUpkeep};
 use super::types::{Cut, PartitionOffsets, Time};
 
@@ -204,7 +204,7 @@ pub(super) fn list_runs() {}
     request_body(content = Option<RunRequest>, description = "`full` folds all of history, whatever `[batch] mode` says.",
         example = json!({"full": true})),
     responses((status = 202, description = "Started, or queued.", body = RunStarted),
-        Invalid, Conflict, TooLarge, Unavailable))]
+        Invalid, Conflict, TooLarge, Unavailable, Unclear))]
 pub(super) fn start_run() {}
 
 /// One run, with progress and diff.
@@ -215,12 +215,12 @@ pub(super) fn show_run() {}
 /// Publish a held run.
 #[utoipa::path(post, path = "/v1/batch/runs/{run_id}/publish", operation_id = "publishRun", tag = "batch", params(OneRun),
     responses((status = 200, description = "The publication it became.", body = RunPublished),
-        Invalid, NotFound, Conflict, Unavailable))]
+        Invalid, NotFound, Conflict, Unavailable, Unclear))]
 pub(super) fn publish_run() {}
 
 /// Discard a held run.
 #[utoipa::path(post, path = "/v1/batch/runs/{run_id}/discard", operation_id = "discardRun", tag = "batch", params(OneRun),
-    responses((status = 200, description = "The run.", body = Run), Invalid, NotFound, Conflict, Unavailable))]
+    responses((status = 200, description = "The run.", body = Run), Invalid, NotFound, Conflict, Unavailable, Unclear))]
 pub(super) fn discard_run() {}
 
 /// Serve an earlier run again.
@@ -228,7 +228,7 @@ pub(super) fn discard_run() {}
     request_body(content = Option<RollbackRequest>, description = "Where to; the publication before when absent.",
         example = json!({"to": "12"})),
     responses((status = 202, description = "Queued.", body = RunStarted),
-        Invalid, NotFound, Conflict, TooLarge, Unavailable))]
+        Invalid, NotFound, Conflict, TooLarge, Unavailable, Unclear))]
 pub(super) fn roll_back() {}
 
 /// Compute views from all of history and compare them with what is served.
@@ -236,7 +236,7 @@ pub(super) fn roll_back() {}
     request_body(content = Option<VerifyRequest>, description = "Views to verify; all of them when empty.",
         example = json!({"views": []})),
     responses((status = 202, description = "Queued.", body = RunStarted),
-        Invalid, NotFound, Conflict, TooLarge, Unavailable))]
+        Invalid, NotFound, Conflict, TooLarge, Unavailable, Unclear))]
 pub(super) fn verify() {}
 
 /// The publication log, newest first.
@@ -257,23 +257,23 @@ pub(super) fn maintenance_status() {}
 /// Merge, expire and remove at once what is done in time anyway.
 #[utoipa::path(post, path = "/v1/batch/maintenance/run", operation_id = "maintain", tag = "batch", params(WhichUpkeep),
     responses((status = 200, description = "What was done, or would be.", body = Upkeep),
-        Invalid, NotFound, Conflict, Unavailable))]
+        Invalid, NotFound, Conflict, Unavailable, Unclear))]
 pub(super) fn maintain() {}
 
 /// Merge small files.
 #[utoipa::path(post, path = "/v1/batch/maintenance/compact", operation_id = "compact", tag = "batch", params(WhichUpkeep),
     responses((status = 200, description = "What was done, or would be.", body = Upkeep),
-        Invalid, NotFound, Conflict, Unavailable))]
+        Invalid, NotFound, Conflict, Unavailable, Unclear))]
 pub(super) fn compact() {}
 
 /// Remove files that nobody can read any more.
 #[utoipa::path(post, path = "/v1/batch/maintenance/vacuum", operation_id = "vacuum", tag = "batch", params(WhichUpkeep),
     responses((status = 200, description = "What was done, or would be.", body = Upkeep),
-        Invalid, NotFound, Conflict, Unavailable))]
+        Invalid, NotFound, Conflict, Unavailable, Unclear))]
 pub(super) fn vacuum() {}
 
 /// Let events expire that are older than their table's `retention`.
 #[utoipa::path(post, path = "/v1/batch/maintenance/retention", operation_id = "expire", tag = "batch", params(WhichUpkeep),
     responses((status = 200, description = "What was done, or would be.", body = Upkeep),
-        Invalid, NotFound, Conflict, Unavailable))]
+        Invalid, NotFound, Conflict, Unavailable, Unclear))]
 pub(super) fn expire() {}

@@ -3,7 +3,7 @@
 
 use utoipa::{IntoParams, ToSchema};
 
-use super::answers::{DiskFull, Invalid, NotFound, TooLarge, Unavailable, UnknownType};
+use super::answers::{DiskFull, Invalid, NotFound, TooLarge, Unavailable, Unclear, UnknownType};
 use super::parameters::OneTable;
 use super::types::Offsets;
 
@@ -43,5 +43,5 @@ struct Accepted {
         description = "One JSON object per line; `application/x-ndjson` is as welcome as any other type.",
         example = "{\"time\": \"2026-01-31T12:00:00Z\", \"session\": \"s1\", \"page\": \"/\"}\n"),
     responses((status = 200, description = "What was acknowledged.", body = Accepted),
-        Invalid, NotFound, TooLarge, UnknownType, Unavailable, DiskFull))]
+        Invalid, NotFound, TooLarge, UnknownType, Unavailable, Unclear, DiskFull))]
 pub(super) fn ingest() {}

@@ -41,3 +41,18 @@ async fn a_worker_that_is_frozen_in_the_middle_of_a_read_ends_the_read() {
     assert!(matches!(error, Error::WorkerFailed { .. }), "{error}");
     assert!(frozen.await.unwrap().is_ok(), "the connection was closed");
 }
+
+/// One that lives, and is stuck.
+#[tokio::test]
+async fn a_worker_that_sends_nothing_more_ends_the_read() {
+    let first = futures::stream::iter([Ok::<_, Status>(1)]);
+    let stuck = first.chain(futures::stream::pending());
+    let mut messages = Box::pin(within(Duration::from_millis(50), stuck));
+    assert_eq!(messages.next().await.unwrap().unwrap(), 1);
+    let error = messages.next().await.unwrap().unwrap_err();
+    assert!(error.message().contains("nothing for 50ms"), "{error}");
+
+    let whole = futures::stream::iter([Ok::<_, Status>(1), Ok(2)]);
+    let all: Vec<i32> = within(Duration::from_secs(60), whole).try_collect().await.unwrap();
+    assert_eq!(all, [1, 2], "an end is no silence");
+}
