@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 /// Live numbers and exact numbers from the same events: a speed layer, a batch layer, and one merged answer.
 #[derive(Debug, Parser)]
-#[command(name = "anabranch", version, about, propagate_version = true)]
+#[command(name = "anabranch", version, propagate_version = true)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
@@ -451,7 +451,9 @@ pub enum DeadLettersCommand {
     },
     /// Show one dead letter with its bytes, key and headers.
     Show {
+        /// Partition of the topic.
         partition: i32,
+        /// Offset in the partition.
         offset: i64,
         #[command(flatten)]
         table: Table,
@@ -468,9 +470,10 @@ pub enum DeadLettersCommand {
 /// Which dead letters are meant; all that fit every condition.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LettersFilter {
+    /// Partition of the topic. Default: all.
     #[arg(long, value_name = "P")]
     pub partition: Option<i32>,
-    /// From A on, without B.
+    /// Offsets from A on, without B. Default: all.
     #[arg(long, value_name = "A..B")]
     pub offsets: Option<String>,
     /// What the reason contains.
@@ -509,9 +512,10 @@ pub struct Exclude {
     /// List what is kept out.
     #[arg(long, conflicts_with_all = ["partition", "offsets", "reason"])]
     pub list: bool,
+    /// Partition of the topic that the events are in.
     #[arg(long, value_name = "P", required_unless_present = "list")]
     pub partition: Option<i32>,
-    /// From A on, without B.
+    /// Offsets of the events, from A on, without B.
     #[arg(long, value_name = "A..B", required_unless_present = "list")]
     pub offsets: Option<String>,
     /// Why, for those who read the numbers later.
@@ -534,3 +538,6 @@ pub struct Include {
     #[command(flatten)]
     pub table: Table,
 }
+
+#[cfg(test)]
+mod tests;

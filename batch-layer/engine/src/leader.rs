@@ -174,6 +174,9 @@ pub(crate) async fn settle(shared: &Shared, at_start: bool) -> Result<(), Error>
         tracing::info!(leader = address, "another service runs the batch runs");
     }
     metrics::gauge!("anabranch_batch_leader").set(f64::from(u8::from(role == Role::Leader)));
+    if role != Role::Leader {
+        recovery::forget_failures();
+    }
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use crate::service::Shared;
 
 /// How far back interrupted runs are looked for; older ones were settled by an earlier start.
 const LATEST_RUNS: usize = 1000;
+const FAILED_IN_A_ROW: &str = "anabranch_batch_failed_in_a_row";
 const INTERRUPTED: &str = "the process that ran it ended before it was finished";
 
 /// Between two looks at which runs other services hold.
@@ -26,12 +27,36 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 pub(crate) async fn settle_interrupted(shared: &Shared) -> Result<(), Error> {
     let mut interrupted = shared.interrupted.lock().await;
     interrupted.held = runs_of_others(shared).await?;
-    for record in shared.runs.list(LATEST_RUNS).await? {
-        if is_under_way(&record) && !interrupted.held.contains(&record.run_id) {
-            interrupted.settle(shared, record).await?;
+    let mut records = shared.runs.list(LATEST_RUNS).await?;
+    for record in &mut records {
+        if is_under_way(record) && !interrupted.held.contains(&record.run_id) {
+            *record = interrupted.settle(shared, record.clone()).await?;
         }
     }
+    metrics::gauge!(FAILED_IN_A_ROW).set(failed_in_a_row(&records) as f64);
     Ok(())
+}
+
+/// Counts a run that has ended among the failures, or ends their row.
+pub(crate) fn note_end(record: &RunRecord) {
+    match record.state {
+        RunState::Failed => metrics::gauge!(FAILED_IN_A_ROW).increment(1.0),
+        _ => metrics::gauge!(FAILED_IN_A_ROW).set(0.0),
+    }
+}
+
+/// Whoever leads instead counts the failures.
+pub(crate) fn forget_failures() {
+    metrics::gauge!(FAILED_IN_A_ROW).set(0.0);
+}
+
+/// How many runs failed since one ended well, of records with the newest first.
+fn failed_in_a_row(records: &[RunRecord]) -> usize {
+    records
+        .iter()
+        .filter(|record| record.kind == RunKind::Run && !is_under_way(record))
+        .take_while(|record| record.state == RunState::Failed)
+        .count()
 }
 
 /// Settles the runs of others whose leases expire, until shutdown.
@@ -74,7 +99,10 @@ impl Interrupted {
         for run_id in let_go {
             // Whoever ended it in order has recorded that before letting go of it.
             if let Some(record) = shared.runs.get(&run_id).await?.filter(is_under_way) {
-                self.settle(shared, record).await?;
+                let settled = self.settle(shared, record).await?;
+                if settled.kind == RunKind::Run {
+                    note_end(&settled);
+                }
             }
         }
         self.held = holding;
@@ -91,16 +119,17 @@ impl Interrupted {
         Ok(())
     }
 
-    async fn settle(&mut self, shared: &Shared, record: RunRecord) -> Result<(), Error> {
+    async fn settle(&mut self, shared: &Shared, record: RunRecord) -> Result<RunRecord, Error> {
         let publication = outcome_of(&shared.publications, &record).await?;
         let settled = settle(record, publication.as_ref(), &rfc3339(shared.store.environment().now()));
         tracing::warn!(run_id = settled.run_id, state = ?settled.state, "settled an interrupted batch run");
         shared.runs.put(&settled).await?;
         // Before it has recorded its cuts, a run has written nothing, and not yet read which publication it is based on.
         if settled.state == RunState::Failed && !settled.cuts.is_empty() {
-            self.given_up.insert(settled.run_id, latest_number(shared).await?);
+            let latest = latest_number(shared).await?;
+            self.given_up.insert(settled.run_id.clone(), latest);
         }
-        Ok(())
+        Ok(settled)
     }
 }
 

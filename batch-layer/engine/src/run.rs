@@ -93,6 +93,9 @@ pub(crate) async fn execute(shared: &Shared, run: &Arc<LiveRun>) {
     }
     metrics::counter!("anabranch_batch_runs_total", "state" => state, "trigger" => record.trigger.clone()).increment(1);
     metrics::histogram!("anabranch_batch_run_seconds", "state" => state).record(took.as_secs_f64());
+    if run.task == Task::Run {
+        recovery::note_end(&record);
+    }
     metrics::counter!("anabranch_batch_rows_total").increment(record.progress.rows_done);
     shared.save(run).await;
     if record.state == RunState::Published {

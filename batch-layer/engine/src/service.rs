@@ -53,12 +53,14 @@ pub struct BatchHandle {
     tasks: Tasks,
 }
 
-/// Exposes counters of failures before the first of them: a rate over one that appears with its first event misses it.
+/// Exposes counters of rare things before the first of them: a rate over one that appears with its first event misses it.
 fn begin_counters() {
     metrics::counter!("anabranch_maintenance_errors_total").increment(0);
     for trigger in Trigger::ALL {
-        metrics::counter!("anabranch_batch_runs_total", "state" => "failed", "trigger" => trigger.as_str())
-            .increment(0);
+        for state in ["published", "held", "compared", "failed"] {
+            metrics::counter!("anabranch_batch_runs_total", "state" => state, "trigger" => trigger.as_str())
+                .increment(0);
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cancel::Connections;
 use crate::catalog::Catalog;
 use crate::connection;
+use crate::portal::Source;
 use crate::scram::{self, Exchange};
 use crate::session::Session;
 use crate::wire::{Outgoing, Startup, read_password, read_startup};
@@ -70,12 +71,24 @@ pub(crate) struct Shared {
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
 
+/// Exposes counters before the first of what they count: a rate over one that appears with its first event misses it. Of errors,
+/// those that are not the client's.
+fn begin_counters() {
+    for source in [Source::Engine, Source::Catalog] {
+        metrics::counter!("anabranch_postgres_statements_total", "source" => source.name()).increment(0);
+    }
+    for code in ["53300", "57P03", "XX000"] {
+        metrics::counter!("anabranch_postgres_errors_total", "code" => code).increment(0);
+    }
+}
+
 impl PostgresServer {
     /// Prepares the catalog. Nothing is accepted before [`run`](Self::run).
     ///
     /// # Errors
     /// When the catalog cannot be set up.
     pub fn start(options: Options) -> Result<Self, Error> {
+        begin_counters();
         let catalog = Arc::new(Catalog::new(Arc::clone(&options.engine))?);
         let shared = Shared {
             engine: options.engine,

@@ -202,6 +202,7 @@ impl Gauges {
         for table in self.tables.iter().filter(|table| !names.contains(table)) {
             // Nobody waits for the log of a table that was dropped.
             metrics::gauge!("anabranch_source_connected", "table" => table.clone()).set(1.0);
+            metrics::gauge!("anabranch_stopped_partitions", "table" => table.clone()).set(0.0);
         }
         for (table, partition) in self.gone(here) {
             let labels = [("table", table), ("partition", partition.to_string())];
@@ -247,6 +248,8 @@ fn record_partition(layer: &SourceLayer, state: &PartitionState) {
 }
 
 fn record_source(layer: &SourceLayer, topology: &[ComponentStats]) {
+    let stopped = layer.facts.stopped.lock().len();
+    metrics::gauge!("anabranch_stopped_partitions", "table" => layer.source.name.clone()).set(stopped as f64);
     for LiveView { view, .. } in layer.program().views.iter().filter(|live| live.current) {
         metrics::counter!("anabranch_nulled_values_total", "view" => view.name().to_owned())
             .absolute(view.nulled_values());

@@ -37,6 +37,7 @@ pub mod oracle;
 pub mod orders;
 pub mod ports;
 mod process;
+pub mod promtool;
 pub mod python;
 pub mod reference;
 mod runtime;

@@ -105,3 +105,25 @@ async fn a_publication_is_found_behind_one_of_a_clock_that_is_late() {
     let found = publication_of(&publications, &run_id).await.unwrap();
     assert_eq!(found.map(|found| found.number), Some(1));
 }
+
+#[test]
+fn failures_count_from_the_last_run_that_ended_well() {
+    let record = |kind, state| RunRecord {
+        kind,
+        state,
+        ..RunRecord::default()
+    };
+    let run = |state| record(RunKind::Run, state);
+    assert_eq!(failed_in_a_row(&[]), 0);
+    // What is under way, and what is no run, says nothing of runs.
+    let newest_first = [
+        run(RunState::Running),
+        run(RunState::Failed),
+        record(RunKind::Verify, RunState::Compared),
+        run(RunState::Failed),
+        run(RunState::Held),
+        run(RunState::Failed),
+    ];
+    assert_eq!(failed_in_a_row(&newest_first), 2);
+    assert_eq!(failed_in_a_row(&[run(RunState::Published), run(RunState::Failed)]), 0);
+}

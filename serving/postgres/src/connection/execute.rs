@@ -190,7 +190,7 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
 }
 
 impl Source {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Engine => "engine",
             Self::Catalog => "catalog",

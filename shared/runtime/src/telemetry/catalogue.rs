@@ -101,6 +101,7 @@ pub const METRICS: &[Metric] = &[
     counter("anabranch_speed_retries_total", COUNT, TABLE, "Attempts of the speed layer that failed and were repeated."),
     // Speed layer: where it stands. Set when the speed layer's own port is scraped.
     gauge("anabranch_source_connected", None, TABLE, "1 while the log answers."),
+    gauge("anabranch_stopped_partitions", COUNT, TABLE, "Partitions that stand since their log had lost events: `on_gap = 'stop'`."),
     gauge("anabranch_next_consumed", None, PARTITION, "Next position to be read."),
     gauge("anabranch_next_landed", None, PARTITION, "Next position to be landed."),
     gauge("anabranch_lag_records", COUNT, PARTITION, "Positions between the log's end and what was read."),
@@ -124,6 +125,7 @@ pub const METRICS: &[Metric] = &[
     seconds("anabranch_batch_run_seconds", &["state"], "Batch runs from start to end."),
     counter("anabranch_batch_rows_total", COUNT, &[], "Events folded by batch runs."),
     counter("anabranch_batch_skipped_total", COUNT, &["trigger"], "Runs not started because one was on its way already."),
+    gauge("anabranch_batch_failed_in_a_row", COUNT, &[], "Runs that have failed since one ended well; 0 where another service leads."),
     gauge("anabranch_batch_leader", None, &[], "1 while this batch service leads."),
     gauge("anabranch_batch_diff_compared_groups", COUNT, VIEW, "Groups of the last run that were compared with what was served."),
     gauge("anabranch_batch_diff_differing_groups", COUNT, VIEW, "Those of them with a value that differs."),
