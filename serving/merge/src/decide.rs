@@ -162,8 +162,9 @@ pub fn decide(facts: &[ViewFacts], replies: &[SnapshotReply], patience: Patience
     let mut retry: Option<RetryReason> = None;
     // (source, partition) → the view that fixed its prefix, and that prefix.
     let mut prefixes: BTreeMap<(&str, PartitionId), (&str, Offset)> = BTreeMap::new();
+    let holders = holders(facts, replies);
     for view in facts {
-        let (view_plan, reason) = decide_view(view, replies, patience, &mut prefixes)?;
+        let (view_plan, reason) = decide_view(view, replies, &holders, patience, &mut prefixes)?;
         plan.views.push(view_plan);
         // Reloading the publication comes first: it changes what the others are about.
         retry = match (retry, reason) {
@@ -176,6 +177,46 @@ pub fn decide(facts: &[ViewFacts], replies: &[SnapshotReply], patience: Patience
         Some(reason) if patience == Patience::Retry => Decision::Retry(reason),
         _ => Decision::Read(plan),
     })
+}
+
+/// The worker that holds a partition under the highest epoch known, by lease or by what it offers of any view.
+#[derive(Clone, Copy)]
+struct Holder<'f> {
+    worker: &'f str,
+    epoch: i64,
+}
+
+/// (source, partition) → its holder.
+type Holders<'f> = BTreeMap<(&'f str, PartitionId), Holder<'f>>;
+
+/// Who holds each partition. All views of a source are looked at together: a former owner, whose lease may still be the
+/// only one that is known, must not stand in for one view at its own prefix where the new owner already offers another.
+fn holders<'f>(facts: &'f [ViewFacts], replies: &'f [SnapshotReply]) -> Holders<'f> {
+    let mut holders = Holders::new();
+    for facts in facts {
+        let leased = facts.owners.iter().map(|(&partition, owner)| {
+            let (worker, epoch) = (owner.worker.as_str(), owner.epoch);
+            (partition, Holder { worker, epoch })
+        });
+        let offered = replies.iter().flat_map(|reply| {
+            let pieces = reply
+                .views
+                .get(&facts.view)
+                .into_iter()
+                .flat_map(|pieces| &pieces.partitions);
+            pieces.map(|(&partition, piece)| {
+                let (worker, epoch) = (reply.worker.as_str(), piece.epoch());
+                (partition, Holder { worker, epoch })
+            })
+        });
+        for (partition, holder) in leased.chain(offered) {
+            let known = holders.entry((facts.source.as_str(), partition)).or_insert(holder);
+            if holder.epoch > known.epoch {
+                *known = holder;
+            }
+        }
+    }
+    holders
 }
 
 /// What became of one partition.
@@ -193,6 +234,7 @@ enum Verdict {
 fn decide_view<'f>(
     facts: &'f ViewFacts,
     replies: &[SnapshotReply],
+    holders: &Holders,
     patience: Patience,
     prefixes: &mut BTreeMap<(&'f str, PartitionId), (&'f str, Offset)>,
 ) -> Result<(ViewPlan, Option<RetryReason>), Error> {
@@ -212,7 +254,8 @@ fn decide_view<'f>(
         if let Some(cut) = facts.cut.next.get(partition) {
             coverage.served_through.insert(name.clone(), cut.0);
         }
-        let verdict = judge(facts, replies, partition, &name)?;
+        let holder = holders.get(&(facts.source.as_str(), partition)).copied();
+        let verdict = judge(facts, replies, holder, partition, &name)?;
         let realtime = match &verdict {
             Verdict::Use { reply, .. } => Some(&replies[*reply]),
             Verdict::Missing(_) | Verdict::Retry(_) => None,
@@ -341,23 +384,26 @@ fn known_partitions(facts: &ViewFacts, replies: &[SnapshotReply]) -> BTreeSet<Pa
     known
 }
 
-fn judge(facts: &ViewFacts, replies: &[SnapshotReply], partition: PartitionId, name: &str) -> Result<Verdict, Error> {
+fn judge(
+    facts: &ViewFacts,
+    replies: &[SnapshotReply],
+    holder: Option<Holder>,
+    partition: PartitionId,
+    name: &str,
+) -> Result<Verdict, Error> {
     let offers = || {
         replies
             .iter()
             .enumerate()
             .filter_map(|(index, reply)| Some((index, reply.views.get(&facts.view)?.partitions.get(&partition)?)))
     };
-    let owner = facts.owners.get(&partition);
-    let offered = offers().map(|(_, piece)| piece.epoch()).max();
-    let epoch = match (offered, owner) {
-        (Some(offered), Some(owner)) if offered < owner.epoch => return Ok(unoffered(facts, replies, owner, name)),
-        (None, Some(owner)) => return Ok(unoffered(facts, replies, owner, name)),
-        (None, None) => return Ok(Verdict::Missing(Missing::NoOwner)),
-        (Some(offered), _) => offered,
+    let Some(holder) = holder else {
+        return Ok(Verdict::Missing(Missing::NoOwner));
     };
-    let mut highest = offers().filter(|(_, piece)| piece.epoch() == epoch);
-    let (index, piece) = highest.next().expect("the maximum of the offers is one of them");
+    let mut highest = offers().filter(|(_, piece)| piece.epoch() == holder.epoch);
+    let Some((index, piece)) = highest.next() else {
+        return Ok(unoffered(facts, replies, holder, name));
+    };
     let worker = replies[index].worker.clone();
     if let Some((second, _)) = highest.next() {
         let workers = [worker, replies[second].worker.clone()];
@@ -433,9 +479,9 @@ fn judge(facts: &ViewFacts, replies: &[SnapshotReply], partition: PartitionId, n
     })
 }
 
-/// The lease names an owner of a higher epoch than anybody offers: nobody else may stand in for it.
-fn unoffered(facts: &ViewFacts, replies: &[SnapshotReply], owner: &Owner, name: &str) -> Verdict {
-    let worker = owner.worker.clone();
+/// The partition is held under a higher epoch than the view is offered: nobody else may stand in for its holder.
+fn unoffered(facts: &ViewFacts, replies: &[SnapshotReply], holder: Holder, name: &str) -> Verdict {
+    let worker = holder.worker.to_owned();
     if facts.silent.contains(&worker) {
         return Verdict::Missing(Missing::Silent { worker });
     }

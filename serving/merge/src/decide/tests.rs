@@ -329,6 +329,46 @@ fn views_of_one_source_share_one_prefix() {
     assert!(matches!(both(19), Err(Error::TwoPrefixes { .. })));
 }
 
+#[test]
+fn a_former_owner_does_not_stand_in_for_one_view_where_another_is_offered_by_the_new_one() {
+    let mut second = facts(&[(0, 10)], 1);
+    second.view = "w".into();
+    // No lease names the new owner yet.
+    let views = [facts(&[(0, 10)], 1), second];
+    let mut former = reply("a", 1, "v", [(0, ready(1, 10, 12))]);
+    let held = former.views["v"].clone();
+    former.views.insert("w".into(), held);
+    let new = reply("b", 2, "w", [(0, ready(2, 10, 18))]);
+    let replies = [former, new];
+
+    let asked_again = decide(&views, &replies, Patience::Retry).unwrap();
+    let moving = RetryReason::Rebalancing {
+        partition: "t/0".into(),
+        worker: "b".into(),
+    };
+    // `b` knows another definition of `v` only, and says nothing of it.
+    let Decision::Read(plan) = asked_again else {
+        panic!("another definition is nothing that asking again cures");
+    };
+    assert_eq!(
+        plan.views[0].missing["t/0"],
+        Missing::OtherDefinition { worker: "b".into() }
+    );
+    assert_eq!(plan.views[1].coverage.served_through["t/0"], 18);
+
+    // `b` knows `v`, and does not read the partition under it yet.
+    let mut replies = replies;
+    replies[1].views.insert("v".into(), ViewPieces::default());
+    let asked_again = decide(&views, &replies, Patience::Retry).unwrap();
+    assert_eq!(asked_again, Decision::Retry(moving.clone()));
+    let Ok(Decision::Read(plan)) = decide(&views, &replies, Patience::Settle) else {
+        panic!("the last attempt settles");
+    };
+    assert_eq!(plan.views[0].missing["t/0"], Missing::Unsettled(moving));
+    assert_eq!(plan.views[0].coverage.served_through["t/0"], 10);
+    assert_eq!(plan.views[1].coverage.served_through["t/0"], 18);
+}
+
 fn ranges(of: &[(i64, i64)]) -> RangeSet {
     of.iter()
         .map(|(start, end)| OffsetRange::new(Offset(*start), Offset(*end)))
