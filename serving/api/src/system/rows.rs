@@ -136,30 +136,20 @@ impl System {
 
     async fn workers(&self, published: &Published) -> Vec<Row> {
         let (services, reports) = self.reports(published).await;
-        let mut rows = Vec::new();
-        for worker in &services.speed {
-            rows.push(worker_row(
-                "speed",
-                &worker.id,
-                &worker.address,
-                reports.of_speed(&worker.id),
-                None,
-            ));
-        }
-        for lease in &services.batch {
-            rows.push(worker_row(
-                "batch",
-                &lease.id,
-                &lease.address,
-                reports.of_batch(&lease.id),
-                None,
-            ));
-        }
-        for lease in &services.serve {
-            // Their leases are fresh: they were not asked.
-            rows.push(worker_row("serve", &lease.id, &lease.address, None, Some(lease)));
-        }
-        rows
+        let speed = services.speed.iter().map(|worker| {
+            let report = reports.of_speed(&worker.id);
+            worker_row("speed", &worker.id, &worker.address, report, None)
+        });
+        let batch = services.batch.iter().map(|lease| {
+            let report = reports.of_batch(&lease.id);
+            worker_row("batch", &lease.id, &lease.address, report, None)
+        });
+        // Their leases are fresh: they were not asked.
+        let serve = services
+            .serve
+            .iter()
+            .map(|lease| worker_row("serve", &lease.id, &lease.address, None, Some(lease)));
+        speed.chain(batch).chain(serve).collect()
     }
 
     async fn dead_letters(&self, published: &Published) -> Result<Vec<Row>, Error> {

@@ -14,6 +14,38 @@ use crate::publications::publish;
 
 const ALL: [i32; PARTITIONS as usize] = [0, 1, 2];
 
+/// A worker that has all partitions and has read what there is.
+struct Reading {
+    group: Group,
+    worker: Worker,
+    reader: Reader,
+    through: OffsetVector,
+}
+
+impl Reading {
+    async fn start(world: &World, name: &str, events: &[Event]) -> Self {
+        let group = Group::new(&world.log);
+        group.assign(name, &ALL);
+        let worker = world.start_on(name, group.member(name)).await.unwrap();
+        let mut reader = worker.reader().await;
+        let through = world.append(events).await;
+        reader.covering(&OffsetVector::new(), &through).await;
+        Self {
+            group,
+            worker,
+            reader,
+            through,
+        }
+    }
+}
+
+/// A world that lands soon.
+fn landing_soon() -> World {
+    let mut world = World::new();
+    world.settings.landing.max_age = Duration::from_millis(500).into();
+    world
+}
+
 async fn source(worker: &Worker) -> Value {
     worker.status().await["sources"]["clicks"].clone()
 }
@@ -48,13 +80,13 @@ fn assert_held(snapshot: &SnapshotReply, through: &OffsetVector) {
 async fn a_lost_partition_stays_served_and_is_read_on_when_it_comes_back() {
     // What was read is still to be landed when the partitions come back.
     let world = World::never_landing();
-    let group = Group::new(&world.log);
-    group.assign("a", &ALL);
-    let worker = world.start_on("a", group.member("a")).await.unwrap();
-    let mut reader = worker.reader().await;
     let (all, from_start) = (events(0..9_000), OffsetVector::new());
-    let mut through = world.append(&all[..3_000]).await;
-    reader.covering(&from_start, &through).await;
+    let Reading {
+        group,
+        worker,
+        mut reader,
+        mut through,
+    } = Reading::start(&world, "a", &all[..3_000]).await;
     let rebuilds = source(&worker).await["rebuilds"].clone();
 
     // Twice, for what happens once may happen again.
@@ -88,15 +120,14 @@ async fn a_lost_partition_stays_served_and_is_read_on_when_it_comes_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_read_of_a_lost_partition_is_landed_and_follows_publications() {
-    let mut world = World::new();
-    world.settings.landing.max_age = Duration::from_millis(500).into();
-    let group = Group::new(&world.log);
-    group.assign("a", &ALL);
-    let worker = world.start_on("a", group.member("a")).await.unwrap();
-    let mut reader = worker.reader().await;
+    let world = landing_soon();
     let (all, from_start) = (events(0..6_000), OffsetVector::new());
-    let through = world.append(&all[..3_000]).await;
-    reader.covering(&from_start, &through).await;
+    let Reading {
+        group,
+        worker,
+        mut reader,
+        ..
+    } = Reading::start(&world, "a", &all[..3_000]).await;
     group.tell_lost("a", &ALL);
     says_lost(&worker, &ALL).await;
 
@@ -124,13 +155,13 @@ async fn what_was_read_of_a_lost_partition_is_landed_and_follows_publications() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_held_of_a_lost_partition_goes_when_somebody_else_has_claimed_it() {
     let world = World::never_landing();
-    let group = Group::new(&world.log);
-    group.assign("a", &ALL);
-    let worker = world.start_on("a", group.member("a")).await.unwrap();
-    let mut reader = worker.reader().await;
     let (all, from_start) = (events(0..6_000), OffsetVector::new());
-    let held = world.append(&all[..3_000]).await;
-    reader.covering(&from_start, &held).await;
+    let Reading {
+        group,
+        worker,
+        mut reader,
+        through: held,
+    } = Reading::start(&world, "a", &all[..3_000]).await;
     group.tell_lost("a", &ALL);
     says_lost(&worker, &ALL).await;
 
@@ -165,14 +196,11 @@ async fn what_is_held_of_a_lost_partition_goes_when_somebody_else_has_claimed_it
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_partition_that_another_worker_takes_over_is_answered_for_by_that_one() {
-    let mut world = World::new();
-    world.settings.landing.max_age = Duration::from_millis(500).into();
-    let group = Group::new(&world.log);
-    group.assign("former", &ALL);
-    let former = world.start_on("former", group.member("former")).await.unwrap();
+    let world = landing_soon();
     let (all, from_start) = (events(0..6_000), OffsetVector::new());
-    let held = world.append(&all[..3_000]).await;
-    former.reader().await.covering(&from_start, &held).await;
+    let Reading {
+        group, worker: former, ..
+    } = Reading::start(&world, "former", &all[..3_000]).await;
     group.tell_lost("former", &ALL);
     says_lost(&former, &ALL).await;
 
@@ -201,15 +229,14 @@ async fn a_lost_partition_that_another_worker_takes_over_is_answered_for_by_that
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_partition_of_which_retention_has_removed_the_rest_is_stopped_when_it_comes_back() {
-    let mut world = World::new();
-    world.settings.landing.max_age = Duration::from_millis(500).into();
-    let group = Group::new(&world.log);
-    group.assign("a", &ALL);
-    let worker = world.start_on("a", group.member("a")).await.unwrap();
-    let mut reader = worker.reader().await;
-    let (all, from_start) = (events(0..6_000), OffsetVector::new());
-    let held = world.append(&all[..3_000]).await;
-    reader.covering(&from_start, &held).await;
+    let world = landing_soon();
+    let all = events(0..6_000);
+    let Reading {
+        group,
+        worker,
+        through: held,
+        ..
+    } = Reading::start(&world, "a", &all[..3_000]).await;
     group.tell_lost("a", &ALL);
     says_lost(&worker, &ALL).await;
 
