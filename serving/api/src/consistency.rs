@@ -8,15 +8,15 @@ use anabranch_model::{CoverageMap, TopicOffsets};
 use anabranch_realtime::{Directory, Services, SpeedWorker, Worker};
 use anabranch_trace::{Kind, Span};
 use anabranch_view::View;
-use arrow::array::RecordBatch;
 use async_trait::async_trait;
+use datafusion::execution::memory_pool::MemoryPool;
 use futures::future::join_all;
 
 use crate::Error;
 use crate::adoption::{Adoption, Probe, Published};
 use crate::masters::Masters;
 use crate::pushdown::Pushdown;
-use crate::query::Ticket;
+use crate::query::{QueryMemory, Ticket};
 use crate::reading::{Reading, realtime};
 
 /// How often the facts are gathered again before what is unsettled is called missing.
@@ -355,19 +355,17 @@ impl Frozen {
         })
     }
 
-    /// Reads, merges and finalises one view. Rows outside of `pushdown` may or may not be among the answer.
+    /// Reads the realtime state of one view into a query's memory, and finds the groups of its batch view that are selected. Rows
+    /// outside of `pushdown` may or may not be among them.
     ///
     /// # Errors
-    /// `WorkerFailed` when a worker's state could not be read: freeze again.
-    pub(crate) async fn read(&self, view: &str, pushdown: &Pushdown) -> Result<Vec<RecordBatch>, Error> {
-        self.open(view, pushdown).await?.collect().await
-    }
-
-    /// Reads the realtime state of one view, and finds the groups of its batch view that are selected.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read).
-    pub(crate) async fn open(&self, view: &str, pushdown: &Pushdown) -> Result<Reading, Error> {
+    /// `WorkerFailed` when a worker's state could not be read: freeze again; when the state is more than the query may hold.
+    pub(crate) async fn open(
+        &self,
+        view: &str,
+        pushdown: &Pushdown,
+        memory: &Arc<dyn MemoryPool>,
+    ) -> Result<Reading, Error> {
         let frozen = self.views.get(view).expect("only views of the request are read");
         let mut span = Span::child(Kind::Internal, "merge view");
         if let Some(span) = &mut span {
@@ -382,6 +380,7 @@ impl Frozen {
         };
         let batch = self.published.views.get(view).map(|batch| Arc::clone(&batch.state));
         let batch = batch.filter(|_| self.arm != Arm::Realtime);
-        Reading::new(frozen.view.clone(), batch, live, pushdown.selection.clone()).await
+        let memory = QueryMemory::new(memory, "realtime state");
+        Reading::new(frozen.view.clone(), batch, live, pushdown.selection.clone(), memory).await
     }
 }

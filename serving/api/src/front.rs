@@ -18,7 +18,7 @@ use futures::StreamExt;
 use crate::Error;
 use crate::adoption::Adoption;
 use crate::consistency::{self, Arm};
-use crate::query::{self, Session, SqlEngine};
+use crate::query::{self, SqlEngine};
 use crate::system::Table;
 
 /// Answers front ends out of the same engine as HTTP requests.
@@ -58,8 +58,7 @@ impl QueryEngine for FrontEngine {
     }
 
     async fn prepare(&self, sql: &str, principal: &Principal) -> Result<Prepared, QueryError> {
-        let session = Session::new(principal.clone());
-        let prepared = self.sql.prepare(sql, &session).await.map_err(of_engine)?;
+        let prepared = self.sql.prepare(sql, principal).await.map_err(of_engine)?;
         let (schema, parameters) = (Arc::clone(prepared.schema()), prepared.parameters().to_vec());
         Ok(Prepared::new(schema, parameters, prepared))
     }

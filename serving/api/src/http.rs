@@ -31,7 +31,7 @@ use crate::openapi::{
     self, AtLeast, Demand, Invalid, Layer, NotFound, OneView, Selection, TimedOut, TooLarge, Unavailable,
 };
 use crate::params::{self, SqlRequest};
-use crate::query::{Rows, Session};
+use crate::query::Rows;
 use crate::rows::{RowsRequest, rows};
 use crate::server::Service;
 use crate::status::{self, Reports};
@@ -143,12 +143,12 @@ async fn sql(
     let format = Format::accepted(&headers)?;
     let request = SqlRequest::parse(&body.map_err(bad_body)?)?;
     let (demand, values) = (request.demand()?, request.values()?);
-    let (engine, session, wait) = (service.engine.clone(), Session::new(principal.clone()), demand.timeout);
+    let (engine, asks, wait) = (service.engine.clone(), principal.clone(), demand.timeout);
     if format == Format::Json {
-        let query = async move { engine.answer(&request.sql, values, &demand, &session).await };
+        let query = async move { engine.answer(&request.sql, values, &demand, &asks).await };
         return answer(&service, &principal, format, (started, wait), query).await;
     }
-    let open = async move { engine.open(&request.sql, values, &demand, &session).await };
+    let open = async move { engine.open(&request.sql, values, &demand, &asks).await };
     let (rows, coverage) = within(&service, &principal, wait, service.compute.run(open)).await?;
     let head = format.head(&coverage)?;
     let body = streamed(&service.compute, format, rows).await?;
@@ -181,9 +181,8 @@ async fn view_rows(
         let view = views::find(&service.adoption.pin().served, &principal, &name)?.clone();
         let request = RowsRequest::parse(&view, &pairs)?;
         let (consistency, admission) = (Arc::clone(&service.consistency), Arc::clone(&service.admission));
-        let memory = Arc::clone(service.engine.memory());
         let wait = request.wait();
-        let work = async move { rows(&consistency, (&admission, &memory), &view, request).await };
+        let work = async move { rows(&consistency, &admission, &view, request).await };
         match answer(&service, &principal, format, (started, wait), work).await {
             Err(Error::Superseded) if attempt < ATTEMPTS => attempt += 1,
             settled => return settled,

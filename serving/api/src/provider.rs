@@ -16,7 +16,6 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use crate::consistency::Frozen;
 use crate::pushdown::{Pushdown, is_pushable};
-use crate::query::QueryMemory;
 use scan::MergedScan;
 
 /// Up to so many groups are merged before the query begins.
@@ -83,8 +82,8 @@ impl TableProvider for MergedView {
         let Some(state_of) = state.config().get_extension::<FrozenState>() else {
             return internal_err!("view {} is executed without a frozen state", self.view.name());
         };
-        let reading = state_of.frozen.open(self.view.name(), &pushdown).await?;
-        let reading = reading.within(QueryMemory::new(&state_of.memory, "realtime state"))?;
+        let memory = &state_of.memory;
+        let reading = state_of.frozen.open(self.view.name(), &pushdown, memory).await?;
         let partitions = state.config().target_partitions();
         if reading.rows_at_most() > SMALL_ROWS && self.view.key_count() > 0 {
             return Ok(Arc::new(MergedScan::new(&self.view, reading, projection, partitions)?));

@@ -24,7 +24,6 @@ mod session;
 
 pub(crate) use admission::{Admission, RETRY_AFTER_SECONDS, Ticket};
 pub(crate) use engine::SqlEngine;
-pub(crate) use memory::{Memory, QueryMemory, slice_bytes};
+pub(crate) use memory::{QueryMemory, slice_bytes};
 pub(crate) use prepared::Prepared;
 pub(crate) use running::Rows;
-pub(crate) use session::Session;

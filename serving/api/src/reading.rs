@@ -18,7 +18,7 @@ use crate::Error;
 use crate::batch_view::BatchViewState;
 use crate::compute::{LARGE_ROWS, cpu};
 use crate::pushdown::Pushdown;
-use crate::query::QueryMemory;
+use crate::query::{QueryMemory, slice_bytes};
 
 /// Blocks of a view in a local file that are read before they are merged, and merged at once.
 const WINDOW: usize = 32;
@@ -65,24 +65,27 @@ pub(crate) struct Reading {
     /// Which rows of `live` belong to these blocks.
     part: Range<usize>,
     selection: Selection,
-    /// What realtime state was taken out of, where it counts as a query's.
-    memory: Option<Arc<QueryMemory>>,
+    /// What the realtime state is taken out of. The batch view is the process's.
+    _memory: Arc<QueryMemory>,
 }
 
 impl Reading {
     /// Merges realtime state by itself and finds the blocks that it meets.
     ///
     /// # Errors
-    /// When a worker sent what is no state of the view.
+    /// When a worker sent what is no state of the view, or more than the query may hold.
     pub(crate) async fn new(
         view: View,
         batch: Option<Arc<BatchViewState>>,
         realtime: Vec<RecordBatch>,
         selection: Selection,
+        memory: QueryMemory,
     ) -> Result<Self, Error> {
+        memory.take(realtime.iter().map(slice_bytes).sum())?;
         let rows: usize = realtime.iter().map(RecordBatch::num_rows).sum();
         let work = move || {
             let live = Live::new(&view, &realtime, &selection)?;
+            memory.hold(live.size_bytes())?;
             let blocks = batch.as_ref().map_or(Vec::new(), |batch| batch.select(&selection));
             Ok(Self {
                 part: 0..live.rows(),
@@ -91,20 +94,10 @@ impl Reading {
                 batch,
                 blocks,
                 selection,
-                memory: None,
+                _memory: Arc::new(memory),
             })
         };
         cpu(rows > LARGE_ROWS, work).await
-    }
-
-    /// The same, its realtime state taken out of a query's memory. The batch view is the process's.
-    ///
-    /// # Errors
-    /// When the query may not have as much, or all queries together use too much at the moment.
-    pub(crate) fn within(mut self, memory: QueryMemory) -> Result<Self, Error> {
-        memory.take(self.live.size_bytes())?;
-        self.memory = Some(Arc::new(memory));
-        Ok(self)
     }
 
     /// Groups at most: those of whole blocks are counted.

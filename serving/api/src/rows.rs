@@ -28,7 +28,7 @@ use crate::consistency::{Consistency, Demand, Frozen};
 use crate::format::{Answer, sql_type};
 use crate::params;
 use crate::pushdown::Pushdown;
-use crate::query::{Admission, Memory, QueryMemory, Ticket, slice_bytes};
+use crate::query::{Admission, QueryMemory, Ticket, slice_bytes};
 use crate::reading::Reading;
 
 /// How often a read is started anew when a speed worker disappears.
@@ -113,13 +113,12 @@ impl RowsRequest {
 /// Whatever freezing and merging meet.
 pub(crate) async fn rows(
     consistency: &Consistency,
-    (admission, memory): (&Arc<Admission>, &Arc<Memory>),
+    admission: &Arc<Admission>,
     view: &View,
     request: RowsRequest,
 ) -> Result<Answer, Error> {
     let ticket = admission.enter(request.demand.timeout).await?;
-    let pool = memory.of_a_query();
-    let answer = admitted(consistency, (ticket, Some(&pool)), view, request, None).await?;
+    let answer = admitted(consistency, ticket, view, request, None).await?;
     answer.ok_or_else(|| Error::Internal("rows were left out that nobody has".into()))
 }
 
@@ -136,18 +135,18 @@ pub(crate) async fn rows_unless(
     known: Option<&CoverageMap>,
 ) -> Result<Option<Answer>, Error> {
     let ticket = admission.enter_look(request.demand.timeout).await?;
-    admitted(consistency, (ticket, None), view, request, known).await
+    admitted(consistency, ticket, view, request, known).await
 }
 
 async fn admitted(
     consistency: &Consistency,
-    (mut ticket, pool): (Ticket, Option<&Arc<dyn MemoryPool>>),
+    mut ticket: Ticket,
     view: &View,
     request: RowsRequest,
     known: Option<&CoverageMap>,
 ) -> Result<Option<Answer>, Error> {
     let (at, after) = ticket.deadline();
-    let work = read(consistency, (&mut ticket, pool), view, request, known);
+    let work = read(consistency, &mut ticket, view, request, known);
     let answer = tokio::time::timeout_at(at, work)
         .await
         .unwrap_or(Err(Error::Timeout { after }));
@@ -162,7 +161,7 @@ async fn admitted(
 
 async fn read(
     consistency: &Consistency,
-    (ticket, pool): (&mut Ticket, Option<&Arc<dyn MemoryPool>>),
+    ticket: &mut Ticket,
     view: &View,
     request: RowsRequest,
     known: Option<&CoverageMap>,
@@ -178,7 +177,7 @@ async fn read(
         if known.is_some_and(|known| *known == frozen.coverage()) {
             return Ok(None);
         }
-        match page(&frozen, view, &pushdown, &request, pool).await {
+        match page(&frozen, view, &pushdown, &request, ticket.memory()).await {
             Ok(batches) => break (batches, frozen.coverage()),
             Err(error) if error.is_lost_worker() && attempt < READS => attempt += 1,
             Err(error) => return Err(error),
@@ -199,12 +198,9 @@ async fn page(
     view: &View,
     pushdown: &Pushdown,
     request: &RowsRequest,
-    pool: Option<&Arc<dyn MemoryPool>>,
+    memory: &Arc<dyn MemoryPool>,
 ) -> Result<Vec<RecordBatch>, Error> {
-    let mut reading = frozen.open(view.name(), pushdown).await?;
-    if let Some(pool) = pool {
-        reading = reading.within(QueryMemory::new(pool, "realtime state"))?;
-    }
+    let reading = frozen.open(view.name(), pushdown, memory).await?;
     if reading.rows_at_most() <= LARGE_ROWS {
         return reading.collect().await;
     }
@@ -214,7 +210,7 @@ async fn page(
     let order = end.and(key_order(view, &reading, &request.order));
     let enough = end.filter(|_| order.is_some()).unwrap_or(usize::MAX);
     let schema = view.output_schema();
-    let mut gathered = Gathered::new(&schema, request, pool);
+    let mut gathered = Gathered::new(&schema, request, memory);
     let mut merged = std::pin::pin!(reading.stream(order.unwrap_or(Order::Any)));
     while gathered.rows < enough
         && let Some(batch) = merged.try_next().await?
@@ -234,18 +230,18 @@ struct Gathered<'r> {
     batches: Vec<RecordBatch>,
     rows: usize,
     bytes: usize,
-    memory: Option<QueryMemory>,
+    memory: QueryMemory,
 }
 
 impl<'r> Gathered<'r> {
-    fn new(schema: &'r SchemaRef, request: &'r RowsRequest, pool: Option<&Arc<dyn MemoryPool>>) -> Self {
+    fn new(schema: &'r SchemaRef, request: &'r RowsRequest, memory: &Arc<dyn MemoryPool>) -> Self {
         Self {
             schema,
             request,
             batches: Vec::new(),
             rows: 0,
             bytes: 0,
-            memory: pool.map(|pool| QueryMemory::new(pool, "the rows")),
+            memory: QueryMemory::new(memory, "the rows"),
         }
     }
 
@@ -258,7 +254,7 @@ impl<'r> Gathered<'r> {
             self.batches.push(batch);
         }
         self.let_go()?;
-        self.memory.as_ref().map_or(Ok(()), |memory| memory.hold(self.bytes))
+        self.memory.hold(self.bytes)
     }
 
     /// Lets go of rows that cannot be on the page, once they are many.

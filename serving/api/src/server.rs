@@ -122,7 +122,6 @@ impl ServingLayer {
             Arc::clone(&compute),
             Arc::clone(&admission),
             Arc::new(system),
-            &settings.serving,
         );
         let shared = Arc::new(FrontEngine {
             sql: engine.clone(),

@@ -11,6 +11,7 @@ use anabranch_model::CoverageMap;
 use anabranch_realtime::{Directory, Peers};
 use anabranch_runtime::{Settings, Shutdown};
 use arrow::array::RecordBatch;
+use datafusion::execution::memory_pool::{MemoryPool, UnboundedMemoryPool};
 
 use crate::Error;
 use crate::adoption::{Adoption, Probe};
@@ -43,6 +44,7 @@ pub struct ServingParts {
 pub struct Serving {
     adoption: Arc<Adoption>,
     consistency: Arc<Consistency>,
+    memory: Arc<dyn MemoryPool>,
 }
 
 /// One answer about all views, from one consistent snapshot.
@@ -102,7 +104,11 @@ impl Serving {
             let address = format!("http://{worker_id}");
             keep_lease(&kept, &directory, &worker_id, &address, shutdown).await
         });
-        Self { adoption, consistency }
+        Self {
+            adoption,
+            consistency,
+            memory: Arc::new(UnboundedMemoryPool::default()),
+        }
     }
 
     /// Answers all views that there are at once, waiting up to `timeout` for an exact answer if `exact` asks for one.
@@ -131,8 +137,8 @@ impl Serving {
         };
         let mut rows = BTreeMap::new();
         for view in views.iter() {
-            let batches = frozen.read(view.name(), &Pushdown::default()).await?;
-            rows.insert(view.name().to_owned(), batches);
+            let reading = frozen.open(view.name(), &Pushdown::default(), &self.memory).await?;
+            rows.insert(view.name().to_owned(), reading.collect().await?);
         }
         Ok(Answer {
             rows,

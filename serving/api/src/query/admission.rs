@@ -1,4 +1,5 @@
-//! Who may compute: so many queries at once, so many in the queue behind them, and nobody for longer than allowed.
+//! Who may compute: so many queries at once, so many in the queue behind them, nobody for longer than allowed, and nobody with
+//! more memory.
 //!
 //! Looks of live queries compute under the same permits. There are as many of them as there are live queries, so none is turned
 //! away; but they stand in a line of their own, out of which at most half of the permits are held or waited for at a time:
@@ -10,8 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anabranch_runtime::Serving;
+use datafusion::execution::memory_pool::MemoryPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::memory::Memory;
 use crate::Error;
 
 /// How long somebody who is turned away is asked to wait, in seconds.
@@ -27,6 +30,7 @@ pub(crate) struct Admission {
     queries: Count,
     of_looks: Count,
     timeout: Duration,
+    memory: Arc<Memory>,
 }
 
 /// How many compute, and how many wait for it.
@@ -80,6 +84,7 @@ impl Admission {
             queries: Count::default(),
             of_looks: Count::default(),
             timeout: *settings.query_timeout,
+            memory: Memory::new(settings),
         })
     }
 
@@ -119,6 +124,7 @@ impl Admission {
             held: None,
             started,
             limit,
+            memory: self.memory.of_a_query(),
             outcome: "cancelled",
         };
         match ticket.resume().await {
@@ -219,6 +225,7 @@ pub(crate) struct Ticket {
     held: Option<Held>,
     started: Instant,
     limit: Duration,
+    memory: Arc<dyn MemoryPool>,
     outcome: &'static str,
 }
 
@@ -238,6 +245,11 @@ impl Ticket {
             self.held = Some(self.within(admission.permit(self.kind)).await?);
         }
         Ok(())
+    }
+
+    /// What everything that the query holds is taken out of.
+    pub(crate) fn memory(&self) -> &Arc<dyn MemoryPool> {
+        &self.memory
     }
 
     /// What to say, and at which moment, when the query takes too long.

@@ -3,12 +3,10 @@ use std::sync::Arc;
 use anabranch_access::Principal;
 use anabranch_catalog::nearest;
 use anabranch_model::CoverageMap;
-use anabranch_runtime::Serving;
 use anabranch_view::View;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{ScalarValue, SchemaError};
 use datafusion::error::DataFusionError;
-use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::execute_stream;
@@ -18,10 +16,10 @@ use futures::FutureExt;
 use super::admission::{Admission, Ticket};
 use super::check;
 use super::cooperate::cooperative;
-use super::memory::Memory;
+use super::memory;
 use super::prepared::{Planned, Prepared, columns, parameters};
 use super::running::{Piped, Rows, Running};
-use super::session::{Scope, Session, template};
+use super::session::{Scope, template};
 use crate::Error;
 use crate::compute::Compute;
 use crate::consistency::{Consistency, Demand, Frozen};
@@ -46,7 +44,6 @@ struct Inner {
     consistency: Arc<Consistency>,
     compute: Arc<Compute>,
     admission: Arc<Admission>,
-    memory: Arc<Memory>,
     system: Arc<System>,
     template: SessionState,
     threads: usize,
@@ -58,14 +55,12 @@ impl SqlEngine {
         compute: Arc<Compute>,
         admission: Arc<Admission>,
         system: Arc<System>,
-        settings: &Serving,
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 consistency,
                 compute,
                 admission,
-                memory: Memory::new(settings),
                 system,
                 template: template(),
                 threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -73,18 +68,13 @@ impl SqlEngine {
         }
     }
 
-    /// What all queries of this process take their memory from.
-    pub(crate) fn memory(&self) -> &Arc<Memory> {
-        &self.inner.memory
-    }
-
-    /// Checks and plans a statement for whoever the session belongs to. Freezes nothing and reads nothing.
+    /// Checks and plans a statement for whoever asks. Freezes nothing and reads nothing.
     ///
     /// # Errors
     /// `Sql` for anything but one SELECT over views, `UnknownView`, and what the planner refuses.
-    pub async fn prepare(&self, sql: &str, session: &Session) -> Result<Prepared, Error> {
-        let (engine, sql, session) = (self.clone(), sql.to_owned(), session.clone());
-        let plan = async move { Prepared::new(engine.plan(check::parse(&sql)?, &session).await?) };
+    pub async fn prepare(&self, sql: &str, principal: &Principal) -> Result<Prepared, Error> {
+        let (engine, sql, principal) = (self.clone(), sql.to_owned(), principal.clone());
+        let plan = async move { Prepared::new(engine.plan(check::parse(&sql)?, &principal).await?) };
         self.inner.compute.run(plan).await
     }
 
@@ -135,9 +125,9 @@ impl SqlEngine {
         sql: &str,
         values: Vec<ScalarValue>,
         demand: &Demand,
-        session: &Session,
+        principal: &Principal,
     ) -> Result<Answer, Error> {
-        let (rows, coverage) = self.open(sql, values, demand, session).await?;
+        let (rows, coverage) = self.open(sql, values, demand, principal).await?;
         rows.collect(coverage).await
     }
 
@@ -150,16 +140,16 @@ impl SqlEngine {
         sql: &str,
         values: Vec<ScalarValue>,
         demand: &Demand,
-        session: &Session,
+        principal: &Principal,
     ) -> Result<(Rows, CoverageMap), Error> {
         let statement = check::parse(sql)?;
-        self.start(Err((statement, session)), values, demand, None).await
+        self.start(Err((statement, principal)), values, demand, None).await
     }
 
     /// Plans a statement over the views that answer at this moment.
-    async fn plan(&self, statement: Statement, session: &Session) -> Result<Planned, Error> {
+    async fn plan(&self, statement: Statement, principal: &Principal) -> Result<Planned, Error> {
         let served = Arc::clone(&self.inner.consistency.adoption.pin().served);
-        let scope = Scope::new(session, &served, &self.inner.system)?;
+        let scope = Scope::new(principal, &served, &self.inner.system)?;
         let names = check::views_of(&statement, &scope)?;
         let views: Vec<View> = scope
             .views
@@ -176,7 +166,7 @@ impl SqlEngine {
         let parameters = parameters(&plan)?;
         Ok(Planned {
             statement,
-            session: session.clone(),
+            principal: principal.clone(),
             plan,
             views,
             parameters,
@@ -187,14 +177,14 @@ impl SqlEngine {
     /// Takes a ticket and starts a query, anew when a worker or a definition changes under it.
     async fn start(
         &self,
-        what: Result<Arc<Planned>, (Statement, &Session)>,
+        what: Result<Arc<Planned>, (Statement, &Principal)>,
         values: Vec<ScalarValue>,
         demand: &Demand,
         schema: Option<SchemaRef>,
     ) -> Result<(Rows, CoverageMap), Error> {
         let principal = match &what {
-            Ok(planned) => planned.session.principal.clone(),
-            Err((_, session)) => session.principal.clone(),
+            Ok(planned) => planned.principal.clone(),
+            Err((_, principal)) => (*principal).clone(),
         };
         let mut ticket = self.inner.admission.enter(demand.timeout).await?;
         let started = self.attempts(what, values, demand, schema, &mut ticket).await;
@@ -203,10 +193,9 @@ impl SqlEngine {
                 let Started {
                     stream,
                     schema,
-                    pool,
                     coverage,
                 } = started;
-                Ok((Rows::new(stream, schema, ticket, pool, principal), coverage))
+                Ok((Rows::new(stream, schema, ticket, principal), coverage))
             }
             Err(error) => Err(ticket.fail(error)),
         }
@@ -214,24 +203,24 @@ impl SqlEngine {
 
     async fn attempts(
         &self,
-        what: Result<Arc<Planned>, (Statement, &Session)>,
+        what: Result<Arc<Planned>, (Statement, &Principal)>,
         values: Vec<ScalarValue>,
         demand: &Demand,
         schema: Option<SchemaRef>,
         ticket: &mut Ticket,
     ) -> Result<Started, Error> {
-        let (mut planned, statement, session) = match what {
+        let (mut planned, statement, principal) = match what {
             Ok(planned) => {
-                let (statement, session) = (planned.statement.clone(), planned.session.clone());
-                (Some(planned), statement, session)
+                let (statement, principal) = (planned.statement.clone(), planned.principal.clone());
+                (Some(planned), statement, principal)
             }
-            Err((statement, session)) => (None, statement, session.clone()),
+            Err((statement, principal)) => (None, statement, principal.clone()),
         };
         let mut attempt = 1;
         loop {
             let this = match planned.take() {
                 Some(planned) => planned,
-                None => Arc::new(self.plan(statement.clone(), &session).await?),
+                None => Arc::new(self.plan(statement.clone(), &principal).await?),
             };
             let begun = self.begin(&this, values.clone(), demand, schema.clone(), ticket).await;
             match begun {
@@ -259,14 +248,13 @@ impl SqlEngine {
         let work = async {
             let frozen = self.inner.consistency.freeze_with(views, demand, Some(ticket)).await?;
             let frozen = Arc::new(frozen);
-            let pool = self.inner.memory.of_a_query();
-            let state = self.state(planned, &frozen, &pool);
+            let state = self.state(planned, &frozen, ticket);
             let physical = state
                 .create_physical_plan(&plan)
                 .await
                 .and_then(cooperative)
                 .map_err(|error| explain(error, views))?;
-            let environment = Memory::environment(Arc::clone(&pool))?;
+            let environment = memory::environment(Arc::clone(ticket.memory()))?;
             let task = TaskContext::from(&state).with_runtime(environment);
             let stream = execute_stream(physical, Arc::new(task)).map_err(Error::from_query)?;
             let schema = match schema {
@@ -278,7 +266,6 @@ impl SqlEngine {
             Ok(Started {
                 stream,
                 schema,
-                pool,
                 coverage: frozen.coverage(),
             })
         };
@@ -288,7 +275,7 @@ impl SqlEngine {
     }
 
     /// The session of one execution.
-    fn state(&self, planned: &Planned, frozen: &Arc<Frozen>, pool: &Arc<dyn MemoryPool>) -> SessionState {
+    fn state(&self, planned: &Planned, frozen: &Arc<Frozen>, ticket: &Ticket) -> SessionState {
         let mut state = planned.state.clone();
         state.mark_start_execution();
         let threads = if frozen.batch_rows() < PARALLEL_ROWS {
@@ -300,7 +287,7 @@ impl SqlEngine {
         config.options_mut().execution.target_partitions = threads;
         config.set_extension(Arc::new(FrozenState {
             frozen: Arc::clone(frozen),
-            memory: Arc::clone(pool),
+            memory: Arc::clone(ticket.memory()),
         }));
         state
     }
@@ -309,7 +296,6 @@ impl SqlEngine {
 struct Started {
     stream: SendableRecordBatchStream,
     schema: SchemaRef,
-    pool: Arc<dyn MemoryPool>,
     coverage: CoverageMap,
 }
 

@@ -39,15 +39,6 @@ impl Memory {
         })
     }
 
-    /// Where one query runs: with memory of its own, without files.
-    pub(crate) fn environment(pool: Arc<dyn MemoryPool>) -> Result<Arc<RuntimeEnv>, Error> {
-        RuntimeEnvBuilder::new()
-            .with_memory_pool(pool)
-            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
-            .build_arc()
-            .map_err(Error::from_query)
-    }
-
     fn add(&self, bytes: usize) {
         let used = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
         metrics::gauge!("anabranch_serving_query_memory_bytes").set(used as f64);
@@ -64,6 +55,15 @@ impl Memory {
         });
         taken.is_ok()
     }
+}
+
+/// Where one query runs: with memory of its own, without files.
+pub(crate) fn environment(pool: Arc<dyn MemoryPool>) -> Result<Arc<RuntimeEnv>, Error> {
+    RuntimeEnvBuilder::new()
+        .with_memory_pool(pool)
+        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+        .build_arc()
+        .map_err(Error::from_query)
 }
 
 /// One query's part. What it still holds when it is dropped goes back to all.
@@ -157,12 +157,12 @@ impl QueryMemory {
         self.0.try_grow(bytes).map_err(Error::from_query)
     }
 
-    /// Takes what is lacking to hold `bytes` in all; what was taken before stays taken.
+    /// Holds `bytes` in all, in the place of what was taken before.
     ///
     /// # Errors
     /// As [`take`](Self::take).
     pub(crate) fn hold(&self, bytes: usize) -> Result<(), Error> {
-        self.take(bytes.saturating_sub(self.0.size()))
+        self.0.try_resize(bytes).map_err(Error::from_query)
     }
 }
 

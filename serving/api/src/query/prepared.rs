@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use anabranch_access::Principal;
 use anabranch_front::parameter_types;
 use anabranch_view::View;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -12,7 +13,6 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
 
-use super::session::Session;
 use crate::Error;
 
 /// More parameters than anybody writes.
@@ -28,7 +28,8 @@ pub struct Prepared {
 /// A statement, planned over the views that answer at this moment.
 pub(crate) struct Planned {
     pub(crate) statement: Statement,
-    pub(crate) session: Session,
+    /// Who asks.
+    pub(crate) principal: Principal,
     pub(crate) plan: LogicalPlan,
     /// The views it reads.
     pub(crate) views: Vec<View>,

@@ -10,7 +10,6 @@ use arrow::array::RecordBatch;
 use arrow::compute::cast;
 use arrow::datatypes::SchemaRef;
 use datafusion::error::Result as QueryResult;
-use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt};
@@ -30,12 +29,11 @@ pub struct Running {
     pub coverage: CoverageMap,
 }
 
-/// The rows of a query where they are computed: with its permit, its end and its memory.
+/// The rows of a query where they are computed: with its permit and its end.
 pub(crate) struct Rows {
     inner: SendableRecordBatchStream,
     schema: SchemaRef,
     ticket: Ticket,
-    pool: Arc<dyn MemoryPool>,
     principal: Principal,
     stop: BoxFuture<'static, Error>,
     ended: bool,
@@ -59,13 +57,11 @@ impl Rows {
         inner: SendableRecordBatchStream,
         schema: SchemaRef,
         ticket: Ticket,
-        pool: Arc<dyn MemoryPool>,
         principal: Principal,
     ) -> Self {
         Self {
             inner,
             schema,
-            pool,
             stop: stop(&ticket, &principal),
             ticket,
             principal,
@@ -87,7 +83,7 @@ impl Rows {
     /// # Errors
     /// `AnswerTooLarge`, and whatever the query meets.
     pub(crate) async fn collect(mut self, coverage: CoverageMap) -> Result<Answer, Error> {
-        let memory = QueryMemory::new(&self.pool, "the answer");
+        let memory = QueryMemory::new(self.ticket.memory(), "the answer");
         let mut batches = Vec::new();
         let mut bytes = 0;
         while let Some(batch) = self.next().await {

@@ -22,19 +22,6 @@ pub(crate) const CATALOG: &str = "anabranch";
 /// The schema of the views.
 pub(crate) const SCHEMA: &str = "public";
 
-/// What holds for all statements of one connection.
-#[derive(Clone, Debug)]
-pub struct Session {
-    /// Who asks.
-    pub principal: Principal,
-}
-
-impl Session {
-    pub fn new(principal: Principal) -> Self {
-        Self { principal }
-    }
-}
-
 /// Everything that names in one statement can mean.
 pub(crate) struct Scope {
     /// The views that the principal may read.
@@ -44,10 +31,10 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    pub(crate) fn new(session: &Session, served: &[View], system: &Arc<System>) -> Result<Self, Error> {
-        let readable = served.iter().filter(|view| session.principal.may_read(view.name()));
+    pub(crate) fn new(principal: &Principal, served: &[View], system: &Arc<System>) -> Result<Self, Error> {
+        let readable = served.iter().filter(|view| principal.may_read(view.name()));
         let views: Arc<Vec<View>> = Arc::new(readable.cloned().collect());
-        let system = system.tables(&session.principal);
+        let system = system.tables(principal);
         let catalog = MemoryCatalogProvider::new();
         let public: Arc<dyn SchemaProvider> = Arc::new(Public(Arc::clone(&views)));
         for (name, schema) in [(SCHEMA, public), (SYSTEM, Arc::clone(&system))] {
@@ -95,7 +82,7 @@ pub(crate) fn template() -> SessionState {
         .build()
 }
 
-/// The views that a session may read.
+/// The views that a principal may read.
 struct Public(Arc<Vec<View>>);
 
 impl fmt::Debug for Public {
