@@ -1,3 +1,5 @@
+mod together;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +8,7 @@ use anabranch_merge::{Decision, Patience, Plan, RetryReason, ViewFacts, ViewPlan
 use anabranch_model::realtime::{SnapshotReply, SnapshotRequest, ViewCut};
 use anabranch_model::{CoverageMap, TopicOffsets};
 use anabranch_realtime::{Directory, Services, SpeedWorker, Worker};
-use anabranch_trace::{Kind, Span};
+use anabranch_trace::{Kind, Span, TraceContext};
 use anabranch_view::View;
 use async_trait::async_trait;
 use datafusion::execution::memory_pool::MemoryPool;
@@ -18,12 +20,16 @@ use crate::masters::Masters;
 use crate::pushdown::Pushdown;
 use crate::query::{QueryMemory, Ticket};
 use crate::reading::{Reading, realtime};
+use together::Together;
 
 /// How often the facts are gathered again before what is unsettled is called missing.
 const ATTEMPTS: u32 = 5;
 /// First and longest pause between two attempts; each is twice the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// A freeze waits for the one before it, so that it answers everybody who asks meanwhile. When a worker keeps that one waiting,
+/// it begins after this time all the same.
+const FREEZE_PATIENCE: Duration = Duration::from_millis(50);
 
 /// What a request demands of its answer, beside being consistent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,19 +56,29 @@ pub enum Arm {
     Realtime,
 }
 
-/// Freezes one consistent state of several views.
+/// Freezes one consistent state of several views. Cheap to clone; clones share what they freeze at the same time.
+#[derive(Clone)]
 pub(crate) struct Consistency {
     pub(crate) adoption: Arc<Adoption>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) masters: Arc<Masters>,
+    together: Together<Vec<Version>, Result<Arc<Settled>, Arc<Error>>>,
 }
+
+/// Name and hash of a view.
+type Version = (String, String);
 
 /// One consistent state of the views of a request: one publication, and one prefix of the log per partition. Holding it
 /// keeps the publication pinned; the workers' part expires after a while.
 pub(crate) struct Frozen {
+    settled: Arc<Settled>,
+    arm: Arm,
+}
+
+/// What was frozen, for all who wait for the same views.
+struct Settled {
     published: Arc<Published>,
     views: BTreeMap<String, FrozenView>,
-    arm: Arm,
 }
 
 struct FrozenView {
@@ -72,6 +88,15 @@ struct FrozenView {
 }
 
 impl Consistency {
+    pub(crate) fn new(adoption: Arc<Adoption>, directory: Arc<Directory>, masters: Arc<Masters>) -> Self {
+        Self {
+            adoption,
+            directory,
+            masters,
+            together: Together::default(),
+        }
+    }
+
     /// Freezes `views`, waiting as long as `demand` allows until the answer would meet it.
     ///
     /// # Errors
@@ -95,7 +120,11 @@ impl Consistency {
         let deadline = environment.instant() + demand.timeout;
         let mut pause = FIRST_PAUSE;
         loop {
-            let frozen = self.settle(views, demand.arm).await?;
+            let settled = self.share(views).await?;
+            let frozen = Frozen {
+                settled,
+                arm: demand.arm,
+            };
             let Some(shortfall) = frozen.shortfall(demand) else {
                 return Ok(frozen);
             };
@@ -134,8 +163,36 @@ impl Consistency {
         Ok(())
     }
 
+    /// What was frozen of `views` by something that began after this call: queries that come while one is frozen share the next
+    /// one, so workers are asked as often as they can answer and no more.
+    async fn share(&self, views: &[View]) -> Result<Arc<Settled>, Error> {
+        let versions = views.iter().map(|view| (view.name().to_owned(), view.hash().clone()));
+        let patience = {
+            let environment = self.adoption.environment().clone();
+            async move { environment.sleep(FREEZE_PATIENCE).await }
+        };
+        let work = {
+            let (this, views) = (self.clone(), views.to_vec());
+            async move { this.settle(&views).await.map(Arc::new).map_err(Arc::new) }
+        };
+        let work = anabranch_trace::in_scope(TraceContext::current(), work);
+        let settled = match self.together.share(versions.collect(), patience, work).await {
+            Ok(settled) => settled,
+            Err(error) => match Arc::try_unwrap(error) {
+                Ok(error) => return Err(error),
+                // An error belongs to one query. The others find out for themselves.
+                Err(_) => Arc::new(self.settle(views).await?),
+            },
+        };
+        // Somebody with the same hash may have meant other columns.
+        if !views.iter().all(|view| settled.published.serves(view)) {
+            return Err(Error::Superseded);
+        }
+        Ok(settled)
+    }
+
     /// One attempt after the other until the facts make a decision, or what is unsettled is declared missing.
-    async fn settle(&self, views: &[View], arm: Arm) -> Result<Frozen, Error> {
+    async fn settle(&self, views: &[View]) -> Result<Settled, Error> {
         let mut pause = FIRST_PAUSE;
         for attempt in 1.. {
             let patience = if attempt < ATTEMPTS {
@@ -148,7 +205,7 @@ impl Consistency {
                 return Err(Error::Superseded);
             }
             match decide(&gathered.facts, &gathered.replies, patience)? {
-                Decision::Read(plan) => return Ok(gathered.freeze(views, plan, arm)),
+                Decision::Read(plan) => return Ok(gathered.freeze(views, plan)),
                 Decision::Retry(reason) => {
                     tracing::debug!(%reason, attempt, "asking the speed workers again");
                     metrics::counter!("anabranch_serving_snapshot_retries_total").increment(1);
@@ -272,7 +329,7 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn freeze(self, views: &[View], plan: Plan, arm: Arm) -> Frozen {
+    fn freeze(self, views: &[View], plan: Plan) -> Settled {
         let views = views
             .iter()
             .zip(plan.views)
@@ -292,10 +349,9 @@ impl Gathered {
                 )
             })
             .collect();
-        Frozen {
+        Settled {
             published: self.published,
             views,
-            arm,
         }
     }
 }
@@ -308,7 +364,8 @@ impl Frozen {
             coverage.exact &= self.arm == Arm::Merged;
             coverage
         };
-        self.views
+        self.settled
+            .views
             .iter()
             .map(|(name, frozen)| (name.clone(), coverage(frozen)))
             .collect()
@@ -316,13 +373,19 @@ impl Frozen {
 
     /// The pinned publication.
     pub(crate) fn published(&self) -> &Published {
-        &self.published
+        &self.settled.published
     }
 
     /// Groups in the batch views of the request: what a planner can know of its size beforehand.
     pub(crate) fn batch_rows(&self) -> usize {
-        let rows = |name: &String| self.published.views.get(name).map_or(0, |batch| batch.state.rows());
-        self.views.keys().map(rows).sum()
+        let rows = |name: &String| {
+            self.settled
+                .published
+                .views
+                .get(name)
+                .map_or(0, |batch| batch.state.rows())
+        };
+        self.settled.views.keys().map(rows).sum()
     }
 
     /// What the demand still lacks.
@@ -330,7 +393,7 @@ impl Frozen {
         let waited = demand.timeout;
         let mut behind = BTreeMap::new();
         let mut missing = BTreeMap::new();
-        for frozen in self.views.values() {
+        for frozen in self.settled.views.values() {
             let topic = &frozen.view.source().topic;
             for (partition, (wanted, served)) in lacking(&frozen.plan.coverage, topic, &demand.at_least) {
                 let served = served.map_or("nothing".to_owned(), |served| served.to_string());
@@ -366,7 +429,8 @@ impl Frozen {
         pushdown: &Pushdown,
         memory: &Arc<dyn MemoryPool>,
     ) -> Result<Reading, Error> {
-        let frozen = self.views.get(view).expect("only views of the request are read");
+        let views = &self.settled.views;
+        let frozen = views.get(view).expect("only views of the request are read");
         let mut span = Span::child(Kind::Internal, "merge view");
         if let Some(span) = &mut span {
             span.text("anabranch.view", view);
@@ -378,7 +442,12 @@ impl Frozen {
             let read = realtime(view, &frozen.plan, &frozen.workers, pushdown);
             anabranch_trace::in_scope(context, read).await?
         };
-        let batch = self.published.views.get(view).map(|batch| Arc::clone(&batch.state));
+        let batch = self
+            .settled
+            .published
+            .views
+            .get(view)
+            .map(|batch| Arc::clone(&batch.state));
         let batch = batch.filter(|_| self.arm != Arm::Realtime);
         let memory = QueryMemory::new(memory, "realtime state");
         Reading::new(frozen.view.clone(), batch, live, pushdown.selection.clone(), memory).await

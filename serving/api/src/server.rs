@@ -101,11 +101,11 @@ impl ServingLayer {
         ));
         let directory = Arc::new(Directory::new(&store).with_caller(perimeter.caller()));
         let masters = Arc::new(Masters::new(&store));
-        let consistency = Arc::new(Consistency {
-            adoption: Arc::clone(&adoption),
-            directory: Arc::clone(&directory),
-            masters: Arc::clone(&masters),
-        });
+        let consistency = Arc::new(Consistency::new(
+            Arc::clone(&adoption),
+            Arc::clone(&directory),
+            Arc::clone(&masters),
+        ));
         let probe: Weak<dyn Probe> = Arc::downgrade(&(Arc::clone(&consistency) as Arc<dyn Probe>));
         adoption.attach(probe);
         let admission = Admission::new(&settings.serving);

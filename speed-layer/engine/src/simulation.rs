@@ -171,6 +171,6 @@ impl Flight {
     /// # Errors
     /// When the snapshot has expired.
     pub fn read(&self, ticket: &StateTicket) -> Result<Vec<RecordBatch>, Error> {
-        Ok(self.snapshots.read(ticket)?.1)
+        self.snapshots.open(ticket)?.state()
     }
 }

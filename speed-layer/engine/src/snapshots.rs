@@ -10,7 +10,7 @@ use anabranch_model::PartitionId;
 use anabranch_model::realtime::{
     SNAPSHOT_TTL_SECONDS, SnapshotReply, SnapshotRequest, StateTicket, ViewCut, ViewPieces,
 };
-use anabranch_view::View;
+use anabranch_view::{KeyFilter, View};
 use arrow::array::RecordBatch;
 use parking_lot::Mutex;
 
@@ -23,6 +23,10 @@ use crate::state::{Run, Until, Wanted};
 const MAX_SNAPSHOTS: usize = 4096;
 /// A view in more batches than this is merged before it is sent. Below it the reader, who merges anyway, does it all.
 const MERGE_ABOVE: usize = 16;
+/// So few groups to look at, for so short a filter, are read where the request arrives: handing them to another thread and
+/// back would take longer.
+const QUICK_GROUPS: usize = 8192;
+const QUICK_FILTER_BYTES: usize = 1024;
 
 pub(crate) struct Snapshots {
     sources: Arc<Sources>,
@@ -140,23 +144,27 @@ impl Snapshots {
 
     fn keep(&self, id: u64, snapshot: Snapshot, now: Instant) {
         let mut kept = self.kept.lock();
-        kept.retain(|_, snapshot| snapshot.expires > now);
+        let mut gone = take_expired(&mut kept, now);
         while kept.len() >= MAX_SNAPSHOTS {
-            kept.pop_first();
+            gone.extend(kept.pop_first());
         }
         kept.insert(id, Arc::new(snapshot));
+        drop(kept);
+        // Outside of the lock: with the last snapshot of it, replaced state is given back.
+        drop(gone);
     }
 
     /// Lets go of snapshots nobody has come back for.
     pub(crate) fn expire(&self, now: Instant) {
-        self.kept.lock().retain(|_, snapshot| snapshot.expires > now);
+        let gone = take_expired(&mut self.kept.lock(), now);
+        drop(gone);
     }
 
-    /// One view's state in a snapshot, merged if it is in many pieces. CPU-heavy.
+    /// One view's state in a snapshot, ready to be read.
     ///
     /// # Errors
     /// When the snapshot has expired, the view is not in it, or the filter is wrong.
-    pub(crate) fn read(&self, ticket: &StateTicket) -> Result<(View, Vec<RecordBatch>), Error> {
+    pub(crate) fn open(&self, ticket: &StateTicket) -> Result<Reading, Error> {
         let snapshot = self
             .kept
             .lock()
@@ -177,17 +185,69 @@ impl Snapshots {
             .partitions
             .iter()
             .filter(|(partition, _)| wanted(partition))
-            .flat_map(|(_, runs)| runs);
+            .flat_map(|(_, runs)| runs.iter().cloned());
+        Ok(Reading {
+            view: frozen.view.clone(),
+            filter,
+            runs: runs.collect(),
+        })
+    }
+
+    /// Whether a ticket can be opened in passing.
+    pub(crate) fn opens_quickly(ticket: &StateTicket) -> bool {
+        ticket
+            .filter
+            .as_ref()
+            .is_none_or(|filter| filter.len() <= QUICK_FILTER_BYTES)
+    }
+}
+
+/// Takes out what has expired. Snapshots expire in the order of their ids, but for those that were frozen at the same moment.
+fn take_expired(kept: &mut BTreeMap<u64, Arc<Snapshot>>, now: Instant) -> Vec<(u64, Arc<Snapshot>)> {
+    let mut gone = Vec::new();
+    while let Some(oldest) = kept.first_entry().filter(|oldest| oldest.get().expires <= now) {
+        gone.push(oldest.remove_entry());
+    }
+    gone
+}
+
+/// One view's state in a snapshot.
+pub(crate) struct Reading {
+    view: View,
+    filter: Option<KeyFilter>,
+    runs: Vec<Arc<Run>>,
+}
+
+impl Reading {
+    pub(crate) fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Whether it is read in less time than it takes to hand it to another thread.
+    pub(crate) fn is_quick(&self) -> bool {
+        let ranges = self.filter.as_ref().and_then(KeyFilter::ranges);
+        let groups = self.runs.iter().map(|run| match ranges {
+            Some(_) => run.groups_to_look_at(),
+            None => run.rows(),
+        });
+        groups.sum::<usize>() <= QUICK_GROUPS
+    }
+
+    /// The state, merged if it is in many pieces. CPU-heavy, unless it [is quick](Self::is_quick).
+    ///
+    /// # Errors
+    /// When the view cannot filter or merge it.
+    pub(crate) fn state(&self) -> Result<Vec<RecordBatch>, Error> {
         let mut batches = Vec::new();
-        for run in runs {
-            batches.extend(run.select(&frozen.view, filter.as_ref())?);
+        for run in &self.runs {
+            batches.extend(run.select(&self.view, self.filter.as_ref())?);
         }
         if batches.len() > MERGE_ABOVE {
-            let mut aggregator = frozen.view.aggregator()?;
+            let mut aggregator = self.view.aggregator()?;
             batches.iter().try_for_each(|batch| aggregator.merge(batch))?;
             batches = vec![aggregator.emit()?];
         }
-        Ok((frozen.view.clone(), batches))
+        Ok(batches)
     }
 }
 

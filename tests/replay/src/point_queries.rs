@@ -13,7 +13,7 @@ use anabranch_runtime::{ByteSize, Shutdown};
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use crate::{Bench, batch_run, landed, peak_memory_mib};
+use crate::{Bench, batch_run, cpu_seconds, landed, peak_memory_mib};
 
 const SQL: &str = r#"
 CREATE TABLE clicks (
@@ -42,6 +42,9 @@ pub struct Options {
     #[arg(long, default_value_t = 2048)]
     pub state_memory_mib: u64,
 }
+
+/// How long events come in without queries, so that what they cost can be told from what queries cost.
+const ALONE: Duration = Duration::from_secs(5);
 
 /// xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift generators").
 struct Draw(u64);
@@ -109,7 +112,11 @@ pub async fn run(options: Options) -> Result<()> {
 
     let (stop, produced) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let producer = tokio::spawn(produce(log, options, Arc::clone(&stop), Arc::clone(&produced)));
-    let began = Instant::now();
+    let (began, cpu) = (Instant::now(), cpu_seconds());
+    tokio::time::sleep(ALONE).await;
+    let ingest = (cpu_seconds() - cpu) / began.elapsed().as_secs_f64();
+    let before = produced.load(Ordering::Relaxed);
+    let (began, cpu) = (Instant::now(), cpu_seconds());
     let clients: Vec<_> = (0..options.clients)
         .map(|number| tokio::spawn(ask(base.clone(), number, options, began)))
         .collect();
@@ -122,6 +129,8 @@ pub async fn run(options: Options) -> Result<()> {
         all.failed.extend(met.failed);
     }
     let elapsed = began.elapsed().as_secs_f64();
+    let cpu = cpu_seconds() - cpu;
+    let events = produced.load(Ordering::Relaxed) - before;
     stop.store(true, Ordering::Relaxed);
     producer.await??;
 
@@ -129,9 +138,14 @@ pub async fn run(options: Options) -> Result<()> {
     println!(
         "  {:.0} queries/s, {:.0} events/s came in, {} failed, peak memory of the process {} MiB",
         queries as f64 / elapsed,
-        produced.load(Ordering::Relaxed) as f64 / elapsed,
+        events as f64 / elapsed,
         all.failed.len(),
         peak_memory_mib()
+    );
+    println!(
+        "  CPU: {:.2} cores, {ingest:.2} of them before there were queries; {:.2} ms for each query, its client included",
+        cpu / elapsed,
+        (cpu - ingest * elapsed) / queries.max(1) as f64 * 1e3
     );
     for (kind, taken) in &mut all.taken {
         report(kind, taken);

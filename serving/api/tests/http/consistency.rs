@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use anabranch_model::Offset;
 use anabranch_model::realtime::Piece;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Worker, World, click, eventually, range};
 
@@ -298,4 +298,43 @@ async fn the_lease_names_the_publication_and_goes_when_serving_stops() {
             .unwrap()
             .is_empty()
     );
+}
+
+/// Queries that come at the same time share what is frozen, but none is answered from before it came.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_clients_at_once_each_see_what_was_there_when_they_asked() {
+    let world = World::start().await;
+    let worker = world.worker("w1", 1, &[0, 1]).await;
+    worker.be_slow(Duration::from_millis(3));
+    let consumed = std::sync::Arc::new(std::sync::Mutex::new(0));
+    let clients: Vec<_> = (0..16)
+        .map(|client| {
+            let (http, base) = (world.http.clone(), world.base.clone());
+            let (worker, consumed) = (worker.clone(), consumed.clone());
+            tokio::spawn(async move {
+                for turn in 0..10 {
+                    let known = {
+                        let mut consumed = consumed.lock().unwrap();
+                        worker.consume("clicks", 0, &[click("a", 1)]);
+                        *consumed += 1;
+                        *consumed
+                    };
+                    let request = if (client + turn) % 2 == 0 {
+                        http.get(format!("{base}/v1/views/totals/rows"))
+                    } else {
+                        http.post(format!("{base}/v1/sql"))
+                            .json(&json!({"sql": "SELECT hits FROM totals"}))
+                    };
+                    let answer: Value = request.send().await.unwrap().json().await.unwrap();
+                    let hits = answer["rows"][0][0].as_i64().unwrap();
+                    assert!(hits >= known, "{known} were there, {answer}");
+                    assert_eq!(answer["coverage"]["totals"]["served_through"]["web-clicks/0"], hits);
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+    world.stop().await;
 }

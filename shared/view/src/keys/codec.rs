@@ -122,5 +122,50 @@ impl KeyIndex {
     }
 }
 
+/// Finds rows by key in a state batch whose rows stand in any order: knows every key, and which row comes after which.
+#[derive(Debug)]
+pub struct KeyOrder {
+    keys: Rows,
+    /// Numbers of the rows, by ascending key.
+    order: Vec<u32>,
+}
+
+impl KeyOrder {
+    /// Sorts all keys once.
+    ///
+    /// # Errors
+    /// When the batch is not state of the view.
+    pub fn new(codec: &KeyCodec, state: &RecordBatch) -> Result<Self, ArrowError> {
+        let keys = codec.encode(state)?;
+        let count = u32::try_from(keys.num_rows())
+            .map_err(|_| ArrowError::InvalidArgumentError("a batch of more than 2^32 rows".into()))?;
+        let mut order: Vec<u32> = (0..count).collect();
+        order.sort_unstable_by(|a, b| keys.row(*a as usize).cmp(&keys.row(*b as usize)));
+        Ok(Self { keys, order })
+    }
+
+    /// Heap bytes held.
+    pub fn size_bytes(&self) -> usize {
+        self.keys.size() + self.order.capacity() * size_of::<u32>()
+    }
+
+    /// Numbers of the rows in the ranges, each once, by ascending key.
+    pub fn rows(&self, ranges: &KeyRanges) -> Vec<u32> {
+        let key = |at: usize| self.keys.row(self.order[at] as usize).data();
+        let mut rows = Vec::new();
+        // Ranges ascend and are apart from each other, so each begins where the one before has ended, or behind.
+        let mut from = 0;
+        for range in ranges.iter() {
+            let found = range.within(self.order.len(), key);
+            let start = found.start.max(from);
+            if start < found.end {
+                rows.extend_from_slice(&self.order[start..found.end]);
+                from = found.end;
+            }
+        }
+        rows
+    }
+}
+
 #[cfg(test)]
 mod tests;

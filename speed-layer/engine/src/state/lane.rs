@@ -1,10 +1,12 @@
 //! One instance's runs for one view: pure bookkeeping on ranges.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anabranch_model::{Offset, OffsetRange};
-use anabranch_view::{Aggregator, KeyFilter, KeyIndex, View};
-use arrow::array::RecordBatch;
+use anabranch_view::{Aggregator, KeyFilter, KeyIndex, KeyOrder, KeyRanges, View};
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
 
 use crate::Error;
 
@@ -15,12 +17,35 @@ pub(crate) struct Run {
     /// `None` when no event of the range reached this instance's part of the view.
     pub(crate) state: Option<RecordBatch>,
     pub(crate) bytes: usize,
-    /// Made when somebody first asks for groups by key; `None` inside when the rows are in no order.
-    index: OnceLock<Option<KeyIndex>>,
+    /// Made when groups are asked for by key.
+    lookup: OnceLock<Lookup>,
+    /// How often a small run was looked through for groups by key.
+    looked_through: AtomicUsize,
+}
+
+/// How groups are found by key.
+#[derive(Debug)]
+enum Lookup {
+    /// Of rows in the order of their keys.
+    Sorted(KeyIndex),
+    /// Of few rows in any order.
+    Any(KeyOrder),
+    /// Many rows in no order are looked through.
+    None,
+}
+
+/// Where the groups may be that a filter keeps.
+enum Near {
+    Spans(Vec<std::ops::Range<usize>>),
+    Rows(Vec<u32>),
 }
 
 /// Runs of at least so many groups are written in the order of their keys, and looked up rather than looked through.
 pub(crate) const INDEXED_GROUPS: usize = 4096;
+/// A smaller run is looked through so often, and once more for each so many of its groups, before its keys are sorted: from
+/// then on that has cost less than it saves, and of a run that is merged away before, nobody has sorted anything.
+const LOOKED_THROUGH: usize = 2;
+const GROUPS_OF_A_LOOK: usize = 128;
 
 /// Empties an aggregator into the state of a run.
 pub(crate) fn emit_run(aggregator: &mut Aggregator) -> Result<RecordBatch, anabranch_view::Error> {
@@ -39,7 +64,8 @@ impl Run {
             range,
             state,
             bytes,
-            index: OnceLock::new(),
+            lookup: OnceLock::new(),
+            looked_through: AtomicUsize::new(0),
         }
     }
 
@@ -51,28 +77,62 @@ impl Run {
         let Some(filter) = filter else {
             return Ok(vec![state.clone()]);
         };
-        let spans = match (filter.ranges(), self.index(view, state)?) {
-            (Some(ranges), Some(index)) => index.spans(ranges),
-            _ => std::iter::once(0..state.num_rows()).collect(),
+        let near = match filter.ranges() {
+            Some(ranges) => self.near(view, state, ranges)?,
+            None => None,
         };
+        let whole = || Near::Spans(vec![0..state.num_rows()]);
         let mut selected = Vec::new();
-        for span in spans {
-            let near = filter.apply(&state.slice(span.start, span.len()))?;
-            if near.num_rows() > 0 {
-                selected.push(near);
+        let mut keep = |near: &RecordBatch| {
+            let kept = filter.apply(near)?;
+            if kept.num_rows() > 0 {
+                selected.push(kept);
             }
+            Ok::<_, Error>(())
+        };
+        match near.unwrap_or_else(whole) {
+            Near::Spans(spans) => {
+                for span in spans {
+                    keep(&state.slice(span.start, span.len()))?;
+                }
+            }
+            Near::Rows(rows) if rows.is_empty() => {}
+            Near::Rows(rows) => keep(&take_record_batch(state, &UInt32Array::from(rows))?)?,
         }
         Ok(selected)
     }
 
-    fn index(&self, view: &View, state: &RecordBatch) -> Result<Option<&KeyIndex>, Error> {
-        let codec = view.key_codec().filter(|_| state.num_rows() >= INDEXED_GROUPS);
-        let Some(codec) = codec else { return Ok(None) };
-        if let Some(known) = self.index.get() {
-            return Ok(known.as_ref());
+    /// Where the groups of the ranges are; `None` when they may be anywhere.
+    fn near(&self, view: &View, state: &RecordBatch, ranges: &KeyRanges) -> Result<Option<Near>, Error> {
+        let Some(codec) = view.key_codec() else { return Ok(None) };
+        let lookup = match self.lookup.get() {
+            Some(known) => known,
+            None if state.num_rows() >= INDEXED_GROUPS => {
+                let index = KeyIndex::new(codec, state)?;
+                self.lookup.get_or_init(|| index.map_or(Lookup::None, Lookup::Sorted))
+            }
+            None => {
+                let looked_through = self.looked_through.fetch_add(1, Ordering::Relaxed);
+                if looked_through < LOOKED_THROUGH + state.num_rows() / GROUPS_OF_A_LOOK {
+                    return Ok(None);
+                }
+                let order = KeyOrder::new(codec, state)?;
+                self.lookup.get_or_init(|| Lookup::Any(order))
+            }
+        };
+        Ok(match lookup {
+            Lookup::Sorted(index) => Some(Near::Spans(index.spans(ranges))),
+            Lookup::Any(order) => Some(Near::Rows(order.rows(ranges))),
+            Lookup::None => None,
+        })
+    }
+
+    /// Groups that have to be looked at, sorted or filtered to find some of them by key: none where they can be looked up.
+    pub(crate) fn groups_to_look_at(&self) -> usize {
+        match self.lookup.get() {
+            Some(Lookup::Sorted(_) | Lookup::Any(_)) => 0,
+            Some(Lookup::None) | None => self.rows(),
         }
-        let index = KeyIndex::new(codec, state)?;
-        Ok(self.index.get_or_init(|| index).as_ref())
     }
 
     pub(crate) fn rows(&self) -> usize {

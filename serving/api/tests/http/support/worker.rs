@@ -313,11 +313,12 @@ impl FlightService for Worker {
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
         let action = request.into_inner();
         assert_eq!(action.r#type, SNAPSHOT_ACTION);
+        let reply = self.freeze(serde_json::from_slice(&action.body).unwrap());
+        // After it has frozen: what comes meanwhile is in no answer to those who asked before.
         let slow = self.inner.lock().unwrap().slow;
         if let Some(by) = slow {
             tokio::time::sleep(by).await;
         }
-        let reply = self.freeze(serde_json::from_slice(&action.body).unwrap());
         let body = serde_json::to_vec(&reply).unwrap();
         Ok(Response::new(
             stream::iter([Ok(ActionResult { body: body.into() })]).boxed(),

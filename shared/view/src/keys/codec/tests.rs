@@ -90,3 +90,43 @@ fn too_many_combinations_are_one_range_for_each_leading_value() {
         "the first key may be anything"
     );
 }
+
+#[test]
+fn rows_in_any_order_are_found_by_key() {
+    let names: Vec<String> = (0..500).map(|i| format!("k{:03}", i * 37 % 250)).collect();
+    let mut keys: Vec<(Option<&str>, i64)> = names.iter().map(|name| (Some(name.as_str()), 3)).collect();
+    keys.insert(100, (None, 3));
+    let (codec, state) = state(&keys);
+    let order = KeyOrder::new(&codec, &state).unwrap();
+    let found = |domains: &Domains| {
+        let mut rows = order.rows(&KeyRanges::new(&codec, domains).unwrap());
+        let count = rows.len();
+        rows.sort_unstable();
+        rows.dedup();
+        assert_eq!(rows.len(), count, "each row comes once");
+        rows
+    };
+    let expected = |wanted: &dyn Fn(&str) -> bool| -> Vec<u32> {
+        let rows = keys.iter().enumerate();
+        rows.filter(|(_, key)| key.0.is_some_and(wanted))
+            .map(|(row, _)| row as u32)
+            .collect()
+    };
+    let points = |names: &[&str]| Domains::from([(0, Domain::Points(names.iter().map(|name| text(name)).collect()))]);
+
+    assert_eq!(found(&points(&["k007"])), expected(&|name| name == "k007"));
+    assert_eq!(found(&points(&["k007"])).len(), 2, "it is in two rows");
+    assert_eq!(
+        found(&points(&["k249", "k000", "k007"])),
+        expected(&|name| ["k249", "k000", "k007"].contains(&name))
+    );
+    assert!(found(&points(&["nobody"])).is_empty());
+    let between = Domains::from([(
+        0,
+        Domain::Between {
+            lower: vec![(text("k010"), false)],
+            upper: vec![(text("k020"), true)],
+        },
+    )]);
+    assert_eq!(found(&between), expected(&|name| name > "k010" && name <= "k020"));
+}

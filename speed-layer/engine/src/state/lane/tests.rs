@@ -80,3 +80,63 @@ fn a_rebuilt_base_takes_the_place_of_what_lies_before_it() {
     lane.rebase(Offset(0), Offset(20), base);
     assert_eq!((lane.begin(), ends(&lane)), (Offset(0), vec![20, 30]));
 }
+
+fn pages() -> View {
+    let sql = "CREATE TABLE clicks (page TEXT, n BIGINT) WITH (connector = 'log', topic = 'clicks', format = 'json');
+               CREATE MATERIALIZED VIEW pages AS SELECT page, sum(n) AS total FROM clicks GROUP BY page;";
+    let catalog = anabranch_catalog::Catalog::parse(sql).unwrap();
+    View::compile(&catalog.views["pages"]).unwrap()
+}
+
+/// A run of `groups` pages as a bolt writes it: in order when it is large.
+fn run_of(view: &View, groups: i64) -> Run {
+    let names: Vec<String> = (0..groups).map(|i| format!("p{:05}", i * 7919 % groups)).collect();
+    let source = view.source().event_schema();
+    let columns = source.fields().iter().map(|field| -> arrow::array::ArrayRef {
+        match field.name().as_str() {
+            "page" => Arc::new(arrow::array::StringArray::from_iter_values(&names)),
+            "n" => Arc::new(arrow::array::Int64Array::from_iter_values(0..groups)),
+            _ => arrow::array::new_null_array(field.data_type(), names.len()),
+        }
+    });
+    let fields = source.fields().iter();
+    let fields: Vec<_> = fields.map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    let schema = Arc::new(arrow::datatypes::Schema::new(fields));
+    let events = RecordBatch::try_new(schema, columns.collect()).unwrap();
+    let mut aggregator = view.aggregator().unwrap();
+    aggregator.fold(&view.prepare(&events).unwrap()).unwrap();
+    let state = emit_run(&mut aggregator).unwrap();
+    Run::new(OffsetRange::new(Offset(0), Offset(groups)), Some(state))
+}
+
+#[test]
+fn a_run_gives_the_same_groups_however_they_are_found() {
+    let view = pages();
+    for groups in [1, 100, 1_000, INDEXED_GROUPS as i64 + 5] {
+        let run = run_of(&view, groups);
+        let middle = groups / 2;
+        let filters = [
+            format!("page = 'p{middle:05}'"),
+            format!("page IN ('p00000', 'p{middle:05}', 'nobody')"),
+            format!("page > 'p{middle:05}'"),
+            "page = 'nobody'".to_owned(),
+            "page LIKE '%1'".to_owned(),
+        ];
+        let looks = LOOKED_THROUGH + run.rows() / GROUPS_OF_A_LOOK;
+        for sql in &filters {
+            let filter = view.key_filter(sql).unwrap();
+            let plain = filter.apply(run.state.as_ref().unwrap()).unwrap();
+            let plain = view.sort_state(&plain).unwrap();
+            for _ in 0..looks {
+                let found = run.select(&view, Some(&filter)).unwrap();
+                let found = arrow::compute::concat_batches(&view.state_schema(), &found).unwrap();
+                assert_eq!(view.sort_state(&found).unwrap(), plain, "{sql} of {groups}");
+            }
+        }
+        assert_eq!(
+            run.groups_to_look_at(),
+            0,
+            "what is asked for by key again and again is looked up"
+        );
+    }
+}
