@@ -74,7 +74,7 @@ async fn filters_order_pages_and_columns() {
     rows(&world, "page=b&hits.gte=1").await;
     assert_eq!(
         worker.tickets()[0].filter.as_deref(),
-        Some("((page = 'b'))"),
+        Some("((\"page\" = 'b'))"),
         "only what concerns the key"
     );
     world.stop().await;
