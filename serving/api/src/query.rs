@@ -21,6 +21,7 @@ mod memory;
 mod prepared;
 mod running;
 mod session;
+mod states;
 
 pub(crate) use admission::{Admission, RETRY_AFTER_SECONDS, Ticket};
 pub(crate) use engine::SqlEngine;

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use anabranch_access::Principal;
@@ -7,7 +8,6 @@ use anabranch_view::View;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{ScalarValue, SchemaError};
 use datafusion::error::DataFusionError;
-use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::execute_stream;
 use datafusion::sql::parser::Statement;
@@ -20,6 +20,7 @@ use super::memory;
 use super::prepared::{Planned, Prepared, columns, parameters};
 use super::running::{Piped, Rows, Running};
 use super::session::{Scope, template};
+use super::states::{Lent, States};
 use crate::Error;
 use crate::compute::Compute;
 use crate::consistency::{Consistency, Demand, Frozen};
@@ -45,8 +46,7 @@ struct Inner {
     compute: Arc<Compute>,
     admission: Arc<Admission>,
     system: Arc<System>,
-    template: SessionState,
-    threads: usize,
+    states: States,
 }
 
 impl SqlEngine {
@@ -62,8 +62,7 @@ impl SqlEngine {
                 compute,
                 admission,
                 system,
-                template: template(),
-                threads: std::thread::available_parallelism().map_or(1, usize::from),
+                states: States::new(&template(), std::thread::available_parallelism().map_or(1, usize::from)),
             }),
         }
     }
@@ -74,7 +73,10 @@ impl SqlEngine {
     /// `Sql` for anything but one SELECT over views, `UnknownView`, and what the planner refuses.
     pub async fn prepare(&self, sql: &str, principal: &Principal) -> Result<Prepared, Error> {
         let (engine, sql, principal) = (self.clone(), sql.to_owned(), principal.clone());
-        let plan = async move { Prepared::new(engine.plan(check::parse(&sql)?, &principal).await?) };
+        let plan = async move {
+            let planned = engine.plan(check::parse(&sql)?, &principal).await?;
+            Prepared::new(planned, engine.inner.states.rules())
+        };
         self.inner.compute.run(plan).await
     }
 
@@ -157,7 +159,8 @@ impl SqlEngine {
             .filter(|view| names.contains(view.name()))
             .cloned()
             .collect();
-        let state = scope.state(&self.inner.template);
+        let mut state = self.inner.states.lend(false);
+        scope.enter(&mut state);
         let plan = state
             .statement_to_plan(statement.clone())
             .await
@@ -170,7 +173,6 @@ impl SqlEngine {
             plan,
             views,
             parameters,
-            state,
         })
     }
 
@@ -248,14 +250,25 @@ impl SqlEngine {
         let work = async {
             let frozen = self.inner.consistency.freeze_with(views, demand, Some(ticket)).await?;
             let frozen = Arc::new(frozen);
-            let state = self.state(planned, &frozen, ticket);
+            let environment = memory::environment(Arc::clone(ticket.memory()))?;
+            let state = self.state(&frozen, ticket);
             let physical = state
                 .create_physical_plan(&plan)
                 .await
                 .and_then(cooperative)
                 .map_err(|error| explain(error, views))?;
-            let environment = memory::environment(Arc::clone(ticket.memory()))?;
-            let task = TaskContext::from(&state).with_runtime(environment);
+            let task = TaskContext::new(
+                None,
+                String::new(),
+                state.config().clone(),
+                // Plans hold the functions that they call; names are looked up in what others sent, of which there is nothing.
+                HashMap::new(),
+                HashMap::new(),
+                HashMap::new(),
+                HashMap::new(),
+                environment,
+            );
+            drop(state);
             let stream = execute_stream(physical, Arc::new(task)).map_err(Error::from_query)?;
             let schema = match schema {
                 Some(schema) if schema.fields().len() == stream.schema().fields().len() => schema,
@@ -274,18 +287,10 @@ impl SqlEngine {
             .map_err(|_| Error::Timeout { after })?
     }
 
-    /// The session of one execution.
-    fn state(&self, planned: &Planned, frozen: &Arc<Frozen>, ticket: &Ticket) -> SessionState {
-        let mut state = planned.state.clone();
-        state.mark_start_execution();
-        let threads = if frozen.batch_rows() < PARALLEL_ROWS {
-            1
-        } else {
-            self.inner.threads
-        };
-        let config = state.config_mut();
-        config.options_mut().execution.target_partitions = threads;
-        config.set_extension(Arc::new(FrozenState {
+    /// The session in which one execution is planned.
+    fn state(&self, frozen: &Arc<Frozen>, ticket: &Ticket) -> Lent<'_> {
+        let mut state = self.inner.states.lend(frozen.batch_rows() >= PARALLEL_ROWS);
+        state.config_mut().set_extension(Arc::new(FrozenState {
             frozen: Arc::clone(frozen),
             memory: Arc::clone(ticket.memory()),
         }));

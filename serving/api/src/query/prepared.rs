@@ -35,12 +35,12 @@ pub(crate) struct Planned {
     pub(crate) views: Vec<View>,
     /// Types of `$1`, `$2`, …; `None` where nothing in the query says what it must be.
     pub(crate) parameters: Vec<Option<DataType>>,
-    pub(crate) state: SessionState,
 }
 
 impl Prepared {
-    pub(crate) fn new(planned: Planned) -> Result<Self, Error> {
-        let schema = planned.schema()?;
+    /// `rules` settle the types of its columns.
+    pub(crate) fn new(planned: Planned, rules: &SessionState) -> Result<Self, Error> {
+        let schema = planned.schema(rules)?;
         Ok(Self {
             inner: Arc::new(planned),
             schema,
@@ -69,16 +69,15 @@ impl std::fmt::Debug for Prepared {
 
 impl Planned {
     /// Columns of the answer, as planning settles them.
-    fn schema(&self) -> Result<SchemaRef, Error> {
+    fn schema(&self, rules: &SessionState) -> Result<SchemaRef, Error> {
         let LogicalPlan::Explain(_) = &self.plan else {
             let nulls = self.parameters.iter().map(|data_type| {
                 let data_type = data_type.as_ref().unwrap_or(&DataType::Utf8);
                 ScalarValue::try_from(data_type).map_err(Error::from_query)
             });
             let plan = self.bound(nulls.collect::<Result<_, _>>()?)?;
-            let options = self.state.config_options();
-            let settled = self
-                .state
+            let options = rules.config_options();
+            let settled = rules
                 .analyzer()
                 .execute_and_check(plan, options, |_, _| {})
                 .map_err(Error::from_query)?;

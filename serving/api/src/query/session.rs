@@ -54,14 +54,9 @@ impl Scope {
         schema == Some(SYSTEM) && self.system.table_exist(table)
     }
 
-    /// A session that sees this and nothing else.
-    pub(crate) fn state(&self, template: &SessionState) -> SessionState {
-        let mut state = SessionStateBuilder::new_from_existing(template.clone())
-            .with_catalog_list(Arc::clone(&self.catalogs))
-            .build();
-        // `now()` is the time of this query, not of the template.
-        state.mark_start_execution();
-        state
+    /// Lets a session see this and nothing else.
+    pub(crate) fn enter(&self, state: &mut SessionState) {
+        state.register_catalog_list(Arc::clone(&self.catalogs));
     }
 }
 
