@@ -105,7 +105,7 @@ pub struct Credentials {
 #[derive(Clone, Debug, clap::Args)]
 pub struct Health {
     /// Address of the service.
-    #[arg(default_value = "http://127.0.0.1:8080")]
+    #[arg(env = "ANABRANCH_URL", default_value = "http://127.0.0.1:8080")]
     pub url: String,
     /// Configuration folder whose certificate is shown, where the service asks for one.
     #[arg(long, value_name = "DIR")]

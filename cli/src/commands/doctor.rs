@@ -2,14 +2,13 @@
 
 mod checks;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use comfy_table::{Attribute, Cell, Color};
 use serde::Serialize;
 
 use crate::args::Doctor;
-use crate::output;
 
 /// How one thing is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -80,21 +79,31 @@ pub(super) async fn findings(config: &std::path::Path) -> Vec<Finding> {
 }
 
 fn print(findings: &[Finding], worst: State) {
-    let mut table = output::table(["", "check", "found", "do"]);
+    let width = findings
+        .iter()
+        .map(|finding| finding.check.chars().count())
+        .max()
+        .unwrap_or(0);
     for finding in findings {
         let (word, color) = match finding.state {
-            State::Ok => ("ok", Color::Green),
-            State::Warn => ("warn", Color::Yellow),
-            State::Fail => ("fail", Color::Red),
+            State::Ok => ("ok  ", "32"),
+            State::Warn => ("warn", "33"),
+            State::Fail => ("fail", "31"),
         };
-        table.add_row([
-            Cell::new(word).fg(color).add_attribute(Attribute::Bold),
-            Cell::new(&finding.check),
-            Cell::new(&finding.found),
-            Cell::new(finding.advice.as_deref().unwrap_or_default()),
-        ]);
+        let word = match std::io::stdout().is_terminal() {
+            true => format!("\u{1b}[1;{color}m{word}\u{1b}[0m"),
+            false => word.to_owned(),
+        };
+        // Pictures of places in views.sql have lines of their own.
+        let mut lines = finding.found.trim_end().lines();
+        println!("{word}  {:width$}  {}", finding.check, lines.next().unwrap_or_default());
+        let margin = " ".repeat(width + 8);
+        lines.for_each(|line| println!("{margin}{line}"));
+        if let Some(advice) = &finding.advice {
+            println!("{margin}→ {advice}");
+        }
     }
-    println!("{table}");
+    println!();
     match worst {
         State::Ok => println!("all is well"),
         State::Warn => println!("it works, but look at the warnings"),

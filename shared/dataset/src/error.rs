@@ -22,14 +22,14 @@ pub enum Error {
 
     /// The store does not let this service in.
     #[error(
-        "storage `{url}` refuses this service: {source}. Check aws_access_key_id and aws_secret_access_key in \
+        "storage `{url}` refuses this service ({answer}). Check aws_access_key_id and aws_secret_access_key in \
          [storage.options] (or AWS_* in the environment), and that they may read, list, write and delete there"
     )]
-    Credentials { url: String, source: object_store::Error },
+    Credentials { url: String, answer: String },
 
     /// There is no such bucket.
-    #[error("storage `{url}`: there is no such bucket. Create it, or correct `url` in [storage] ({source})")]
-    NoBucket { url: String, source: object_store::Error },
+    #[error("storage `{url}`: there is no such bucket. Create it, or correct `url` in [storage] ({answer})")]
+    NoBucket { url: String, answer: String },
 
     /// A request to the store failed, after its own retries.
     #[error("cannot {operation} `{path}`: {source}")]

@@ -165,8 +165,14 @@ impl Store {
         let url = self.url().to_owned();
         match error {
             Error::Store { source, .. } if url.starts_with("s3://") => match source {
-                E::NotFound { .. } => Error::NoBucket { url, source },
-                E::PermissionDenied { .. } | E::Unauthenticated { .. } => Error::Credentials { url, source },
+                E::NotFound { .. } => Error::NoBucket {
+                    url,
+                    answer: answer_of(&source.to_string()),
+                },
+                E::PermissionDenied { .. } | E::Unauthenticated { .. } => Error::Credentials {
+                    url,
+                    answer: answer_of(&source.to_string()),
+                },
                 source => Error::Store {
                     operation: "probe",
                     path: url,
@@ -376,6 +382,23 @@ fn percent_decode(text: &str) -> Option<String> {
         rest = if escaped.is_some() { &tail[2..] } else { tail };
     }
     String::from_utf8(bytes).ok()
+}
+
+/// What an S3 server said, of the text of an error that holds its whole answer: some tell all that they signed, over pages.
+fn answer_of(error: &str) -> String {
+    let element = |name: &str| {
+        let (_, rest) = error.split_once(&format!("<{name}>"))?;
+        Some(rest.split_once('<')?.0.trim())
+    };
+    let Some(code) = element("Code") else {
+        return error.to_owned();
+    };
+    let status = error
+        .split_once("status code: ")
+        .and_then(|(_, rest)| rest.split_once(':'));
+    let parts = [status.map(|(status, _)| status), Some(code), element("Message")];
+    let parts: Vec<&str> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
+    parts.join(": ")
 }
 
 #[cfg(test)]

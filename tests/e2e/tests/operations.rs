@@ -94,6 +94,18 @@ fn the_doctor_finds_a_running_platform_well_and_says_what_is_wrong_with_a_broken
     }
     assert!(!output.stdout.contains("hush-hush"), "{}", output.stdout);
 
+    // A certificate that is none is said at its place, and what to do about it.
+    let site = Site::new(SQL, "[tls]\ncert = 'views.sql'\nkey = 'views.sql'");
+    let printed = site.cli(&["doctor", "--config", site.config()]).refused().stdout;
+    let line = printed.lines().position(|line| line.starts_with("fail  certificate"));
+    let line = line.unwrap_or_else(|| panic!("{printed}"));
+    assert!(
+        printed
+            .lines()
+            .nth(line + 1)
+            .is_some_and(|line| line.contains("→ correct the files that [tls] names"))
+    );
+
     let site = Site::new(SQL, "");
     std::fs::write(site.file("anabranch.toml"), "[speeed]\nlisten = 'x'\n").expect("the folder can be written to");
     let output = site.cli(&["doctor", "--json", "--config", site.config()]).refused();

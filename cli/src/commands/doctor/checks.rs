@@ -2,10 +2,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anabranch_catalog::{Connector, Source};
-use anabranch_dataset::{DefinitionLog, Leases, Store, VersionedLease, text_hash};
+use anabranch_dataset::{DefinitionLog, Error, Leases, Store, VersionedLease, text_hash};
 use anabranch_log::{KafkaLog, PartitionedLog};
-use anabranch_model::ErrorKind;
+use anabranch_model::{ErrorKind, with_causes};
 use anabranch_runtime::Settings;
+use anabranch_runtime::tls::{Tls, client};
 use chrono::Utc;
 use futures::future::join_all;
 
@@ -61,6 +62,7 @@ pub(super) async fn all(dir: &Path) -> Vec<Finding> {
             "correct views.sql; `anabranch check` shows the places",
         )),
     }
+    findings.extend(certificate(&settings));
     if let Ok(platform) = &platform {
         let sources = platform.definitions.catalog.sources.values();
         findings.extend(join_all(sources.map(|source| topic(&settings, source))).await);
@@ -78,6 +80,29 @@ pub(super) async fn all(dir: &Path) -> Vec<Finding> {
         Err(finding) => findings.push(finding),
     }
     findings
+}
+
+/// The files of `[tls]`, if any are named.
+fn certificate(settings: &Settings) -> Option<Finding> {
+    const CHECK: &str = "certificate";
+    let tls = &settings.tls;
+    let named = [&tls.cert, &tls.key, &tls.client_ca, &tls.ca].into_iter().flatten();
+    if named.count() == 0 {
+        return None;
+    }
+    let read = Tls::load(tls).and_then(|own| client(tls, own.as_ref()));
+    Some(match (read, &tls.cert) {
+        (Ok(_), Some(cert)) => Finding::ok(CHECK, format!("{} and its key are in order", cert.display())),
+        (Ok(_), None) => Finding::ok(
+            CHECK,
+            "authorities are in order; this service has no certificate of its own",
+        ),
+        (Err(error), _) => Finding::fail(
+            CHECK,
+            with_causes(&error),
+            "correct the files that [tls] names; they are PEM",
+        ),
+    })
 }
 
 /// One table's topic, from here.
@@ -178,12 +203,7 @@ async fn storage(settings: &Settings) -> Result<(Store, Finding), Finding> {
             store,
             Finding::ok(CHECK, format!("{url} creates objects atomically if absent")),
         )),
-        Ok(Err(error)) if error.kind() == ErrorKind::Invalid => Err(Finding::fail(
-            CHECK,
-            error.to_string(),
-            "use a store with atomic conditional writes (AWS S3, MinIO, versitygw from 1.8.0 on, a local folder)",
-        )),
-        Ok(Err(error)) => Err(Finding::fail(CHECK, error.to_string(), STORE)),
+        Ok(Err(error)) => Err(Finding::fail(CHECK, with_causes(&error), advice(url, &error))),
         Err(_) => Err(Finding::fail(
             CHECK,
             format!("{url} does not answer within {} s", PATIENCE.as_secs()),
@@ -192,7 +212,22 @@ async fn storage(settings: &Settings) -> Result<(Store, Finding), Finding> {
     }
 }
 
-const STORE: &str = "is it up, does the bucket exist, are endpoint and credentials under [storage.options] right?";
+const STORE: &str = "is it up, are endpoint and region under [storage.options] right, can it be reached from here?";
+
+/// What to do about an error of the store at `url`.
+fn advice(url: &str, error: &Error) -> &'static str {
+    match error {
+        Error::NotAtomic { .. } => {
+            "use a store with atomic conditional writes (AWS S3, MinIO, versitygw from 1.8.0 on, a local folder)"
+        }
+        Error::NoBucket { .. } => "create the bucket, or correct `url` in [storage]",
+        Error::Credentials { .. } => {
+            "correct the credentials under [storage.options], or what they permit in the bucket"
+        }
+        _ if url.starts_with("file:") => "is there room on the disk, and may this user write there?",
+        _ => STORE,
+    }
+}
 
 /// Our clock against the store's. No result depends on it, but logs and ages are hard to read when they differ.
 async fn clock(store: &Store) -> Finding {
@@ -200,7 +235,7 @@ async fn clock(store: &Store) -> Finding {
     let before = Utc::now();
     let theirs = match Leases::new(store).now().await {
         Ok(theirs) => theirs,
-        Err(error) => return Finding::fail(CHECK, error.to_string(), STORE),
+        Err(error) => return Finding::fail(CHECK, with_causes(&error), advice(store.url(), &error)),
     };
     let after = Utc::now();
     // The store read its clock between the two; seconds are all that S3 tells.
@@ -222,7 +257,7 @@ async fn clock(store: &Store) -> Finding {
 async fn definitions(store: &Store, sql: &str) -> Finding {
     const CHECK: &str = "definitions";
     match DefinitionLog::new(store).newest().await {
-        Err(error) => Finding::fail(CHECK, error.to_string(), STORE),
+        Err(error) => Finding::fail(CHECK, with_causes(&error), advice(store.url(), &error)),
         Ok(None) => Finding::ok(CHECK, "none are applied yet; the first service applies them"),
         Ok(Some(newest)) if newest.hash == text_hash(sql) => {
             Finding::ok(CHECK, format!("{VIEWS_FILE} is number {}, which runs", newest.number))
@@ -253,13 +288,19 @@ async fn services(settings: &Settings, store: &Store) -> Vec<Finding> {
     };
     let mut findings = Vec::new();
     let mut versions = Vec::new();
-    for (kind, advice) in SERVICES {
+    for (kind, start) in SERVICES {
         let live = match leases.list_versioned(kind).await {
             Ok(live) => live,
-            Err(error) => return vec![Finding::fail("services", error.to_string(), STORE)],
+            Err(error) => {
+                return vec![Finding::fail(
+                    "services",
+                    with_causes(&error),
+                    advice(store.url(), &error),
+                )];
+            }
         };
         if live.is_empty() {
-            findings.push(Finding::warn(kind, "none is running", advice));
+            findings.push(Finding::warn(kind, "none is running", start));
         }
         findings.extend(join_all(live.iter().map(|found| service(&http, kind, found))).await);
         versions.extend(live.into_iter().filter_map(|found| found.version));

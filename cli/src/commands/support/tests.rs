@@ -49,3 +49,14 @@ fn of_a_long_log_whole_lines_of_the_end_are_kept() {
     std::fs::write(&path, "short\n").unwrap();
     assert_eq!(tail(&path).unwrap(), "short\n");
 }
+
+#[test]
+fn tokens_do_not_leave_the_machine_wherever_they_stand() {
+    let text = "token ab_eced84572996_Wu2YcMkPrFLMZKJ3u48k-qmqdb0bAHF1zohjcIIigwE was refused\n\
+                authorization: Bearer eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJtZSJ9.c2ln;\n\
+                file ab_test_one.rs, host db.example.com, äb_\n";
+    let clean = "token ab_eced84572996_*** was refused\nauthorization: Bearer ***;\n\
+                 file ab_test_one.rs, host db.example.com, äb_\n";
+    assert_eq!(without_credentials(text), clean);
+    assert_eq!(without_credentials(""), "");
+}

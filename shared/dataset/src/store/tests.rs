@@ -189,3 +189,12 @@ async fn a_folder_with_odd_characters_works() {
     assert!(store.create(&Path::from("a/b"), "x".into()).await.unwrap());
     assert!(folder.path().join("my data+100%/a/b").is_file());
 }
+
+#[test]
+fn of_a_servers_answer_only_what_people_need_is_told() {
+    let long = "The operation lacked the necessary privileges to complete for path x: Error performing PUT http://h/b/x in 6ms - \
+                Server returned non-2xx status code: 403 Forbidden: <?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error>\
+                <Code>SignatureDoesNotMatch</Code><Message>Check your key.</Message><StringToSign>AWS4</StringToSign></Error>";
+    assert_eq!(answer_of(long), "403 Forbidden: SignatureDoesNotMatch: Check your key.");
+    assert_eq!(answer_of("connection refused"), "connection refused");
+}

@@ -29,7 +29,7 @@ Every service answers `GET /metrics` in Prometheus' text format on its own port:
 8082; scrape all of them. Gauges of partitions and of the topology are set when the speed layer's port is scraped. A histogram `x` is
 exposed as `x_bucket`, `x_sum` and `x_count`; its buckets reach from half a millisecond to five minutes. Names are stable.
 
-[`deploy/monitoring`](../deploy/monitoring) has a Grafana dashboard, alert rules and a scrape configuration that use them;
+`deploy/monitoring` has a Grafana dashboard, alert rules and a scrape configuration that use them;
 [Operations](operations.md#alerts) says what to do when one fires.
 ";
 

@@ -106,6 +106,20 @@ fn every_link_in_the_docs_resolves() {
 }
 
 #[test]
+fn links_of_the_book_stay_in_the_book() {
+    let docs = workspace().join("docs");
+    for page in pages().into_iter().filter(|page| page.parent() == Some(docs.as_path())) {
+        let text = std::fs::read_to_string(&page).expect("a page is text");
+        let out: Vec<_> = targets(&text)
+            .into_iter()
+            .filter(|target| target.starts_with("../"))
+            .collect();
+        // Built with mdBook, they would lead nowhere.
+        assert!(out.is_empty(), "{} links to {out:?}", page.display());
+    }
+}
+
+#[test]
 fn every_page_is_in_the_summary() {
     let docs = workspace().join("docs");
     let summary = std::fs::read_to_string(docs.join("SUMMARY.md")).expect("the book has a summary");
