@@ -1,4 +1,5 @@
 use anabranch_model::ErrorKind;
+use anabranch_runtime::http::ApiError;
 
 /// What went wrong in the batch layer.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +92,18 @@ impl Error {
             Self::Gone(_) => ErrorKind::Data,
             Self::Realtime(error) => error.kind(),
             Self::Task(_) => ErrorKind::Internal,
+        }
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        let answer = Self::new(error.kind(), error.to_string());
+        match error {
+            Error::UnknownRun(_) => answer.with_hint("GET /v1/batch/runs lists the runs"),
+            Error::UnknownView(_) => answer.with_hint("`anabranch views` lists the views"),
+            Error::LostLeadership => answer.with_hint("try again in a moment: requests are passed on to the new one"),
+            _ => answer,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anabranch_access::{Need, common_needs, is_safe};
 use anabranch_dataset::RunState;
 use anabranch_model::ErrorKind;
+use anabranch_runtime::Shutdown;
 use anabranch_runtime::http::{ApiError, base_router};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
@@ -15,11 +16,23 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::forward::to_leader;
-use crate::record::{Task, is_run_id, rfc3339, to_json};
-use crate::rollback::Target;
-use crate::service::{Requested, Shared};
-use crate::{Error, Trigger, held};
+mod forward;
+mod maintenance;
+
+pub(crate) use forward::Forwarding;
+
+use forward::to_leader;
+
+use crate::maintenance::Maintenance;
+use crate::runs::board::Board;
+use crate::runs::held;
+use crate::runs::record::{is_run_id, rfc3339, to_json};
+use crate::runs::task::{Target, Task};
+use crate::site::Site;
+use crate::standing::leader::Leadership;
+use crate::standing::lease::LeaseKeeper;
+use crate::triggers::requests::{Requested, Requests};
+use crate::{Error, Schedule, Trigger};
 
 /// Runs per answer unless asked otherwise, and at most.
 const DEFAULT_LIMIT: usize = 50;
@@ -33,18 +46,33 @@ pub(crate) fn needs(method: &Method, route: Option<&str>) -> Need {
     })
 }
 
-pub(crate) fn router(shared: Arc<Shared>) -> Router {
+/// What the answers are made of.
+pub(crate) struct Api {
+    pub(crate) site: Arc<Site>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) requests: Arc<Requests>,
+    pub(crate) leadership: Arc<Leadership>,
+    pub(crate) lease: Arc<LeaseKeeper>,
+    pub(crate) maintenance: Arc<Maintenance>,
+    pub(crate) schedule: Option<Schedule>,
+    /// That runs fold with.
+    pub(crate) threads: usize,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// All routes; what the leader must answer goes by way of `forwarding`.
+pub(crate) fn router(api: Arc<Api>, forwarding: Arc<Forwarding>) -> Router {
     let ready = {
-        let shared = shared.clone();
+        let shutdown = api.shutdown.clone();
         move || {
-            if shared.shutdown.is_cancelled() {
+            if shutdown.is_cancelled() {
                 Err("shutting down".to_owned())
             } else {
                 Ok(())
             }
         }
     };
-    let api = Router::new()
+    let routes = Router::new()
         .route("/v1/batch/runs", post(start_run).get(list_runs))
         .route("/v1/batch/runs/{run_id}", get(show_run))
         .route("/v1/batch/runs/{run_id}/publish", post(publish_run))
@@ -53,16 +81,16 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/batch/verify", post(verify))
         .route("/v1/batch/publications", get(list_publications))
         .route("/v1/batch/status", get(status))
-        .merge(crate::maintenance::http::router())
-        .route_layer(from_fn_with_state(shared.clone(), to_leader))
-        .with_state(shared);
-    base_router("batch", ready).merge(api)
+        .merge(maintenance::router())
+        .route_layer(from_fn_with_state(forwarding, to_leader))
+        .with_state(api);
+    base_router("batch", ready).merge(routes)
 }
 
 /// Starts a run, or queues one behind the running run; a run that is queued already answers for all who ask meanwhile.
-async fn start_run(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<(StatusCode, Json<Value>), ApiError> {
+async fn start_run(State(api): State<Arc<Api>>, body: Bytes) -> Result<(StatusCode, Json<Value>), ApiError> {
     let StartBody { full } = parse(&body, "{\"full\": true}")?;
-    match shared.request(Trigger::Request, full).await.map_err(api_error)? {
+    match api.requests.request(Trigger::Request, full).await? {
         Requested::Run { run_id, state } => Ok((StatusCode::ACCEPTED, Json(json!({"run_id": run_id, "state": state})))),
         // A request is queued or joined, never skipped.
         Requested::Skipped => Err(ApiError::new(ErrorKind::Conflict, "a run is on its way")),
@@ -103,24 +131,24 @@ fn parse<T: Default + for<'de> Deserialize<'de>>(body: &[u8], example: &str) -> 
 }
 
 /// Publishes a held run.
-async fn publish_run(State(shared): State<Arc<Shared>>, Path(run_id): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn publish_run(State(api): State<Arc<Api>>, Path(run_id): Path<String>) -> Result<Json<Value>, ApiError> {
     check_run_id(&run_id)?;
-    let publication = held::publish(&shared, &run_id).await.map_err(api_error)?;
+    let publication = held::publish(&api.site, &api.board, &run_id).await?;
     Ok(Json(json!({"run_id": run_id, "publication": publication.number})))
 }
 
 /// Discards a held run.
-async fn discard_run(State(shared): State<Arc<Shared>>, Path(run_id): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn discard_run(State(api): State<Arc<Api>>, Path(run_id): Path<String>) -> Result<Json<Value>, ApiError> {
     check_run_id(&run_id)?;
-    let record = held::discard(&shared, &run_id).await.map_err(api_error)?;
-    Ok(Json(to_json(&record, shared.store.environment().now())))
+    let record = held::discard(&api.site, &api.board, &run_id).await?;
+    Ok(Json(to_json(&record, api.site.environment().now())))
 }
 
 /// Publishes an earlier publication again, once the speed layer is ready for it.
-async fn roll_back(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<(StatusCode, Json<Value>), ApiError> {
+async fn roll_back(State(api): State<Arc<Api>>, body: Bytes) -> Result<(StatusCode, Json<Value>), ApiError> {
     let RollbackBody { to } = parse(&body, "{\"to\": \"12\"}")?;
     let to = to.map_or(Target::Previous, |to| Target::parse(&to));
-    let run_id = shared.request_task(Task::Rollback { to }).await.map_err(api_error)?;
+    let run_id = api.requests.request_task(Task::Rollback { to }).await?;
     Ok((
         StatusCode::ACCEPTED,
         Json(json!({"run_id": run_id, "state": RunState::Queued})),
@@ -128,15 +156,15 @@ async fn roll_back(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<(St
 }
 
 /// Computes views in full and compares them with what is served.
-async fn verify(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<(StatusCode, Json<Value>), ApiError> {
+async fn verify(State(api): State<Arc<Api>>, body: Bytes) -> Result<(StatusCode, Json<Value>), ApiError> {
     let VerifyBody { views } = parse(&body, "{\"views\": [\"name\"]}")?;
-    let definitions = shared.definitions.newest().await.map_err(api_error)?;
+    let definitions = api.site.definitions.newest().await?;
     for name in &views {
         if definitions.view(name).is_none() {
-            return Err(api_error(Error::UnknownView(name.clone())));
+            return Err(Error::UnknownView(name.clone()).into());
         }
     }
-    let run_id = shared.request_task(Task::Verify { views }).await.map_err(api_error)?;
+    let run_id = api.requests.request_task(Task::Verify { views }).await?;
     Ok((
         StatusCode::ACCEPTED,
         Json(json!({"run_id": run_id, "state": RunState::Queued})),
@@ -145,15 +173,14 @@ async fn verify(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<(Statu
 
 /// The publication log, newest first.
 async fn list_publications(
-    State(shared): State<Arc<Shared>>,
+    State(api): State<Arc<Api>>,
     query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let limit = limit(query)?;
-    let failed = |error: anabranch_dataset::Error| api_error(error.into());
-    let numbers = shared.publications.list().await.map_err(failed)?;
+    let numbers = api.site.publications.list().await.map_err(Error::from)?;
     let mut publications = Vec::new();
     for number in numbers.into_iter().rev().take(limit) {
-        if let Some(publication) = shared.publications.get(number).await.map_err(failed)? {
+        if let Some(publication) = api.site.publications.get(number).await.map_err(Error::from)? {
             let manifest = publication.manifest;
             publications.push(json!({
                 "number": number,
@@ -177,7 +204,7 @@ fn limit(query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejectio
 fn check_run_id(run_id: &str) -> Result<(), ApiError> {
     match is_run_id(run_id) {
         true => Ok(()),
-        false => Err(api_error(Error::UnknownRun(run_id.to_owned()))),
+        false => Err(Error::UnknownRun(run_id.to_owned()).into()),
     }
 }
 
@@ -189,15 +216,15 @@ struct ListQuery {
 
 /// Newest first.
 async fn list_runs(
-    State(shared): State<Arc<Shared>>,
+    State(api): State<Arc<Api>>,
     query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let limit = limit(query)?;
-    let mut records = shared.runs.list(limit).await.map_err(|error| api_error(error.into()))?;
-    let now = shared.store.environment().now();
+    let mut records = api.site.runs.list(limit).await.map_err(Error::from)?;
+    let now = api.site.environment().now();
     for record in &mut records {
         // What this process runs it knows better than the store.
-        if let Some(run) = shared.live(&record.run_id).await {
+        if let Some(run) = api.board.live(&record.run_id).await {
             *record = run.record();
         }
     }
@@ -205,41 +232,33 @@ async fn list_runs(
     Ok(Json(json!({"runs": runs})))
 }
 
-async fn show_run(State(shared): State<Arc<Shared>>, Path(run_id): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn show_run(State(api): State<Arc<Api>>, Path(run_id): Path<String>) -> Result<Json<Value>, ApiError> {
     check_run_id(&run_id)?;
-    let record = shared.find(&run_id).await.map_err(api_error)?;
-    Ok(Json(to_json(&record, shared.store.environment().now())))
+    let record = api.board.find(&run_id, &api.site.runs).await?;
+    Ok(Json(to_json(&record, api.site.environment().now())))
 }
 
-async fn status(State(shared): State<Arc<Shared>>) -> Json<Value> {
-    let now = shared.store.environment().now();
-    let schedule = shared.schedule.as_ref().map(|schedule| {
+async fn status(State(api): State<Arc<Api>>) -> Json<Value> {
+    let now = api.site.environment().now();
+    let schedule = api.schedule.as_ref().map(|schedule| {
         json!({
             "expression": schedule.expression(),
             "time_zone": schedule.time_zone(),
-            "next_at": shared.next_scheduled(now).map(rfc3339),
+            "next_at": schedule.next_after(now).map(rfc3339),
         })
     });
-    let board = shared.board.lock().await;
-    Json(json!({
-        "schedule": schedule,
-        "running": board.running.as_ref().map(|run| to_json(&run.record(), now)),
-        "queued": board.queued.front().map(|run| to_json(&run.record(), now)),
-        "last": board.last.as_ref().map(|record| to_json(record, now)),
-        "held": board.held.as_ref().map(|held| &held.run_id),
-        "leader": shared.leadership.is_leader(),
-        "service": shared.lease.id(),
-        "skipped": board.skipped,
-        "threads": shared.kernel.threads(),
-    }))
-}
-
-pub(crate) fn api_error(error: Error) -> ApiError {
-    let answer = ApiError::new(error.kind(), error.to_string());
-    match error {
-        Error::UnknownRun(_) => answer.with_hint("GET /v1/batch/runs lists the runs"),
-        Error::UnknownView(_) => answer.with_hint("`anabranch views` lists the views"),
-        Error::LostLeadership => answer.with_hint("try again in a moment: requests are passed on to the new one"),
-        _ => answer,
-    }
+    let status = api.board.show(|listed| {
+        json!({
+            "schedule": schedule,
+            "running": listed.running.as_ref().map(|run| to_json(&run.record(), now)),
+            "queued": listed.queued.front().map(|run| to_json(&run.record(), now)),
+            "last": listed.last.as_ref().map(|record| to_json(record, now)),
+            "held": listed.held.as_ref().map(|held| &held.run_id),
+            "leader": api.leadership.is_leader(),
+            "service": api.lease.id(),
+            "skipped": listed.skipped,
+            "threads": api.threads,
+        })
+    });
+    Json(status.await)
 }

@@ -13,6 +13,19 @@
 //! the batch lease, and the HTTP endpoints below `/v1/batch`. Refuses to own: how rows become state (`anabranch-compute`,
 //! `anabranch-view`) and how objects lie in the store (`anabranch-dataset`).
 //!
+//! # Parts
+//! | | |
+//! |---|---|
+//! | `triggers` | when a run starts, and when it does not |
+//! | `runs` | the runs of this process, and what runs leave in the store |
+//! | `run` | one run: plan, fetch, fold, write, compare, publish; rollback, verification |
+//! | `standing` | which of several services leads, what it tells others, what a dead one left behind |
+//! | `maintenance` | what keeps the store small |
+//! | `http` | `/v1/batch/…`, here or passed on to the leader |
+//! | `site` | what lies in the store, which all of these read |
+//!
+//! `service` puts them together (`parts`); the simulation does too, without a port.
+//!
 //! # Invariants
 //! * Of several batch services on one store one leads: it runs the runs, the others pass requests on to it. In it at most one
 //!   run is running and at most one recomputation is queued.
@@ -25,34 +38,22 @@
 //! * A failed run leaves its record and nothing else. A run whose process died is marked failed by the next process.
 
 mod definitions;
-mod diff;
 mod error;
-mod fetch;
-mod forward;
-mod held;
 mod http;
-mod input;
-mod leader;
-mod lease;
 mod maintenance;
-mod plan;
-mod queue;
-mod record;
-mod recovery;
-mod rollback;
+mod parts;
 mod run;
-mod schedule;
-mod served;
+mod runs;
 mod service;
 #[doc(hidden)]
 pub mod simulation;
+mod site;
+mod standing;
 #[cfg(test)]
 mod testing;
-mod verify;
-mod watch;
-mod write;
+mod triggers;
 
 pub use error::Error;
-pub use queue::Trigger;
-pub use schedule::Schedule;
 pub use service::{BatchHandle, BatchLayer, BatchOptions};
+pub use triggers::queue::Trigger;
+pub use triggers::schedule::Schedule;

@@ -9,28 +9,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anabranch_catalog::Source;
-use anabranch_dataset::{MasterDataset, Notes, Publication};
-use anabranch_runtime::HumanDuration;
+use anabranch_dataset::MasterDataset;
+use anabranch_runtime::{HumanDuration, Shutdown};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::service::Shared;
-use crate::{Error, Trigger, lease, watch};
+use crate::Error;
+use crate::runs::record::rfc3339;
+use crate::site::Site;
+use crate::standing::leader::Leadership;
+use crate::standing::lease;
 
-pub(crate) mod http;
 mod runs;
 mod work;
 
 use runs::RunsReport;
 use work::{CompactionReport, RetentionReport, TableVacuum};
 
-/// How soon a run for the same expiry is asked for again when the one before was not published.
-const RETENTION_PAUSE: Duration = Duration::from_secs(60);
-
-/// What the maintenance of one process knows.
-#[derive(Default)]
+/// The maintenance of one process.
 pub(crate) struct Maintenance {
+    pub(crate) site: Arc<Site>,
     /// One piece of work at a time: the background's or a command's.
     working: tokio::sync::Mutex<()>,
     last: Mutex<Last>,
@@ -69,6 +68,14 @@ pub(crate) struct VacuumReport {
 }
 
 impl Maintenance {
+    pub(crate) fn new(site: &Arc<Site>) -> Self {
+        Self {
+            site: Arc::clone(site),
+            working: tokio::sync::Mutex::default(),
+            last: Mutex::default(),
+        }
+    }
+
     fn last(&self) -> Last {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -81,34 +88,135 @@ impl Maintenance {
     fn note(&self, change: impl FnOnce(&mut Last)) {
         change(&mut self.last.lock().unwrap_or_else(PoisonError::into_inner));
     }
-}
 
-/// The tables to look after, whether or not a view reads them: all that are declared now, or the one that is named.
-fn declared(shared: &Shared, name: Option<&str>) -> Result<Vec<Arc<Source>>, Error> {
-    let definitions = shared.definitions.known();
-    let sources = &definitions.catalog.sources;
-    let Some(name) = name else {
-        return Ok(sources.values().cloned().collect());
-    };
-    match sources.get(name) {
-        Some(source) => Ok(vec![source.clone()]),
-        None => Err(Error::UnknownTable {
-            table: name.to_owned(),
-            tables: sources.keys().cloned().collect(),
-        }),
+    /// The tables to look after, whether or not a view reads them: all that are declared now, or the one that is named.
+    fn declared(&self, name: Option<&str>) -> Result<Vec<Arc<Source>>, Error> {
+        let definitions = self.site.definitions.known();
+        let sources = &definitions.catalog.sources;
+        let Some(name) = name else {
+            return Ok(sources.values().cloned().collect());
+        };
+        match sources.get(name) {
+            Some(source) => Ok(vec![source.clone()]),
+            None => Err(Error::UnknownTable {
+                table: name.to_owned(),
+                tables: sources.keys().cloned().collect(),
+            }),
+        }
     }
-}
 
-fn done<T>(shared: &Shared, report: T) -> Done<T> {
-    Done {
-        at: crate::record::rfc3339(shared.store.environment().now()),
-        what: Told { report },
+    fn done<T>(&self, report: T) -> Done<T> {
+        Done {
+            at: rfc3339(self.site.environment().now()),
+            what: Told { report },
+        }
+    }
+
+    /// Merges small files of the tables until none are worth it.
+    pub(crate) async fn compact(
+        &self,
+        table: Option<&str>,
+        dry_run: bool,
+    ) -> Result<BTreeMap<String, CompactionReport>, Error> {
+        let _working = self.working.lock().await;
+        let mut reports = BTreeMap::new();
+        for source in self.declared(table)? {
+            let Some(dataset) = self.site.dataset(&source).await? else {
+                continue;
+            };
+            let report = work::compact(&self.site, &dataset, dry_run).await?;
+            if !dry_run && report.merges > 0 {
+                let noted = self.done(report.clone());
+                self.note(|last| drop(last.compactions.insert(source.name.clone(), noted)));
+            }
+            reports.insert(source.name.clone(), report);
+        }
+        Ok(reports)
+    }
+
+    /// Lets events of the tables expire that are older than their tables keep them.
+    pub(crate) async fn expire(
+        &self,
+        table: Option<&str>,
+        dry_run: bool,
+    ) -> Result<BTreeMap<String, RetentionReport>, Error> {
+        let _working = self.working.lock().await;
+        let mut reports = BTreeMap::new();
+        for source in self.declared(table)? {
+            let (Some(keep_for), Some(dataset)) = (source.keep_for, self.site.dataset(&source).await?) else {
+                continue;
+            };
+            let report = work::expire(&self.site, &dataset, keep_for, dry_run).await?;
+            if !dry_run && report.expires() {
+                let noted = self.done(report.clone());
+                self.note(|last| drop(last.retention.insert(source.name.clone(), noted)));
+            }
+            reports.insert(source.name.clone(), report);
+        }
+        Ok(reports)
+    }
+
+    /// Removes what nobody can read any more: of the tables, of their logs, and of batch runs.
+    pub(crate) async fn vacuum_all(&self, table: Option<&str>, dry_run: bool) -> Result<VacuumReport, Error> {
+        let _working = self.working.lock().await;
+        let mut report = VacuumReport::default();
+        for source in self.declared(table)? {
+            if let Some(dataset) = self.site.dataset(&source).await? {
+                let vacuumed = work::vacuum(&self.site, &dataset, dry_run).await?;
+                report.tables.insert(source.name.clone(), vacuumed);
+            }
+        }
+        if table.is_none() {
+            report.runs = runs::clean(&self.site, dry_run).await?;
+        }
+        if !dry_run {
+            let noted = self.done(report.clone());
+            self.note(|last| last.vacuum = Some(noted));
+        }
+        Ok(report)
+    }
+
+    /// What a person wants to know. `done_by`: the service that looks after the store, if it is this one.
+    pub(crate) async fn status(&self, done_by: Option<&str>) -> Result<Value, Error> {
+        let settings = &self.site.settings.maintenance;
+        let mut tables = serde_json::Map::new();
+        for source in &self.declared(None)? {
+            let Some(dataset) = self.site.dataset(source).await? else {
+                continue;
+            };
+            let snapshot = dataset.snapshot(None).await?;
+            let small = |file: &&anabranch_dataset::DataFile| file.bytes * 2 <= settings.target_file_bytes.get();
+            tables.insert(
+                source.name.clone(),
+                json!({
+                    "version": snapshot.version,
+                    "files": snapshot.files.len(),
+                    "small_files": snapshot.files.iter().filter(small).count(),
+                    "bytes": snapshot.files.iter().map(|file| file.bytes).sum::<u64>(),
+                    "rows": snapshot.rows().0,
+                    "dead_letters": snapshot.rows().1,
+                    "retention": source.keep_for.map(|keep| HumanDuration(keep).to_string()),
+                    "since": snapshot.notes.since,
+                }),
+            );
+        }
+        Ok(json!({
+            "enabled": settings.enabled,
+            "done_by": done_by,
+            "tables": tables,
+            "last": self.last(),
+        }))
     }
 }
 
 /// Looks after the store until shutdown.
-pub(crate) async fn look_after(shared: Arc<Shared>) -> Result<(), Error> {
-    let settings = &shared.settings.maintenance;
+pub(crate) async fn look_after(
+    maintenance: Arc<Maintenance>,
+    leadership: Arc<Leadership>,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
+    let site = &maintenance.site;
+    let settings = &site.settings.maintenance;
     if !settings.enabled {
         return Ok(());
     }
@@ -116,18 +224,18 @@ pub(crate) async fn look_after(shared: Arc<Shared>) -> Result<(), Error> {
         // The first vacuum comes soon, so that a process that is often restarted gets there too.
         let (mut vacuum, mut expiry) = (Due::default(), Due::default());
         loop {
-            shared.store.environment().sleep(*settings.every).await;
-            if !shared.leadership.is_leader() {
+            site.environment().sleep(*settings.every).await;
+            if !leadership.is_leader() {
                 continue;
             }
-            let now = shared.store.environment().instant();
+            let now = site.environment().instant();
             let looked = async {
-                compact(&shared, None, false).await?;
+                maintenance.compact(None, false).await?;
                 if expiry.is_due(now, *settings.expire_every) {
-                    expire(&shared, None, false).await?;
+                    maintenance.expire(None, false).await?;
                 }
                 if vacuum.is_due(now, *settings.vacuum_every) {
-                    vacuum_all(&shared, None, false).await?;
+                    maintenance.vacuum_all(None, false).await?;
                 }
                 Ok::<_, Error>(())
             };
@@ -135,15 +243,14 @@ pub(crate) async fn look_after(shared: Arc<Shared>) -> Result<(), Error> {
                 // The store may be away, or another may have been first: the next look tries again.
                 tracing::warn!(%error, "maintenance was interrupted");
                 metrics::counter!("anabranch_maintenance_errors_total").increment(1);
-                shared
-                    .maintenance
-                    .note(|last| last.error = Some(done(&shared, error.to_string())));
+                let noted = maintenance.done(error.to_string());
+                maintenance.note(|last| last.error = Some(noted));
             }
         }
     };
     tokio::select! {
         biased;
-        () = shared.shutdown.cancelled() => {}
+        () = shutdown.cancelled() => {}
         () = work => {}
     }
     Ok(())
@@ -164,166 +271,6 @@ impl Due {
     }
 }
 
-/// Merges small files of the tables until none are worth it.
-pub(crate) async fn compact(
-    shared: &Shared,
-    table: Option<&str>,
-    dry_run: bool,
-) -> Result<BTreeMap<String, CompactionReport>, Error> {
-    let _working = shared.maintenance.working.lock().await;
-    let mut reports = BTreeMap::new();
-    for source in declared(shared, table)? {
-        let Some(dataset) = shared.dataset(&source).await? else {
-            continue;
-        };
-        let report = work::compact(shared, &dataset, dry_run).await?;
-        if !dry_run && report.merges > 0 {
-            let noted = done(shared, report.clone());
-            shared
-                .maintenance
-                .note(|last| drop(last.compactions.insert(source.name.clone(), noted)));
-        }
-        reports.insert(source.name.clone(), report);
-    }
-    Ok(reports)
-}
-
-/// Lets events of the tables expire that are older than their tables keep them.
-pub(crate) async fn expire(
-    shared: &Shared,
-    table: Option<&str>,
-    dry_run: bool,
-) -> Result<BTreeMap<String, RetentionReport>, Error> {
-    let _working = shared.maintenance.working.lock().await;
-    let mut reports = BTreeMap::new();
-    for source in declared(shared, table)? {
-        let (Some(keep_for), Some(dataset)) = (source.keep_for, shared.dataset(&source).await?) else {
-            continue;
-        };
-        let report = work::expire(shared, &dataset, keep_for, dry_run).await?;
-        if !dry_run && report.expires() {
-            let noted = done(shared, report.clone());
-            shared
-                .maintenance
-                .note(|last| drop(last.retention.insert(source.name.clone(), noted)));
-        }
-        reports.insert(source.name.clone(), report);
-    }
-    Ok(reports)
-}
-
-/// Removes what nobody can read any more: of the tables, of their logs, and of batch runs.
-pub(crate) async fn vacuum_all(shared: &Shared, table: Option<&str>, dry_run: bool) -> Result<VacuumReport, Error> {
-    let _working = shared.maintenance.working.lock().await;
-    let mut report = VacuumReport::default();
-    for source in declared(shared, table)? {
-        if let Some(dataset) = shared.dataset(&source).await? {
-            let vacuumed = work::vacuum(shared, &dataset, dry_run).await?;
-            report.tables.insert(source.name.clone(), vacuumed);
-        }
-    }
-    if table.is_none() {
-        report.runs = runs::clean(shared, dry_run).await?;
-    }
-    if !dry_run {
-        let noted = done(shared, report.clone());
-        shared.maintenance.note(|last| last.vacuum = Some(noted));
-    }
-    Ok(report)
-}
-
-/// What a person wants to know.
-pub(crate) async fn status(shared: &Shared) -> Result<Value, Error> {
-    let settings = &shared.settings.maintenance;
-    let mut tables = serde_json::Map::new();
-    for source in &declared(shared, None)? {
-        let Some(dataset) = shared.dataset(source).await? else {
-            continue;
-        };
-        let snapshot = dataset.snapshot(None).await?;
-        let small = |file: &&anabranch_dataset::DataFile| file.bytes * 2 <= settings.target_file_bytes.get();
-        tables.insert(
-            source.name.clone(),
-            json!({
-                "version": snapshot.version,
-                "files": snapshot.files.len(),
-                "small_files": snapshot.files.iter().filter(small).count(),
-                "bytes": snapshot.files.iter().map(|file| file.bytes).sum::<u64>(),
-                "rows": snapshot.rows().0,
-                "dead_letters": snapshot.rows().1,
-                "retention": source.keep_for.map(|keep| HumanDuration(keep).to_string()),
-                "since": snapshot.notes.since,
-            }),
-        );
-    }
-    let done_by = shared.leadership.is_leader().then(|| shared.lease.id());
-    Ok(json!({
-        "enabled": settings.enabled,
-        "done_by": done_by,
-        "tables": tables,
-        "last": shared.maintenance.last(),
-    }))
-}
-
-/// Watches for expired events that the latest publication still counts, and asks for the run that drops them.
-pub(crate) async fn watch_retention(shared: Arc<Shared>) -> Result<(), Error> {
-    let environment = shared.store.environment().clone();
-    let mut asked: Option<Instant> = None;
-    loop {
-        tokio::select! {
-            biased;
-            () = shared.shutdown.cancelled() => return Ok(()),
-            () = environment.sleep(*shared.settings.batch.poll) => {}
-        }
-        if !shared.leadership.is_leader()
-            || shared.is_busy().await
-            || asked.is_some_and(|at| environment.elapsed(at) < RETENTION_PAUSE)
-        {
-            continue;
-        }
-        match counts_expired(&shared).await {
-            Ok(None) => {}
-            Ok(Some(table)) => {
-                tracing::info!(table, "events that are served have expired");
-                watch::ask(&shared, Trigger::Retention).await;
-                asked = Some(environment.instant());
-            }
-            Err(error) => tracing::warn!(%error, "cannot compare retention with the latest publication"),
-        }
-    }
-}
-
-/// A table of which the latest publication counts events that have expired since.
-async fn counts_expired(shared: &Shared) -> Result<Option<String>, Error> {
-    let Some(publication) = shared.publications.latest().await? else {
-        return Ok(None);
-    };
-    for source in &declared(shared, None)? {
-        if let Some(dataset) = shared.dataset(source).await? {
-            let notes = dataset.notes().await?;
-            if still_counted(&publication, &source.name, &notes) {
-                return Ok(Some(source.name.clone()));
-            }
-        }
-    }
-    Ok(None)
-}
-
-/// Whether a publication counts events of `source` that have expired by these notes.
-fn still_counted(publication: &Publication, source: &str, notes: &Notes) -> bool {
-    let manifest = &publication.manifest;
-    let Some(cut) = manifest.cuts.get(source) else {
-        return false;
-    };
-    let nothing = Notes::default();
-    let applied = manifest.notes.get(source).unwrap_or(&nothing);
-    notes.since.iter().any(|(partition, since)| {
-        // Of a partition that the cut does not reach, nothing is counted.
-        let counted_from = applied.since.get(partition);
-        cut.next.get(partition).is_some() && counted_from.is_none_or(|from| from < since)
-    })
-}
-
 /// What batch runs under way read.
 #[derive(Debug, Default)]
 struct Reading {
@@ -336,8 +283,8 @@ struct Reading {
 }
 
 impl Reading {
-    async fn now(shared: &Shared) -> Result<Self, Error> {
-        let leases = shared.leases.list(lease::KIND).await?;
+    async fn now(site: &Site) -> Result<Self, Error> {
+        let leases = site.leases.list(lease::KIND).await?;
         Ok(Self::of(leases.iter().map(|lease| &lease.facts)))
     }
 

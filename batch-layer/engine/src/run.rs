@@ -4,17 +4,86 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anabranch_compute::ViewState;
-use anabranch_dataset::{BatchView, Diff, Manifest, Notes, Publication, RunKind, RunManifest, RunState};
-use anabranch_model::{CutMap, ErrorKind, with_causes};
-use anabranch_runtime::{BatchMode, OnDiff};
+use anabranch_dataset::{BatchView, Diff, Manifest, Notes, Publication, RunManifest, RunState};
+use anabranch_model::{CutMap, with_causes};
+use anabranch_runtime::{BatchMode, OnDiff, Shutdown};
 use anabranch_view::View;
 
-use crate::diff::{Computed, compare_view, expected, is_alarming};
-use crate::input::{Rows, SourceInput, fold, stored};
-use crate::plan::{Facts, RunPlan, ViewFact, plan};
-use crate::record::{LiveRun, Task, rfc3339};
-use crate::service::Shared;
-use crate::{Error, held, recovery, rollback, verify, write};
+mod diff;
+mod fetch;
+mod input;
+mod plan;
+mod rollback;
+mod served;
+mod verify;
+mod workshop;
+mod write;
+
+use diff::{Computed, compare_view, expected, is_alarming};
+use input::{Rows, SourceInput, fold, stored};
+use plan::{Facts, RunPlan, ViewFact, plan};
+
+use crate::Error;
+use crate::runs::board::Board;
+use crate::runs::record::{LiveRun, rfc3339};
+use crate::runs::results::{self, check_files, remove_results};
+use crate::runs::task::Task;
+use crate::runs::{failures, held};
+use crate::site::Site;
+use crate::standing::leader::Leadership;
+use crate::standing::lease::LeaseKeeper;
+
+pub(crate) use workshop::Workshop;
+#[cfg(test)]
+pub(crate) use write::part_path;
+
+/// Carries runs out: what it takes to compute, and to tell others of it.
+pub(crate) struct Runner {
+    pub(crate) workshop: Workshop,
+    pub(crate) board: Arc<Board>,
+    /// Tells the speed layer of cuts before they are read.
+    pub(crate) lease: Arc<LeaseKeeper>,
+    /// A run of a service that leads no more is given up.
+    pub(crate) leadership: Arc<Leadership>,
+}
+
+impl Runner {
+    fn site(&self) -> &Site {
+        &self.workshop.site
+    }
+}
+
+/// One run after the other until shutdown; then `stopped`.
+pub(crate) async fn run_loop(runner: Arc<Runner>, stopped: Shutdown) -> Result<(), Error> {
+    // However this task ends, HTTP and the lease end after it.
+    let stopped = StopGuard(stopped);
+    let site = runner.site();
+    while let Some(run) = runner.board.next(&runner.workshop.shutdown).await {
+        execute(&runner, &run).await;
+        runner.board.end(&run).await;
+        if let Err(error) = runner.lease.renew().await {
+            tracing::warn!(%error, "cannot renew the batch lease");
+        }
+    }
+    for run in runner.board.clear().await {
+        run.update(|record| {
+            record.state = RunState::Failed;
+            record.error = Some(Error::ShutDown.to_string());
+            record.finished_at = Some(rfc3339(site.environment().now()));
+        });
+        run.save(&site.runs).await;
+    }
+    drop(stopped);
+    Ok(())
+}
+
+struct StopGuard(Shutdown);
+
+impl Drop for StopGuard {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
 
 /// How a run ended well.
 pub(crate) enum Outcome {
@@ -26,21 +95,22 @@ pub(crate) enum Outcome {
 }
 
 /// Runs `run` to its end and records how it ended. Never fails: a failed run is a record like any other.
-pub(crate) async fn execute(shared: &Shared, run: &Arc<LiveRun>) {
-    let environment = shared.store.environment();
+async fn execute(runner: &Runner, run: &Arc<LiveRun>) {
+    let site = runner.site();
+    let environment = site.environment();
     let began = environment.instant();
     run.update(|record| {
         record.state = RunState::Running;
         record.started_at = Some(rfc3339(environment.now()));
     });
-    shared.save(run).await;
+    run.save(&site.runs).await;
     tracing::info!(run_id = run.run_id, trigger = run.record().trigger, "batch run starts");
 
     // Up to the publication, which is carried through, a shutdown may drop the work at any await.
     let outcome = match &run.task {
-        Task::Run => to_publication(shared, run).await,
-        Task::Rollback { to } => rollback::execute(shared, run, to).await,
-        Task::Verify { views } => verify::execute(shared, run, views).await,
+        Task::Run => to_publication(runner, run).await,
+        Task::Rollback { to } => rollback::execute(runner, run, to).await,
+        Task::Verify { views } => verify::execute(runner, run, views).await,
     };
     let took = environment.elapsed(began);
     run.timed("total", took);
@@ -48,7 +118,7 @@ pub(crate) async fn execute(shared: &Shared, run: &Arc<LiveRun>) {
     if let Some(error) = &failed {
         tracing::error!(run_id = run.run_id, error, "batch run failed");
         if !matches!(outcome, Err(Error::PublicationUnclear(_)))
-            && let Err(error) = recovery::remove_results(shared, &run.run_id).await
+            && let Err(error) = remove_results(site, &run.run_id).await
         {
             tracing::warn!(run_id = run.run_id, %error, "cannot remove the results of a failed run");
         }
@@ -93,26 +163,24 @@ pub(crate) async fn execute(shared: &Shared, run: &Arc<LiveRun>) {
     }
     metrics::counter!("anabranch_batch_runs_total", "state" => state, "trigger" => record.trigger.clone()).increment(1);
     metrics::histogram!("anabranch_batch_run_seconds", "state" => state).record(took.as_secs_f64());
-    if run.task == Task::Run {
-        recovery::note_end(&record);
-    }
+    failures::note_end(&record);
     metrics::counter!("anabranch_batch_rows_total").increment(record.progress.rows_done);
-    shared.save(run).await;
+    run.save(&site.runs).await;
     if record.state == RunState::Published {
-        held::discard_outdated(shared).await;
+        held::discard_outdated(site, &runner.board).await;
     }
 }
 
 /// Runs `work` unless the service stops or is no longer the one that runs batch runs.
-pub(crate) async fn until_stopped<T>(
-    shared: &Shared,
+async fn until_stopped<T>(
+    runner: &Runner,
     run: &LiveRun,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     let done = tokio::select! {
         biased;
-        () = shared.shutdown.cancelled() => Err(Error::ShutDown),
-        () = shared.leadership.lost() => Err(Error::LostLeadership),
+        () = runner.workshop.shutdown.cancelled() => Err(Error::ShutDown),
+        () = runner.leadership.lost() => Err(Error::LostLeadership),
         done = work => done,
     };
     // Threads that still fold for a run that is given up notice this between two batches.
@@ -120,15 +188,16 @@ pub(crate) async fn until_stopped<T>(
     done
 }
 
-async fn to_publication(shared: &Shared, run: &Arc<LiveRun>) -> Result<Outcome, Error> {
-    let (computed, held) = until_stopped(shared, run, compute(shared, run)).await?;
+async fn to_publication(runner: &Runner, run: &Arc<LiveRun>) -> Result<Outcome, Error> {
+    let site = runner.site();
+    let (computed, held) = until_stopped(runner, run, compute(runner, run)).await?;
     if held {
-        held::keep(shared, &computed).await;
+        held::keep(&runner.board, &computed).await;
         return Ok(Outcome::Held);
     }
-    let began = shared.store.environment().instant();
-    let publication = publish(shared, computed).await;
-    run.timed("publish", shared.store.environment().elapsed(began));
+    let began = site.environment().instant();
+    let publication = results::publish(&site.publications, computed).await;
+    run.timed("publish", site.environment().elapsed(began));
     publication.map(|publication| Outcome::Published(Box::new(publication)))
 }
 
@@ -140,22 +209,23 @@ struct Fold {
 }
 
 /// Computes, writes and compares all views; returns what to publish, and whether to hold it back.
-async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(RunManifest, bool), Error> {
-    let environment = shared.store.environment();
+async fn compute(runner: &Runner, run: &Arc<LiveRun>) -> Result<(RunManifest, bool), Error> {
+    let site = runner.site();
+    let environment = site.environment();
     let started_at = rfc3339(environment.now());
     let began = environment.instant();
     // Read before the snapshot: a run that publishes in between then wins, and this one is told.
-    let served = shared.publications.latest().await?;
+    let served = site.publications.latest().await?;
     let based_on = served.as_ref().map_or(0, |publication| publication.number);
     let base = served.as_ref().map(|publication| &publication.manifest);
-    let definitions = shared.definitions.newest().await?;
-    let sources = snapshots(shared, &definitions.views).await?;
+    let definitions = site.definitions.newest().await?;
+    let sources = snapshots(site, &definitions.views).await?;
     let plan = plan(&Facts {
-        mode: shared.settings.batch.mode,
-        full_every: shared.settings.batch.full_every,
+        mode: site.settings.batch.mode,
+        full_every: site.settings.batch.full_every,
         full_requested: run.is_full_requested(),
         base,
-        base_lacks: base_lacks(shared, base).await?,
+        base_lacks: base_lacks(site, base).await?,
         sources: sources
             .iter()
             .map(|(name, source)| (name.as_str(), (&source.cut, &*source.notes)))
@@ -174,9 +244,9 @@ async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(RunManifest, bo
         record.progress.bytes_total = folds.iter().map(|fold| fold.rows.bytes).sum();
     });
     // Before the first byte is read, so that the speed layer keeps segments apart at these cuts.
-    shared.lease.renew(shared).await?;
+    runner.lease.renew().await?;
     run.timed("snapshot", environment.elapsed(began));
-    shared.save(run).await;
+    run.save(&site.runs).await;
 
     let mut views = BTreeMap::new();
     for Fold {
@@ -185,14 +255,14 @@ async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(RunManifest, bo
         on_base,
     } in folds
     {
-        for state in fold(shared, run, folded, rows).await? {
+        for state in fold(&runner.workshop, run, folded, rows).await? {
             let began = environment.instant();
             let view = state.view().clone();
             let state = match base.and_then(|base| base.views.get(view.name())).filter(|_| on_base) {
-                Some(written) => with_base(shared, state, written).await,
+                Some(written) => with_base(site, state, written).await,
                 None => state,
             };
-            let written = write::write_view(&shared.store, &run.run_id, state, write::PART_GROUPS).await?;
+            let written = write::write_view(&site.store, &run.run_id, state, write::PART_GROUPS).await?;
             run.timed("write", environment.elapsed(began));
             views.insert(view.name().to_owned(), written);
         }
@@ -202,10 +272,17 @@ async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(RunManifest, bo
         record.groups = views.values().map(|view: &BatchView| view.groups).sum();
     });
 
-    let diff = compare(shared, run, (&definitions.views, &views), served.as_ref(), &sources).await;
-    let hold = shared.settings.batch.on_diff == OnDiff::Hold && is_alarming(&diff);
+    let diff = compare(
+        &runner.workshop,
+        run,
+        (&definitions.views, &views),
+        served.as_ref(),
+        &sources,
+    )
+    .await;
+    let hold = site.settings.batch.on_diff == OnDiff::Hold && is_alarming(&diff);
     run.update(|record| record.diff = Some(diff));
-    shared.save(run).await;
+    run.save(&site.runs).await;
 
     let notes = sources.iter().filter(|(_, source)| !source.notes.is_empty());
     let manifest = Manifest {
@@ -222,17 +299,17 @@ async fn compute(shared: &Shared, run: &Arc<LiveRun>) -> Result<(RunManifest, bo
         chain: plan.chain,
     };
     let computed = RunManifest { based_on, manifest };
-    shared.runs.put_manifest(&computed).await?;
+    site.runs.put_manifest(&computed).await?;
     Ok((computed, hold))
 }
 
 /// A state file that an incremental run would miss.
-async fn base_lacks(shared: &Shared, base: Option<&Manifest>) -> Result<Option<String>, Error> {
-    let Some(base) = base.filter(|_| shared.settings.batch.mode == BatchMode::Incremental) else {
+async fn base_lacks(site: &Site, base: Option<&Manifest>) -> Result<Option<String>, Error> {
+    let Some(base) = base.filter(|_| site.settings.batch.mode == BatchMode::Incremental) else {
         return Ok(None);
     };
     for view in base.views.values() {
-        match held::check_files(shared, view).await {
+        match check_files(&site.store, view).await {
             Ok(()) => {}
             Err(Error::Gone(file)) => return Ok(Some(file)),
             Err(error) => return Err(error),
@@ -242,18 +319,18 @@ async fn base_lacks(shared: &Shared, base: Option<&Manifest>) -> Result<Option<S
 }
 
 /// The newest state of the sources that `views` read, by name.
-pub(crate) async fn snapshots(shared: &Shared, views: &[View]) -> Result<BTreeMap<String, SourceInput>, Error> {
+async fn snapshots(site: &Site, views: &[View]) -> Result<BTreeMap<String, SourceInput>, Error> {
     let mut sources = BTreeMap::new();
     for view in views {
         let name = &view.source().name;
         if !sources.contains_key(name) {
-            sources.insert(name.clone(), SourceInput::snapshot(shared, view).await?);
+            sources.insert(name.clone(), SourceInput::snapshot(site, view).await?);
         }
     }
     Ok(sources)
 }
 
-pub(crate) fn cuts(sources: &BTreeMap<String, SourceInput>) -> CutMap {
+fn cuts(sources: &BTreeMap<String, SourceInput>) -> CutMap {
     let cut = |(name, source): (&String, &SourceInput)| (name.clone(), source.cut.clone());
     sources.iter().map(cut).collect()
 }
@@ -296,20 +373,21 @@ fn folds(
     folds
 }
 
-async fn with_base(shared: &Shared, state: ViewState, written: &BatchView) -> ViewState {
-    let base = stored(shared, state.view(), written).await;
+async fn with_base(site: &Site, state: ViewState, written: &BatchView) -> ViewState {
+    let base = stored(&site.store, state.view(), written).await;
     state.with_base(base, written.rows)
 }
 
 /// Compares what was written with what is served at the same version.
 async fn compare(
-    shared: &Shared,
+    workshop: &Workshop,
     run: &LiveRun,
     (views, written): (&[View], &BTreeMap<String, BatchView>),
     served: Option<&Publication>,
     sources: &BTreeMap<String, SourceInput>,
 ) -> Diff {
-    let began = shared.store.environment().instant();
+    let environment = workshop.site.environment();
+    let began = environment.instant();
     let mut diff = Diff {
         publication: served.map(|publication| publication.number),
         views: BTreeMap::new(),
@@ -319,35 +397,11 @@ async fn compare(
         let (Some(written), Some(source)) = (written.get(view.name()), sources.get(&view.source().name)) else {
             continue;
         };
-        let compared = compare_view(shared, run, view, Computed::Written(written), served, source).await;
+        let compared = compare_view(workshop, run, view, Computed::Written(written), served, source).await;
         diff.views.insert(view.name().to_owned(), compared);
     }
-    run.timed("compare", shared.store.environment().elapsed(began));
+    run.timed("compare", environment.elapsed(began));
     diff
-}
-
-/// Publishes, and settles what an unclear answer of the store left open.
-pub(crate) async fn publish(shared: &Shared, computed: RunManifest) -> Result<Publication, Error> {
-    let run_id = computed.manifest.run_id.clone();
-    match shared.publications.publish(computed.based_on, computed.manifest).await {
-        Ok(publication) => Ok(publication),
-        Err(error) if error.kind() == ErrorKind::Unavailable => {
-            match recovery::publication_of(&shared.publications, &run_id).await {
-                Ok(Some(publication)) => Ok(publication),
-                _ => Err(Error::PublicationUnclear(error)),
-            }
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The kind of record that a task leaves.
-pub(crate) fn kind(task: &Task) -> RunKind {
-    match task {
-        Task::Run => RunKind::Run,
-        Task::Rollback { .. } => RunKind::Rollback,
-        Task::Verify { .. } => RunKind::Verify,
-    }
 }
 
 #[cfg(test)]

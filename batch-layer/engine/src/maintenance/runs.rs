@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use super::Reading;
 use crate::Error;
-use crate::record::is_run_id;
-use crate::service::Shared;
+use crate::runs::record::is_run_id;
+use crate::site::Site;
 
 /// Records read, and objects deleted, at the same time.
 const REQUESTS: usize = 8;
@@ -39,14 +39,14 @@ struct Kept {
 }
 
 /// Removes superseded state files and old records.
-pub(super) async fn clean(shared: &Shared, dry_run: bool) -> Result<RunsReport, Error> {
-    let settings = &shared.settings.maintenance;
-    let now = shared.leases.now().await?;
+pub(super) async fn clean(site: &Site, dry_run: bool) -> Result<RunsReport, Error> {
+    let settings = &site.settings.maintenance;
+    let now = site.leases.now().await?;
     let grace = TimeDelta::from_std(*settings.vacuum_after).unwrap_or(TimeDelta::MAX);
     // Listed first: what is written from now on is not looked at.
-    let objects = shared.store.list(&Path::from("runs")).await?;
+    let objects = site.store.list(&Path::from("runs")).await?;
     let before = now.checked_sub_signed(grace).unwrap_or(DateTime::<Utc>::MIN_UTC);
-    let kept = kept(shared, &objects, before).await?;
+    let kept = kept(site, &objects, before).await?;
     let superseded = superseded(&objects, &kept, before);
     let mut report = RunsReport::default();
     for object in &superseded {
@@ -62,7 +62,7 @@ pub(super) async fn clean(shared: &Shared, dry_run: bool) -> Result<RunsReport, 
         crash_point!("clean_runs.delete.before");
         let paths: Vec<Path> = superseded.iter().map(|object| object.location.clone()).collect();
         stream::iter(paths)
-            .map(|path| shared.store.remove(path))
+            .map(|path| site.store.remove(path))
             .buffer_unordered(REQUESTS)
             .try_collect::<()>()
             .await?;
@@ -77,18 +77,18 @@ pub(super) async fn clean(shared: &Shared, dry_run: bool) -> Result<RunsReport, 
     Ok(report)
 }
 
-async fn kept(shared: &Shared, objects: &[ObjectMeta], before: DateTime<Utc>) -> Result<Kept, Error> {
-    let settings = &shared.settings.maintenance;
+async fn kept(site: &Site, objects: &[ObjectMeta], before: DateTime<Utc>) -> Result<Kept, Error> {
+    let settings = &site.settings.maintenance;
     let mut kept = Kept::default();
-    let reading = Reading::now(shared).await?;
-    let serving = shared.leases.list("serve").await?;
+    let reading = Reading::now(site).await?;
+    let serving = site.leases.list("serve").await?;
     let mut pinned = reading.publications;
     pinned.extend(
         serving
             .iter()
             .filter_map(|lease| lease.facts.get("publication")?.as_u64()),
     );
-    for publication in may_be_served(&shared.publications, &pinned, settings.keep_publications, before).await? {
+    for publication in may_be_served(&site.publications, &pinned, settings.keep_publications, before).await? {
         let files = publication.manifest.views.into_values().flat_map(|view| view.files);
         kept.files.extend(files.map(|file| file.path));
         kept.records.insert(publication.manifest.run_id);
@@ -100,7 +100,7 @@ async fn kept(shared: &Shared, objects: &[ObjectMeta], before: DateTime<Utc>) ->
         .collect();
     kept.records.extend(runs.iter().rev().take(settings.keep_runs).cloned());
     let unfinished: Vec<Option<String>> = stream::iter(runs)
-        .map(|run| async move { Ok::<_, Error>(is_unfinished(shared, &run).await?.then_some(run)) })
+        .map(|run| async move { Ok::<_, Error>(is_unfinished(site, &run).await?.then_some(run)) })
         .buffered(REQUESTS)
         .try_collect()
         .await?;
@@ -109,12 +109,8 @@ async fn kept(shared: &Shared, objects: &[ObjectMeta], before: DateTime<Utc>) ->
 }
 
 /// Whether something may still become of a run: it waits, runs, or is held to be decided about.
-async fn is_unfinished(shared: &Shared, run: &str) -> Result<bool, Error> {
-    Ok(shared
-        .runs
-        .get(run)
-        .await?
-        .is_some_and(|record| !record.state.is_final()))
+async fn is_unfinished(site: &Site, run: &str) -> Result<bool, Error> {
+    Ok(site.runs.get(run).await?.is_some_and(|record| !record.state.is_final()))
 }
 
 /// Publications that are served, or that a rollback may go back to: those that are pinned, the newest, and the `keep` before

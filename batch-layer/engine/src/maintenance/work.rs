@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::{Reading, cutoff_us};
 use crate::Error;
-use crate::service::Shared;
+use crate::site::Site;
 
 /// A merge takes this share of the memory that batch runs may use.
 const MEMORY_SHARE: u64 = 4;
@@ -78,13 +78,13 @@ impl RetentionReport {
     }
 }
 
-fn compaction(shared: &Shared) -> Compaction {
-    let settings = &shared.settings.maintenance;
+fn compaction(site: &Site) -> Compaction {
+    let settings = &site.settings.maintenance;
     Compaction {
         min_files: settings.compact_min_files,
         target_file_bytes: settings.target_file_bytes.get(),
-        memory_bytes: shared.settings.batch.memory_budget.get() / MEMORY_SHARE,
-        compression: match shared.settings.landing.compression {
+        memory_bytes: site.settings.batch.memory_budget.get() / MEMORY_SHARE,
+        compression: match site.settings.landing.compression {
             Compression::Lz4 => basic::Compression::LZ4_RAW,
             Compression::Zstd => basic::Compression::ZSTD(basic::ZstdLevel::default()),
             Compression::Snappy => basic::Compression::SNAPPY,
@@ -93,12 +93,8 @@ fn compaction(shared: &Shared) -> Compaction {
 }
 
 /// Merges small files until none are worth it.
-pub(super) async fn compact(
-    shared: &Shared,
-    dataset: &MasterDataset,
-    dry_run: bool,
-) -> Result<CompactionReport, Error> {
-    let compaction = compaction(shared);
+pub(super) async fn compact(site: &Site, dataset: &MasterDataset, dry_run: bool) -> Result<CompactionReport, Error> {
+    let compaction = compaction(site);
     let before = dataset.snapshot(None).await?.files;
     let mut report = CompactionReport {
         files_before: before.len() as u64,
@@ -110,7 +106,7 @@ pub(super) async fn compact(
     }
     let table = dataset.source().name.as_str();
     metrics::counter!("anabranch_compacted_bytes_total", "table" => table.to_owned()).increment(0);
-    let environment = shared.store.environment();
+    let environment = site.environment();
     loop {
         let begun = environment.instant();
         let Some(compacted) = dataset.compact(&compaction).await? else {
@@ -166,10 +162,10 @@ fn foresee(mut files: Vec<DataFile>, compaction: &Compaction, report: &mut Compa
 }
 
 /// Removes files that nobody can read any more, and what the log does not need.
-pub(super) async fn vacuum(shared: &Shared, dataset: &MasterDataset, dry_run: bool) -> Result<TableVacuum, Error> {
-    let settings = &shared.settings.maintenance;
-    let now = shared.leases.now().await?;
-    let pinned = Reading::now(shared).await?.of_table(dataset);
+pub(super) async fn vacuum(site: &Site, dataset: &MasterDataset, dry_run: bool) -> Result<TableVacuum, Error> {
+    let settings = &site.settings.maintenance;
+    let now = site.leases.now().await?;
+    let pinned = Reading::now(site).await?.of_table(dataset);
     let Vacuumed {
         files,
         bytes,
@@ -219,16 +215,16 @@ pub(super) async fn vacuum(shared: &Shared, dataset: &MasterDataset, dry_run: bo
 /// Lets events expire that the log received longer than `keep_for` ago and that batch views hold: those beyond the cut may
 /// still have to be folded into realtime state, which would begin behind a hole without them.
 pub(super) async fn expire(
-    shared: &Shared,
+    site: &Site,
     dataset: &MasterDataset,
     keep_for: Duration,
     dry_run: bool,
 ) -> Result<RetentionReport, Error> {
-    let cutoff_us = cutoff_us(shared.leases.now().await?, keep_for);
+    let cutoff_us = cutoff_us(site.leases.now().await?, keep_for);
     let source = dataset.source();
-    let views = shared.definitions.newest().await?.views.clone();
+    let views = site.definitions.newest().await?.views.clone();
     let published = if views.iter().any(|view| view.source().name == source.name) {
-        let latest = shared.publications.latest().await?;
+        let latest = site.publications.latest().await?;
         let cut = latest.and_then(|latest| latest.manifest.cuts.get(&source.name).cloned());
         Some(cut.unwrap_or_default().next)
     } else {

@@ -5,24 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anabranch_compute::Control;
-use anabranch_dataset::{Environment, RunProgress, RunRecord, RunState};
+use anabranch_dataset::{Environment, RunProgress, RunRecord, RunState, Runs};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
+use super::task::Task;
 use crate::Trigger;
-use crate::rollback::Target;
-use crate::run::kind;
-
-/// What a run does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Task {
-    /// Computes all views and publishes them.
-    Run,
-    /// Publishes an earlier publication again.
-    Rollback { to: Target },
-    /// Computes views in full and compares them with what is served; all views if none is named.
-    Verify { views: Vec<String> },
-}
 
 /// A run that is queued or running.
 #[derive(Debug)]
@@ -33,7 +21,7 @@ pub(crate) struct LiveRun {
     full: AtomicBool,
     record: Mutex<RunRecord>,
     /// Held while the record is written, so that an older one never replaces a newer one.
-    pub(crate) saving: tokio::sync::Mutex<()>,
+    saving: tokio::sync::Mutex<()>,
     /// Cancels the fold, and counts its rows.
     pub(crate) control: Control,
     /// Bytes of files that are wholly folded.
@@ -46,7 +34,7 @@ impl LiveRun {
         let record = RunRecord {
             run_id: run_id.clone(),
             state: RunState::Queued,
-            kind: kind(&task),
+            kind: task.kind(),
             trigger: trigger.as_str().to_owned(),
             created_at: rfc3339(now),
             ..RunRecord::default()
@@ -85,6 +73,14 @@ impl LiveRun {
         self.record()
     }
 
+    /// Writes the record. The run itself matters more than its record, so a failure is only logged.
+    pub(crate) async fn save(&self, runs: &Runs) {
+        let _saving = self.saving.lock().await;
+        if let Err(error) = runs.put(&self.record()).await {
+            tracing::warn!(run_id = self.run_id, %error, "cannot write the run's record");
+        }
+    }
+
     /// Notes how long a stage took.
     pub(crate) fn timed(&self, stage: &str, took: Duration) {
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
@@ -102,6 +98,11 @@ pub(crate) fn new_run_id(now: DateTime<Utc>, environment: &Environment) -> Strin
     let random = environment.random_id().simple().to_string();
     let millis = now.timestamp_subsec_millis().min(999);
     format!("{}-{millis:03x}{}", now.format("%Y%m%dT%H%M%SZ"), &random[..5])
+}
+
+/// Whether a process must be there for the run to go on.
+pub(crate) fn is_under_way(record: &RunRecord) -> bool {
+    !record.state.is_final() && record.state != RunState::Held
 }
 
 /// Whether a path segment can be a run id; anything else is not looked up.

@@ -12,10 +12,10 @@ use arrow::array::RecordBatch;
 use futures::future::join_all;
 use futures::{StreamExt, stream};
 
+use super::Workshop;
+use super::input::{SourceInput, fold, stored};
 use crate::Error;
-use crate::input::{SourceInput, fold, stored};
-use crate::record::LiveRun;
-use crate::service::Shared;
+use crate::runs::record::LiveRun;
 
 /// Batches of realtime state that are read ahead.
 const STATE_BATCHES: usize = 4;
@@ -40,7 +40,7 @@ pub(crate) enum Served {
 /// # Errors
 /// When batch views or landed rows cannot be read. Workers that are away are no error.
 pub(crate) async fn served(
-    shared: &Shared,
+    workshop: &Workshop,
     run: &LiveRun,
     view: &View,
     publication: Option<&Publication>,
@@ -52,18 +52,9 @@ pub(crate) async fn served(
     let mut missing: BTreeMap<PartitionId, String> = BTreeMap::new();
     let (mut reads, mut workers) = (Vec::new(), BTreeMap::new());
     if !wanted.is_empty() {
-        match &shared.directory {
-            None => missing.extend(
-                wanted
-                    .keys()
-                    .map(|partition| (*partition, "there is no speed layer".to_owned())),
-            ),
-            Some(directory) => {
-                let asked = ask(directory, view, &cut, &source.cut.next).await?;
-                let chosen = choose(&wanted, &asked.owners, &asked.replies, view.name(), &source.notes);
-                (reads, missing, workers) = (chosen.reads, chosen.missing, asked.workers);
-            }
-        }
+        let asked = ask(&workshop.directory, view, &cut, &source.cut.next).await?;
+        let chosen = choose(&wanted, &asked.owners, &asked.replies, view.name(), &source.notes);
+        (reads, missing, workers) = (chosen.reads, chosen.missing, asked.workers);
     }
     loop {
         let not_compared: BTreeMap<String, String> = missing
@@ -81,7 +72,7 @@ pub(crate) async fn served(
         if !missing.is_empty() {
             let end = |partition: &PartitionId| Some((*partition, source.cut.next.get(*partition)?));
             let to: OffsetVector = missing.keys().filter_map(end).collect();
-            let landed = fold(shared, run, vec![view.clone()], source.rows(Some(&cut), Some(&to))).await?;
+            let landed = fold(workshop, run, vec![view.clone()], source.rows(Some(&cut), Some(&to))).await?;
             for state in landed {
                 states.push(
                     stream::iter(state.states()?)
@@ -104,11 +95,13 @@ pub(crate) async fn served(
             let worker: Worker = workers.get(&read.worker).cloned()?;
             Some(realtime(worker, view.name(), read.clone()))
         }));
-        let (merged, lost) = merge(shared, run, view, states).await?;
+        let (merged, lost) = merge(workshop, run, view, states).await?;
         match (merged, lost) {
             (Ok(state), _) => {
                 let state = match batch {
-                    Some((written, _)) => state.with_base(stored(shared, view, written).await, written.rows),
+                    Some((written, _)) => {
+                        state.with_base(stored(&workshop.site.store, view, written).await, written.rows)
+                    }
                     None => state,
                 };
                 return Ok(Served::State {
@@ -295,14 +288,14 @@ fn realtime(worker: Worker, view: &str, read: Read) -> stream::BoxStream<'static
 
 /// Merges state within the memory budget; says which worker was lost if one was.
 async fn merge(
-    shared: &Shared,
+    workshop: &Workshop,
     run: &LiveRun,
     view: &View,
     states: Vec<stream::BoxStream<'static, Delivered>>,
 ) -> Result<(Result<ViewState, anabranch_compute::Error>, Option<String>), Error> {
-    let environment = shared.store.environment();
+    let environment = workshop.site.environment();
     let states = environment.drain(STATE_BATCHES, stream::iter(states).flatten()).await;
-    let (kernel, control, view) = (shared.kernel.clone(), run.control.clone(), view.clone());
+    let (kernel, control, view) = (workshop.kernel.clone(), run.control.clone(), view.clone());
     let merge = move || {
         let mut lost = None;
         let states = states.map(|state| {

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use anabranch_compute::{InputError, Plan, States, ViewState, delivered};
-use anabranch_dataset::{BatchView, DataFile, Notes, RowFilter, Snapshot, StateFiles};
+use anabranch_dataset::{BatchView, DataFile, Notes, RowFilter, Snapshot, StateFiles, Store};
 use anabranch_model::{Cut, OffsetVector};
 use anabranch_view::View;
 use futures::StreamExt;
 
+use super::Workshop;
+use super::fetch::Fetch;
 use crate::Error;
-use crate::fetch::Fetch;
-use crate::record::LiveRun;
-use crate::service::Shared;
+use crate::runs::record::LiveRun;
+use crate::site::Site;
 
 /// Read-ahead is a share of the memory budget, within these bounds.
 const READ_AHEAD_BYTES: std::ops::RangeInclusive<u64> = (32 << 20)..=(256 << 20);
@@ -40,8 +41,8 @@ pub(crate) struct Rows {
 
 impl SourceInput {
     /// The newest state of a view's source; nothing, and the empty cut, when nothing was ever landed.
-    pub(crate) async fn snapshot(shared: &Shared, view: &View) -> Result<Self, Error> {
-        let Some(dataset) = shared.dataset(view.source()).await? else {
+    pub(crate) async fn snapshot(site: &Site, view: &View) -> Result<Self, Error> {
+        let Some(dataset) = site.dataset(view.source()).await? else {
             return Ok(Self::default());
         };
         let Snapshot {
@@ -85,17 +86,20 @@ impl SourceInput {
 
 /// Folds rows into views of one source.
 pub(crate) async fn fold(
-    shared: &Shared,
+    workshop: &Workshop,
     run: &LiveRun,
     views: Vec<View>,
     rows: Rows,
 ) -> Result<Vec<ViewState>, Error> {
-    let environment = shared.store.environment();
+    let Workshop {
+        site, kernel, shutdown, ..
+    } = workshop;
+    let environment = site.environment();
     let began = environment.instant();
     let plan = Plan::new(views, rows.rows)?;
-    let budget_bytes = shared.settings.batch.memory_budget.get();
+    let budget_bytes = site.settings.batch.memory_budget.get();
     let files = Fetch {
-        objects: shared.store.objects().clone(),
+        objects: site.store.objects().clone(),
         files: rows.files,
         columns: {
             let plan = plan.clone();
@@ -104,11 +108,11 @@ pub(crate) async fn fold(
         filter: rows.filter,
         read_ahead_bytes: (budget_bytes / 8).clamp(*READ_AHEAD_BYTES.start(), *READ_AHEAD_BYTES.end()),
         folded_bytes: run.folded_bytes.clone(),
-        shutdown: shared.shutdown.clone(),
+        shutdown: shutdown.clone(),
         environment: environment.clone(),
     }
     .start();
-    let (kernel, control) = (shared.kernel.clone(), run.control.clone());
+    let (kernel, control) = (kernel.clone(), run.control.clone());
     let states = environment
         .offload_reading(files, move |files| kernel.fold(&plan, files, &control))
         .await
@@ -118,12 +122,12 @@ pub(crate) async fn fold(
 }
 
 /// The state that a run wrote, in key order.
-pub(crate) async fn stored(shared: &Shared, view: &View, written: &BatchView) -> States {
-    let states = StateFiles::stream(&shared.store, written, &view.state_schema()).map(|state| {
+pub(crate) async fn stored(store: &Store, view: &View, written: &BatchView) -> States {
+    let states = StateFiles::stream(store, written, &view.state_schema()).map(|state| {
         state.map_err(|error| InputError {
             kind: error.kind(),
             source: error.into(),
         })
     });
-    delivered(shared.store.environment().drain(STATE_BATCHES, states).await)
+    delivered(store.environment().drain(STATE_BATCHES, states).await)
 }

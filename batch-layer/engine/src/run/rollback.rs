@@ -9,56 +9,34 @@ use anabranch_dataset::Publication;
 use anabranch_model::{Cut, OffsetVector, PartitionId};
 use anabranch_realtime::SpeedWorker;
 
-use crate::record::LiveRun;
-use crate::run::{Outcome, until_stopped};
-use crate::service::Shared;
-use crate::{Error, held, recovery};
+use super::{Outcome, Runner, until_stopped};
+use crate::Error;
+use crate::runs::record::LiveRun;
+use crate::runs::results::{check_files, publication_of};
+use crate::runs::task::Target;
+use crate::site::Site;
 
 /// How long the speed layer may take to fold what lies behind the old cut.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
 /// How often leases are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// What to go back to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
-    /// The publication before the one that is served.
-    Previous,
-    Publication(u64),
-    Run(String),
-}
-
-impl Target {
-    /// Reads a publication number or a run id.
-    pub(crate) fn parse(text: &str) -> Self {
-        match text.parse() {
-            Ok(number) => Self::Publication(number),
-            Err(_) => Self::Run(text.to_owned()),
-        }
-    }
-}
-
-/// Tells the speed layer, through the lease, which publication is about to be served again.
-#[derive(Clone, Debug)]
-pub(crate) struct Intent {
-    pub(crate) publication: u64,
-}
-
-pub(crate) async fn execute(shared: &Shared, run: &Arc<LiveRun>, target: &Target) -> Result<Outcome, Error> {
-    let rolled_back = roll_back(shared, run, target).await;
+pub(crate) async fn execute(runner: &Runner, run: &Arc<LiveRun>, target: &Target) -> Result<Outcome, Error> {
+    let rolled_back = roll_back(runner, run, target).await;
     // Gone with the run, however it ends. Workers look at leases before they look at publications, so none of them misses
     // the new one and drops what it was asked to hold.
-    shared.board.lock().await.intent = None;
+    runner.board.announce_rollback(None).await;
     rolled_back.map(|publication| Outcome::Published(Box::new(publication)))
 }
 
-async fn roll_back(shared: &Shared, run: &Arc<LiveRun>, target: &Target) -> Result<Publication, Error> {
-    let environment = shared.store.environment();
-    let (latest, to) = until_stopped(shared, run, async {
-        let latest = shared.publications.latest().await?;
+async fn roll_back(runner: &Runner, run: &Arc<LiveRun>, target: &Target) -> Result<Publication, Error> {
+    let site = runner.site();
+    let environment = site.environment();
+    let (latest, to) = until_stopped(runner, run, async {
+        let latest = site.publications.latest().await?;
         let latest =
             latest.ok_or_else(|| Error::Refused("nothing is published, so there is nothing to go back to".into()))?;
-        let to = resolve(shared, &latest, target).await?;
+        let to = resolve(site, &latest, target).await?;
         if to.manifest.run_id == latest.manifest.run_id {
             return Err(Error::Refused(format!(
                 "publication {} is of the same run as the one that is served",
@@ -73,21 +51,21 @@ async fn roll_back(shared: &Shared, run: &Arc<LiveRun>, target: &Target) -> Resu
             record.reason = Some(format!("from publication {} back to {}", latest.number, to.number));
             record.groups = to.manifest.views.values().map(|view| view.groups).sum();
         });
-        shared.lease.renew(shared).await?;
-        can_be_served(shared, &to).await?;
+        runner.lease.renew().await?;
+        can_be_served(site, &to).await?;
         Ok((latest.number, to))
     })
     .await?;
-    shared.board.lock().await.intent = Some(Intent { publication: to.number });
+    runner.board.announce_rollback(Some(to.number)).await;
     let began = environment.instant();
-    until_stopped(shared, run, async {
-        shared.lease.renew(shared).await?;
-        shared.save(run).await;
-        wait(shared, to.number).await
+    until_stopped(runner, run, async {
+        runner.lease.renew().await?;
+        run.save(&site.runs).await;
+        wait(site, to.number).await
     })
     .await?;
     run.timed("rebuild", environment.elapsed(began));
-    let publication = shared.publications.roll_back(latest, to.number).await?;
+    let publication = site.publications.roll_back(latest, to.number).await?;
     tracing::info!(
         publication = publication.number,
         of = to.number,
@@ -97,8 +75,8 @@ async fn roll_back(shared: &Shared, run: &Arc<LiveRun>, target: &Target) -> Resu
 }
 
 /// Refuses what would not give right answers, or none.
-async fn can_be_served(shared: &Shared, to: &Publication) -> Result<(), Error> {
-    for view in shared.definitions.newest().await?.views.iter() {
+async fn can_be_served(site: &Site, to: &Publication) -> Result<(), Error> {
+    for view in site.definitions.newest().await?.views.iter() {
         let published = to.manifest.views.get(view.name());
         if published.is_none_or(|published| published.hash != *view.hash()) {
             return Err(Error::Refused(format!(
@@ -109,7 +87,7 @@ async fn can_be_served(shared: &Shared, to: &Publication) -> Result<(), Error> {
             )));
         }
         let cut = to.manifest.cuts.get(&view.source().name);
-        if let Some(dataset) = shared.dataset(view.source()).await?
+        if let Some(dataset) = site.dataset(view.source()).await?
             && let Some(partition) = expired_behind(cut, &dataset.notes().await?.since)
         {
             return Err(Error::Refused(format!(
@@ -120,7 +98,7 @@ async fn can_be_served(shared: &Shared, to: &Publication) -> Result<(), Error> {
         }
     }
     for view in to.manifest.views.values() {
-        held::check_files(shared, view).await?;
+        check_files(&site.store, view).await?;
     }
     Ok(())
 }
@@ -134,7 +112,7 @@ fn expired_behind(cut: Option<&Cut>, since: &OffsetVector) -> Option<PartitionId
         .map(|(partition, _)| partition)
 }
 
-async fn resolve(shared: &Shared, latest: &Publication, target: &Target) -> Result<Publication, Error> {
+async fn resolve(site: &Site, latest: &Publication, target: &Target) -> Result<Publication, Error> {
     let missing = |number: u64| {
         Error::Refused(format!(
             "there is no publication {number}; GET /v1/batch/publications lists them"
@@ -146,7 +124,7 @@ async fn resolve(shared: &Shared, latest: &Publication, target: &Target) -> Resu
             let mut number = latest.number;
             while number > 1 {
                 number -= 1;
-                let Some(publication) = shared.publications.get(number).await? else {
+                let Some(publication) = site.publications.get(number).await? else {
                     break;
                 };
                 if publication.manifest.run_id < latest.manifest.run_id {
@@ -158,20 +136,20 @@ async fn resolve(shared: &Shared, latest: &Publication, target: &Target) -> Resu
                 latest.number
             )))
         }
-        Target::Publication(number) => shared.publications.get(*number).await?.ok_or_else(|| missing(*number)),
-        Target::Run(run_id) => recovery::publication_of(&shared.publications, run_id)
+        Target::Publication(number) => site.publications.get(*number).await?.ok_or_else(|| missing(*number)),
+        Target::Run(run_id) => publication_of(&site.publications, run_id)
             .await?
             .ok_or_else(|| Error::Refused(format!("run `{run_id}` was never published"))),
     }
 }
 
 /// Waits until every live speed worker holds what publication `number` needs.
-async fn wait(shared: &Shared, number: u64) -> Result<(), Error> {
-    let environment = shared.store.environment();
+async fn wait(site: &Site, number: u64) -> Result<(), Error> {
+    let environment = site.environment();
     let began = environment.instant();
     let mut told = BTreeSet::new();
     loop {
-        let leases = shared.leases.list("speed").await?;
+        let leases = site.leases.list("speed").await?;
         let workers: Vec<SpeedWorker> = leases.into_iter().map(SpeedWorker::of_lease).collect();
         let waiting: BTreeSet<String> = workers
             .iter()

@@ -9,7 +9,9 @@ use anabranch_model::{Offset, OffsetRange};
 use anabranch_view::View;
 use chrono::Utc;
 
-use crate::service::Shared;
+use super::requests::Requests;
+use super::schedule::Schedule;
+use crate::site::Site;
 use crate::{Error, Trigger};
 
 /// Sleeps are cut into pieces of this length, so that a clock that was set, or a laptop that slept, is noticed.
@@ -23,8 +25,8 @@ const DEFINITION_PAUSE: Duration = Duration::from_secs(60);
 const EXCLUSIONS_PAUSE: Duration = Duration::from_secs(60);
 
 /// Fires the schedule.
-pub(crate) async fn schedule(shared: Arc<Shared>) -> Result<(), Error> {
-    let Some(schedule) = &shared.schedule else {
+pub(crate) async fn schedule(requests: Arc<Requests>, schedule: Option<Schedule>) -> Result<(), Error> {
+    let Some(schedule) = schedule else {
         return Ok(());
     };
     let mut next = schedule.next_after(Utc::now());
@@ -33,12 +35,12 @@ pub(crate) async fn schedule(shared: Arc<Shared>) -> Result<(), Error> {
         if wait.is_zero() {
             // Moments that passed while the process could not run come to one run, not to many.
             next = schedule.next_after(Utc::now());
-            ask(&shared, Trigger::Schedule).await;
+            requests.ask(Trigger::Schedule).await;
             continue;
         }
         tokio::select! {
             biased;
-            () = shared.shutdown.cancelled() => return Ok(()),
+            () = requests.shutdown.cancelled() => return Ok(()),
             () = tokio::time::sleep(wait.min(LONGEST_SLEEP)) => {}
         }
     }
@@ -47,30 +49,31 @@ pub(crate) async fn schedule(shared: Arc<Shared>) -> Result<(), Error> {
 
 /// Follows the definitions log, and asks for a run whenever the latest publication lacks views as they are defined now;
 /// again after a failure.
-pub(crate) async fn definitions(shared: Arc<Shared>) -> Result<(), Error> {
-    let environment = shared.store.environment();
+pub(crate) async fn definitions(requests: Arc<Requests>) -> Result<(), Error> {
+    let site = &requests.site;
+    let environment = site.environment();
     let mut looked: Option<Looked> = None;
     loop {
-        let newest = match shared.definitions.newest().await {
+        let newest = match site.definitions.newest().await {
             Ok(newest) => newest,
             Err(error) => {
                 tracing::warn!(%error, "cannot follow the definitions log; trying again");
-                shared.definitions.known()
+                site.definitions.known()
             }
         };
         let due = looked.as_ref().is_none_or(|looked| {
             looked.definition != newest.number || (looked.asked && environment.elapsed(looked.at) >= DEFINITION_PAUSE)
         });
         // A run that has begun may go by former definitions: whether it was enough is seen when it has ended.
-        if due && !shared.is_busy().await {
+        if due && !requests.board.is_busy().await {
             let mut asked = true;
-            match shared.publications.latest().await {
+            match site.publications.latest().await {
                 Ok(publication) => {
                     let missing = missing_views(publication.as_ref(), &newest.views);
                     asked = !missing.is_empty();
                     if asked {
                         tracing::info!(views = ?missing, "the latest publication lacks views as they are defined now");
-                        ask(&shared, Trigger::Definition).await;
+                        requests.ask(Trigger::Definition).await;
                     }
                 }
                 Err(error) => tracing::warn!(%error, "cannot read the latest publication"),
@@ -83,8 +86,8 @@ pub(crate) async fn definitions(shared: Arc<Shared>) -> Result<(), Error> {
         }
         tokio::select! {
             biased;
-            () = shared.shutdown.cancelled() => return Ok(()),
-            () = environment.sleep(*shared.settings.batch.poll) => {}
+            () = requests.shutdown.cancelled() => return Ok(()),
+            () = environment.sleep(*site.settings.batch.poll) => {}
         }
     }
 }
@@ -97,17 +100,18 @@ struct Looked {
 }
 
 /// Watches what the speed layer says about its state.
-pub(crate) async fn state_budget(shared: Arc<Shared>) -> Result<(), Error> {
-    let budget_bytes = shared.settings.speed.state_budget.get();
-    let environment = shared.store.environment();
+pub(crate) async fn state_budget(requests: Arc<Requests>) -> Result<(), Error> {
+    let site = &requests.site;
+    let budget_bytes = site.settings.speed.state_budget.get();
+    let environment = site.environment();
     let mut asked: Option<Instant> = None;
     loop {
         tokio::select! {
             biased;
-            () = shared.shutdown.cancelled() => return Ok(()),
-            () = environment.sleep(*shared.settings.batch.poll) => {}
+            () = requests.shutdown.cancelled() => return Ok(()),
+            () = environment.sleep(*site.settings.batch.poll) => {}
         }
-        if shared.is_busy().await {
+        if requests.board.is_busy().await {
             // The pause counts from the end of a run.
             asked = asked.map(|_| environment.instant());
             continue;
@@ -115,11 +119,11 @@ pub(crate) async fn state_budget(shared: Arc<Shared>) -> Result<(), Error> {
         if asked.is_some_and(|at| environment.elapsed(at) < STATE_BUDGET_PAUSE) {
             continue;
         }
-        match shared.leases.list("speed").await {
+        match site.leases.list("speed").await {
             Ok(leases) => {
                 if let Some((worker, state_bytes)) = over_budget(&leases, budget_bytes) {
                     tracing::info!(worker, state_bytes, budget_bytes, "realtime state is over its budget");
-                    ask(&shared, Trigger::StateBudget).await;
+                    requests.ask(Trigger::StateBudget).await;
                     asked = Some(environment.instant());
                 }
             }
@@ -129,19 +133,20 @@ pub(crate) async fn state_budget(shared: Arc<Shared>) -> Result<(), Error> {
 }
 
 /// Watches for exclusions that the latest publication does not apply yet.
-pub(crate) async fn exclusions(shared: Arc<Shared>) -> Result<(), Error> {
-    let environment = shared.store.environment().clone();
+pub(crate) async fn exclusions(requests: Arc<Requests>) -> Result<(), Error> {
+    let site = &requests.site;
+    let environment = site.environment();
     let mut asked: Option<(Vec<String>, Instant)> = None;
     loop {
         tokio::select! {
             biased;
-            () = shared.shutdown.cancelled() => return Ok(()),
-            () = environment.sleep(*shared.settings.batch.poll) => {}
+            () = requests.shutdown.cancelled() => return Ok(()),
+            () = environment.sleep(*site.settings.batch.poll) => {}
         }
-        if shared.is_busy().await {
+        if requests.board.is_busy().await {
             continue;
         }
-        let pending = match pending_exclusions(&shared).await {
+        let pending = match pending_exclusions(site).await {
             Ok(pending) => pending,
             Err(error) => {
                 tracing::warn!(%error, "cannot compare exclusions with the latest publication");
@@ -153,18 +158,18 @@ pub(crate) async fn exclusions(shared: Arc<Shared>) -> Result<(), Error> {
             .is_some_and(|(before, at)| *before == pending && environment.elapsed(*at) < EXCLUSIONS_PAUSE);
         if !pending.is_empty() && !asked_before {
             tracing::info!(changes = ?pending, "exclusions have changed since the latest publication");
-            ask(&shared, Trigger::Exclusions).await;
+            requests.ask(Trigger::Exclusions).await;
             asked = Some((pending, environment.instant()));
         }
     }
 }
 
 /// What the latest publication counts though it is excluded, or leaves out though it no longer is, in words.
-async fn pending_exclusions(shared: &Shared) -> Result<Vec<String>, Error> {
-    let Some(publication) = shared.publications.latest().await? else {
+async fn pending_exclusions(site: &Site) -> Result<Vec<String>, Error> {
+    let Some(publication) = site.publications.latest().await? else {
         return Ok(Vec::new());
     };
-    let definitions = shared.definitions.known();
+    let definitions = site.definitions.known();
     let sources: BTreeMap<_, _> = definitions
         .views
         .iter()
@@ -172,7 +177,7 @@ async fn pending_exclusions(shared: &Shared) -> Result<Vec<String>, Error> {
         .collect();
     let mut pending = Vec::new();
     for (name, source) in sources {
-        if let Some(dataset) = shared.dataset(source).await? {
+        if let Some(dataset) = site.dataset(source).await? {
             let notes = dataset.notes().await?;
             pending.extend(changed_exclusions(&publication, name, &notes));
         }
@@ -198,16 +203,6 @@ fn changed_exclusions(publication: &Publication, source: &str, notes: &Notes) ->
         })
     };
     cut.filter_map(changed).collect()
-}
-
-pub(crate) async fn ask(shared: &Shared, trigger: Trigger) {
-    // Every service keeps the time and watches; the one that leads asks.
-    if !shared.leadership.is_leader() {
-        return;
-    }
-    if let Err(error) = shared.request(trigger, false).await {
-        tracing::warn!(%trigger, %error, "cannot start a batch run");
-    }
 }
 
 /// Views that an existing publication lacks, or has with another hash. Without any publication nothing is missing: realtime

@@ -5,6 +5,7 @@ use anabranch_runtime::Settings;
 use serde_json::json;
 
 use super::*;
+use crate::standing::lease::KIND;
 use crate::testing::{SQL, Service, eventually, land};
 
 fn term(holder: &str, incarnation: &str) -> Term {

@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_dataset::{Lease, Leases};
+use anabranch_runtime::Shutdown;
 use serde_json::json;
 use tokio::sync::Mutex;
 
+use super::leader::Leadership;
 use crate::Error;
-use crate::service::Shared;
+use crate::runs::board::Board;
+use crate::site::Site;
 
 pub(crate) const KIND: &str = "batch";
 const TTL: Duration = Duration::from_secs(10);
@@ -19,15 +22,24 @@ pub(crate) struct LeaseKeeper {
     leases: Leases,
     id: String,
     address: String,
+    board: Arc<Board>,
+    leadership: Arc<Leadership>,
     writing: Mutex<()>,
 }
 
 impl LeaseKeeper {
-    pub(crate) fn new(leases: Leases, id: String, address: String) -> Self {
+    pub(crate) fn new(
+        leases: Leases,
+        (id, address): (String, String),
+        board: Arc<Board>,
+        leadership: Arc<Leadership>,
+    ) -> Self {
         Self {
             leases,
             id,
             address,
+            board,
+            leadership,
             writing: Mutex::new(()),
         }
     }
@@ -42,27 +54,23 @@ impl LeaseKeeper {
     }
 
     /// Writes the lease with the runs of this moment.
-    pub(crate) async fn renew(&self, shared: &Shared) -> Result<(), Error> {
+    pub(crate) async fn renew(&self) -> Result<(), Error> {
         let _writing = self.writing.lock().await;
-        let board = shared.board.lock().await;
-        let running: Vec<_> = board
-            .running
-            .iter()
-            .map(|run| {
-                let record = run.record();
-                json!({"run_id": run.run_id, "cuts": record.cuts, "base": record.base})
+        let (running, queued, rollback) = self
+            .board
+            .show(|listed| {
+                let running = listed.running.iter().map(|run| {
+                    let record = run.record();
+                    json!({"run_id": run.run_id, "cuts": record.cuts, "base": record.base})
+                });
+                // A held run may yet be published: its cuts stay boundaries, and its files stay.
+                let held = listed.held.iter();
+                let held = held.map(|held| json!({"run_id": held.run_id, "cuts": held.cuts}));
+                let running: Vec<_> = running.chain(held).collect();
+                let queued: Vec<_> = listed.queued.iter().map(|run| run.run_id.clone()).collect();
+                (running, queued, listed.rollback)
             })
-            // A held run may yet be published: its cuts stay boundaries, and its files stay.
-            .chain(
-                board
-                    .held
-                    .iter()
-                    .map(|held| json!({"run_id": held.run_id, "cuts": held.cuts})),
-            )
-            .collect();
-        let queued: Vec<_> = board.queued.iter().map(|run| run.run_id.clone()).collect();
-        let rollback = board.intent.as_ref().map(|intent| intent.publication);
-        drop(board);
+            .await;
         let lease = Lease {
             kind: KIND.to_owned(),
             id: self.id.clone(),
@@ -71,7 +79,7 @@ impl LeaseKeeper {
                 "running": running,
                 "queued": queued,
                 "rollback": rollback,
-                "leader": shared.leadership.is_leader(),
+                "leader": self.leadership.is_leader(),
             }),
             ttl: TTL,
         };
@@ -84,19 +92,22 @@ impl LeaseKeeper {
     }
 }
 
-/// Keeps the lease fresh until shutdown, then lets it go.
-pub(crate) async fn keep(shared: Arc<Shared>) -> Result<(), Error> {
-    while !shared.stopped.is_cancelled() {
-        if let Err(error) = shared.lease.renew(&shared).await {
+/// Keeps the lease fresh until the last run has `stopped`, then lets it go.
+pub(crate) async fn keep(lease: Arc<LeaseKeeper>, site: Arc<Site>, stopped: Shutdown) -> Result<(), Error> {
+    while !stopped.is_cancelled() {
+        if let Err(error) = lease.renew().await {
             // A store that is away for a while is no reason to stop; the next tick tries again.
             tracing::warn!(%error, "cannot renew the batch lease");
         }
-        shared.save_progress().await;
+        // The record shows readers in other processes how far the run is.
+        if let Some(run) = lease.board.running().await {
+            run.save(&site.runs).await;
+        }
         tokio::select! {
             biased;
-            () = shared.stopped.cancelled() => {}
-            () = shared.store.environment().sleep(RENEW_EVERY) => {}
+            () = stopped.cancelled() => {}
+            () = site.environment().sleep(RENEW_EVERY) => {}
         }
     }
-    shared.lease.release().await
+    lease.release().await
 }

@@ -10,11 +10,10 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::Api;
 use crate::Error;
-use crate::http::api_error;
-use crate::service::Shared;
 
-pub(crate) fn router() -> Router<Arc<Shared>> {
+pub(super) fn router() -> Router<Arc<Api>> {
     Router::new()
         .route("/v1/batch/maintenance", get(status))
         .route("/v1/batch/maintenance/run", post(run))
@@ -42,69 +41,68 @@ fn what(asked: Asked) -> Result<What, ApiError> {
     Ok(what)
 }
 
-async fn status(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, ApiError> {
-    super::status(&shared).await.map(Json).map_err(api_error)
+async fn status(State(api): State<Arc<Api>>) -> Result<Json<Value>, ApiError> {
+    let done_by = api.leadership.is_leader().then(|| api.lease.id());
+    Ok(Json(api.maintenance.status(done_by).await?))
 }
 
-async fn compact(State(shared): State<Arc<Shared>>, asked: Asked) -> Result<Json<Value>, ApiError> {
+async fn compact(State(api): State<Arc<Api>>, asked: Asked) -> Result<Json<Value>, ApiError> {
     let What { table, dry_run } = what(asked)?;
-    let at = shared.clone();
+    let maintenance = api.maintenance.clone();
     let work = async move {
-        let tables = super::compact(&at, table.as_deref(), dry_run).await?;
+        let tables = maintenance.compact(table.as_deref(), dry_run).await?;
         Ok(json!({"dry_run": dry_run, "tables": tables}))
     };
-    to_its_end(&shared, work).await
+    to_its_end(&api, work).await
 }
 
-async fn vacuum(State(shared): State<Arc<Shared>>, asked: Asked) -> Result<Json<Value>, ApiError> {
+async fn vacuum(State(api): State<Arc<Api>>, asked: Asked) -> Result<Json<Value>, ApiError> {
     let What { table, dry_run } = what(asked)?;
-    let at = shared.clone();
+    let maintenance = api.maintenance.clone();
     let work = async move {
-        let report = super::vacuum_all(&at, table.as_deref(), dry_run).await?;
+        let report = maintenance.vacuum_all(table.as_deref(), dry_run).await?;
         Ok(json!({"dry_run": dry_run, "tables": report.tables, "runs": report.runs}))
     };
-    to_its_end(&shared, work).await
+    to_its_end(&api, work).await
 }
 
-async fn retention(State(shared): State<Arc<Shared>>, asked: Asked) -> Result<Json<Value>, ApiError> {
+async fn retention(State(api): State<Arc<Api>>, asked: Asked) -> Result<Json<Value>, ApiError> {
     let What { table, dry_run } = what(asked)?;
-    let at = shared.clone();
+    let maintenance = api.maintenance.clone();
     let work = async move {
-        let tables = super::expire(&at, table.as_deref(), dry_run).await?;
+        let tables = maintenance.expire(table.as_deref(), dry_run).await?;
         Ok(json!({"dry_run": dry_run, "tables": tables}))
     };
-    to_its_end(&shared, work).await
+    to_its_end(&api, work).await
 }
 
 /// All of it, in the order of the background's.
-async fn run(State(shared): State<Arc<Shared>>, asked: Asked) -> Result<Json<Value>, ApiError> {
+async fn run(State(api): State<Arc<Api>>, asked: Asked) -> Result<Json<Value>, ApiError> {
     let What { table, dry_run } = what(asked)?;
-    let at = shared.clone();
+    let maintenance = api.maintenance.clone();
     let work = async move {
         let table = table.as_deref();
-        let compaction = super::compact(&at, table, dry_run).await?;
-        let retention = super::expire(&at, table, dry_run).await?;
-        let vacuum = super::vacuum_all(&at, table, dry_run).await?;
+        let compaction = maintenance.compact(table, dry_run).await?;
+        let retention = maintenance.expire(table, dry_run).await?;
+        let vacuum = maintenance.vacuum_all(table, dry_run).await?;
         Ok(json!({"dry_run": dry_run, "compaction": compaction, "retention": retention, "vacuum": vacuum}))
     };
-    to_its_end(&shared, work).await
+    to_its_end(&api, work).await
 }
 
 /// Does the work though the client may hang up meanwhile.
 async fn to_its_end(
-    shared: &Arc<Shared>,
+    api: &Api,
     work: impl Future<Output = Result<Value, Error>> + Send + 'static,
 ) -> Result<Json<Value>, ApiError> {
-    let shutdown = shared.shutdown.clone();
-    let working = shared.store.environment().spawn(async move {
+    let shutdown = api.shutdown.clone();
+    let working = api.site.environment().spawn(async move {
         tokio::select! {
             () = shutdown.cancelled() => Err(Error::ShutDown),
             done = work => done,
         }
     });
     let ended = working.ended().await;
-    ended
-        .unwrap_or_else(|| Err(Error::Task("maintenance: it ended by a panic".to_owned())))
-        .map(Json)
-        .map_err(api_error)
+    let ended = ended.unwrap_or_else(|| Err(Error::Task("maintenance: it ended by a panic".to_owned())));
+    Ok(Json(ended?))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_access::{Calls, Principal, Unanswered};
+use anabranch_access::{Caller, Calls, Principal, Unanswered};
 use anabranch_model::ErrorKind;
 use anabranch_runtime::http::ApiError;
 use axum::body::{Body, Bytes, to_bytes};
@@ -13,8 +13,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::leader::Role;
-use crate::service::Shared;
+use crate::standing::leader::{Leadership, Role};
 
 /// Marks a request that was passed on already: if leadership moves meanwhile, it must not be passed on in a circle.
 const FORWARDED: HeaderName = HeaderName::from_static("x-anabranch-forwarded");
@@ -27,9 +26,16 @@ const UNCLEAR: u16 = 504;
 /// How long the leader may take to answer what any service can answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What it takes to ask the leader.
+pub(crate) struct Forwarding {
+    pub(crate) leadership: Arc<Leadership>,
+    pub(crate) calls: Calls,
+    pub(crate) caller: Caller,
+}
+
 /// Answers here what this service can answer, and passes the rest on to the leader.
-pub(crate) async fn to_leader(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let leader = match shared.leadership.role() {
+pub(crate) async fn to_leader(State(forwarding): State<Arc<Forwarding>>, request: Request, next: Next) -> Response {
+    let leader = match forwarding.leadership.role() {
         Role::Leader => return next.run(request).await,
         Role::Follower(leader) => leader,
     };
@@ -46,8 +52,8 @@ pub(crate) async fn to_leader(State(shared): State<Arc<Shared>>, request: Reques
         Err(error) => return ApiError::new(ErrorKind::Invalid, error.to_string()).into_response(),
     };
     let principal = parts.extensions.get::<Principal>();
-    let shown = principal.and_then(|principal| shared.caller.authorization_of(principal));
-    match pass_on(&shared.calls, &leader, &parts, (body.clone(), shown)).await {
+    let shown = principal.and_then(|principal| forwarding.caller.authorization_of(principal));
+    match pass_on(&forwarding.calls, &leader, &parts, (body.clone(), shown)).await {
         Ok(answer) => answer,
         Err(_) if is_read => next.run(Request::from_parts(parts, Body::from(body))).await,
         Err(Unanswered::NotReached(error)) => moving(&format!(

@@ -6,7 +6,6 @@
 //! rule 12).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use anabranch_dataset::Store;
 use anabranch_model::crash_point;
@@ -14,9 +13,7 @@ use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::lease::KIND;
-use crate::service::Shared;
-use crate::{Error, held, recovery};
+use crate::Error;
 
 /// One term of leadership.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +63,7 @@ pub(crate) struct Leadership {
 }
 
 impl Leadership {
-    /// A follower, until [`settle`] says otherwise.
+    /// A follower, until it [takes](Self::take) another role.
     pub(crate) fn new(store: &Store, lease_id: &str) -> Self {
         Self {
             store: store.clone(),
@@ -97,6 +94,36 @@ impl Leadership {
     pub(crate) async fn lost(&self) {
         // An error would mean that the sender is gone, which is a part of `self`.
         let _ = self.role.subscribe().wait_for(|role| *role != Role::Leader).await;
+    }
+
+    /// What this service is by the newest term, which it claims if its holder is not among those `alive` (id → address).
+    pub(crate) async fn look(&self, alive: &BTreeMap<String, String>) -> Result<Role, Error> {
+        let newest = self.newest().await?;
+        Ok(match decide(newest.as_ref(), alive, &self.me) {
+            Step::Lead => Role::Leader,
+            Step::Follow(address) => Role::Follower(Some(address)),
+            // If another was faster, the next look tells who it is.
+            Step::Claim(number) => match self.claim(number).await? {
+                true => {
+                    tracing::info!(term = number, "this service runs the batch runs from now on");
+                    Role::Leader
+                }
+                false => Role::Follower(None),
+            },
+        })
+    }
+
+    /// Is this from now on.
+    pub(crate) fn take(&self, role: Role) {
+        metrics::gauge!("anabranch_batch_leader").set(f64::from(u8::from(role == Role::Leader)));
+        let changed = self.role.send_if_modified(|known| {
+            let changed = *known != role;
+            known.clone_from(&role);
+            changed
+        });
+        if changed && let Role::Follower(Some(address)) = &role {
+            tracing::info!(leader = address, "another service runs the batch runs");
+        }
     }
 
     async fn newest(&self) -> Result<Option<(u64, Term)>, Error> {
@@ -136,63 +163,6 @@ impl Leadership {
         }
         Ok(won)
     }
-}
-
-/// Looks who leads, and takes over what has no living leader. Whoever becomes the leader first settles what the former one
-/// left behind. At the start of a process another lease with its address is that of a process that has died: it need not
-/// expire first. Later it is not, lest two services that advertise one address by mistake take turns.
-pub(crate) async fn settle(shared: &Shared, at_start: bool) -> Result<(), Error> {
-    let leadership = &shared.leadership;
-    let leases = shared.leases.list(KIND).await?.into_iter();
-    let alive = leases
-        .filter(|lease| !(at_start && shared.lease.is_own(lease)))
-        .map(|lease| (lease.id, lease.address))
-        .collect();
-    let newest = leadership.newest().await?;
-    let role = match decide(newest.as_ref(), &alive, &leadership.me) {
-        Step::Lead => Role::Leader,
-        Step::Follow(address) => Role::Follower(Some(address)),
-        // If another was faster, the next look tells who it is.
-        Step::Claim(number) => match leadership.claim(number).await? {
-            true => {
-                tracing::info!(term = number, "this service runs the batch runs from now on");
-                Role::Leader
-            }
-            false => Role::Follower(None),
-        },
-    };
-    if role == Role::Leader && !leadership.is_leader() {
-        recovery::settle_interrupted(shared).await?;
-        held::recall(shared).await?;
-    }
-    let changed = leadership.role.send_if_modified(|known| {
-        let changed = *known != role;
-        known.clone_from(&role);
-        changed
-    });
-    if changed && let Role::Follower(Some(address)) = &role {
-        tracing::info!(leader = address, "another service runs the batch runs");
-    }
-    metrics::gauge!("anabranch_batch_leader").set(f64::from(u8::from(role == Role::Leader)));
-    if role != Role::Leader {
-        recovery::forget_failures();
-    }
-    Ok(())
-}
-
-/// Looks who leads until shutdown.
-pub(crate) async fn watch(shared: Arc<Shared>) -> Result<(), Error> {
-    while !shared.shutdown.is_cancelled() {
-        tokio::select! {
-            () = shared.shutdown.cancelled() => {}
-            () = shared.store.environment().sleep(*shared.settings.batch.poll) => {
-                if let Err(error) = settle(&shared, false).await {
-                    tracing::warn!(%error, "cannot tell which service runs the batch runs");
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 fn folder() -> Path {

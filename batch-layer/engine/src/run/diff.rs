@@ -8,11 +8,11 @@ use anabranch_view::{Comparison, View};
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
+use super::Workshop;
+use super::input::{SourceInput, stored};
+use super::served::{Served, served};
 use crate::Error;
-use crate::input::{SourceInput, stored};
-use crate::record::LiveRun;
-use crate::served::{Served, served};
-use crate::service::Shared;
+use crate::runs::record::LiveRun;
 
 /// Groups shown of each view.
 const SAMPLES: usize = 10;
@@ -28,14 +28,14 @@ pub(crate) enum Computed<'a> {
 /// Compares one view with what is served of it at the same version. Whatever keeps it from that is said in the result: a
 /// comparison never fails a run.
 pub(crate) async fn compare_view(
-    shared: &Shared,
+    workshop: &Workshop,
     run: &LiveRun,
     view: &View,
     computed: Computed<'_>,
     publication: Option<&Publication>,
     source: &SourceInput,
 ) -> ViewDiff {
-    let diff = match try_compare(shared, run, view, computed, publication, source).await {
+    let diff = match try_compare(workshop, run, view, computed, publication, source).await {
         Ok(diff) => diff,
         Err(error) => {
             tracing::warn!(view = view.name(), %error, "a view cannot be compared with what is served");
@@ -50,14 +50,14 @@ pub(crate) async fn compare_view(
 }
 
 async fn try_compare(
-    shared: &Shared,
+    workshop: &Workshop,
     run: &LiveRun,
     view: &View,
     computed: Computed<'_>,
     publication: Option<&Publication>,
     source: &SourceInput,
 ) -> Result<ViewDiff, Error> {
-    let (served, not_compared) = match served(shared, run, view, publication, source).await? {
+    let (served, not_compared) = match served(workshop, run, view, publication, source).await? {
         Served::State { state, not_compared } => (state, not_compared),
         Served::Nothing { why, not_compared } => {
             return Ok(ViewDiff {
@@ -68,12 +68,12 @@ async fn try_compare(
         }
     };
     let computed = match computed {
-        Computed::Written(written) => stored(shared, view, written).await,
+        Computed::Written(written) => stored(&workshop.site.store, view, written).await,
         Computed::State(state) => state.states()?,
     };
     let of = view.clone();
-    let compared = shared
-        .store
+    let compared = workshop
+        .site
         .environment()
         .offload(move || compare(&of, computed, served.states()?))
         .await

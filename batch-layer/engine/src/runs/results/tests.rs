@@ -1,5 +1,4 @@
 use anabranch_dataset::Manifest;
-use serde_json::json;
 
 use super::*;
 use crate::testing::Gate;
@@ -22,33 +21,6 @@ fn publication(run_id: &str, published_at: &str) -> Publication {
         published_at: published_at.to_owned(),
         manifest,
     }
-}
-
-#[test]
-fn leases_name_running_and_queued_runs() {
-    let facts = json!({"running": [{"run_id": "a", "cuts": {}}], "queued": ["b", 3]});
-    assert_eq!(run_ids(&facts), ["a", "b"]);
-    assert_eq!(run_ids(&json!({"something": "else"})), [""; 0]);
-}
-
-#[test]
-fn an_interrupted_run_is_what_the_publication_log_says() {
-    let record = RunRecord {
-        run_id: "r".into(),
-        state: RunState::Running,
-        ..RunRecord::default()
-    };
-    let failed = settle(record.clone(), None, "2026-01-01T00:00:00Z");
-    assert_eq!(
-        (failed.state, failed.finished_at.as_deref()),
-        (RunState::Failed, Some("2026-01-01T00:00:00Z"))
-    );
-    assert_eq!(failed.error.as_deref(), Some(INTERRUPTED));
-    let published = settle(record, Some(&publication("r", "")), "2026-01-01T00:00:00Z");
-    assert_eq!(
-        (published.state, published.publication, published.error),
-        (RunState::Published, Some(7), None)
-    );
 }
 
 #[test]
@@ -104,26 +76,4 @@ async fn a_publication_is_found_behind_one_of_a_clock_that_is_late() {
         .unwrap();
     let found = publication_of(&publications, &run_id).await.unwrap();
     assert_eq!(found.map(|found| found.number), Some(1));
-}
-
-#[test]
-fn failures_count_from_the_last_run_that_ended_well() {
-    let record = |kind, state| RunRecord {
-        kind,
-        state,
-        ..RunRecord::default()
-    };
-    let run = |state| record(RunKind::Run, state);
-    assert_eq!(failed_in_a_row(&[]), 0);
-    // What is under way, and what is no run, says nothing of runs.
-    let newest_first = [
-        run(RunState::Running),
-        run(RunState::Failed),
-        record(RunKind::Verify, RunState::Compared),
-        run(RunState::Failed),
-        run(RunState::Held),
-        run(RunState::Failed),
-    ];
-    assert_eq!(failed_in_a_row(&newest_first), 2);
-    assert_eq!(failed_in_a_row(&[run(RunState::Published), run(RunState::Failed)]), 0);
 }

@@ -4,8 +4,8 @@ use arrow::array::RecordBatch;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::run::part_path;
 use crate::testing::{Gate, SQL, Service, eventually, land};
-use crate::write::part_path;
 
 fn holding() -> Settings {
     let mut settings = Settings::default();

@@ -1,4 +1,4 @@
-use anabranch_access::{Caller, Patience};
+use anabranch_access::Patience;
 use tokio::net::TcpListener;
 
 use super::*;
