@@ -13,6 +13,7 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use futures::stream::{self, StreamExt, TryStreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -37,6 +38,8 @@ use crate::{Error, Schedule, Trigger};
 /// Runs per answer unless asked otherwise, and at most.
 const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 1000;
+/// Publications read at once.
+const READS: usize = 8;
 
 /// What each route needs: all of them tell of all views, and what changes something is for administrators.
 pub(crate) fn needs(method: &Method, route: Option<&str>) -> Need {
@@ -178,19 +181,24 @@ async fn list_publications(
 ) -> Result<Json<Value>, ApiError> {
     let limit = limit(query)?;
     let numbers = api.site.publications.list().await.map_err(Error::from)?;
-    let mut publications = Vec::new();
-    for number in numbers.into_iter().rev().take(limit) {
-        if let Some(publication) = api.site.publications.get(number).await.map_err(Error::from)? {
+    let log = &api.site.publications;
+    let publications: Vec<Value> = stream::iter(numbers.into_iter().rev().take(limit))
+        .map(|number| log.get(number))
+        .buffered(READS)
+        .try_filter_map(async |publication| Ok(publication))
+        .map_ok(|publication| {
             let manifest = publication.manifest;
-            publications.push(json!({
-                "number": number,
+            json!({
+                "number": publication.number,
                 "run_id": manifest.run_id,
                 "published_at": publication.published_at,
                 "mode": manifest.mode,
                 "cuts": manifest.cuts,
-            }));
-        }
-    }
+            })
+        })
+        .try_collect()
+        .await
+        .map_err(Error::from)?;
     Ok(Json(json!({"publications": publications})))
 }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use anabranch_access::forget_audit;
 use anabranch_catalog::Source;
 use anabranch_dataset::MasterDataset;
 use anabranch_runtime::{HumanDuration, Shutdown};
@@ -65,6 +66,8 @@ struct Told<T> {
 pub(crate) struct VacuumReport {
     pub(crate) tables: BTreeMap<String, TableVacuum>,
     pub(crate) runs: RunsReport,
+    /// Records of the audit log that were older than they are kept.
+    pub(crate) audit_records: u64,
 }
 
 impl Maintenance {
@@ -168,6 +171,10 @@ impl Maintenance {
         }
         if table.is_none() {
             report.runs = runs::clean(&self.site, dry_run).await?;
+            if let Some(keep) = self.site.settings.access.audit_retention {
+                let now = self.site.leases.now().await?;
+                report.audit_records = forget_audit(&self.site.store, now, *keep, dry_run).await?;
+            }
         }
         if !dry_run {
             let noted = self.done(report.clone());

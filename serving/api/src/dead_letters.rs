@@ -7,9 +7,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 use anabranch_access::Principal;
-use anabranch_dataset::{
-    DeadLetter, Letters, MasterDataset, Redrive, RedriveDone, RedriveLog, WhichLetters, dead_letters,
-};
+use anabranch_dataset::{DeadLetter, Letters, MasterDataset, Redrive, RedriveDone, WhichLetters, dead_letters};
 use anabranch_decode::Decoder;
 use anabranch_model::{ErrorKind, Offset, OffsetRange, PartitionId};
 use axum::body::Bytes;
@@ -37,6 +35,9 @@ use answers::{
 /// Letters shown when no `limit` is given, and at most.
 const SHOWN: usize = 100;
 const MOST_SHOWN: usize = 10_000;
+/// Redrives shown when no `limit` is given, and at most.
+const REDRIVES_SHOWN: usize = 100;
+const MOST_REDRIVES_SHOWN: usize = 1_000;
 /// Bytes of a letter shown in a list.
 const PREVIEW_BYTES: usize = 200;
 /// Different reasons counted one by one.
@@ -61,6 +62,16 @@ pub(crate) struct ListRequest {
     #[param(example = "not JSON")]
     reason: Option<String>,
     /// Letters to show; 100 by default, 10,000 at most.
+    #[param(maximum = 1_000_000, example = 20)]
+    limit: Option<usize>,
+}
+
+/// Query of `GET /v1/tables/{table}/dead-letters/redrives`.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct WhichRedrives {
+    /// Redrives to show; 100 by default, 1,000 at most.
     #[param(maximum = 1_000_000, example = 20)]
     limit: Option<usize>,
 }
@@ -109,7 +120,7 @@ pub(crate) async fn list(
     let Some(dataset) = service.masters.dataset(&source).await? else {
         return Ok(Json(Found::default().document(table, &[])));
     };
-    let redrives = RedriveLog::new(dataset.store(), &table).all().await?;
+    let redrives = service.masters.redrives(&table).all().await?;
     let found = service.compute.run(async move { find(&dataset, which, limit).await });
     Ok(Json(found.await?.document(table, &redrives)))
 }
@@ -281,7 +292,7 @@ pub(crate) async fn show(
             }
         }
     };
-    let redrives = RedriveLog::new(dataset.store(), &table).all().await?;
+    let redrives = service.masters.redrives(&table).all().await?;
     let decodes = decodes(&service, &table, &letter)?;
     let headers = letter.record.headers.iter();
     Ok(Json(ShownLetter {
@@ -339,7 +350,7 @@ pub(crate) async fn redrive(
         ),
     })?;
     let which = which(request.partition, request.offsets.as_deref(), request.reason.as_deref())?;
-    let log = RedriveLog::new(dataset.store(), &table);
+    let log = service.masters.redrives(&table);
     for attempt in 1.. {
         let redrives = log.all().await?;
         let (source, which) = (source(&service, &table)?, which.clone());
@@ -437,18 +448,21 @@ impl Chosen {
     }
 }
 
-/// All redrives.
+/// Redrives, oldest first: the newest of them.
 #[utoipa::path(get, path = "/v1/tables/{table}/dead-letters/redrives", operation_id = "listRedrives", tag = "tables",
-    params(OneTable),
+    params(OneTable, WhichRedrives),
     responses((status = 200, description = "The redrives.", body = RedriveList), Invalid, NotFound, Unavailable))]
 pub(crate) async fn redrives(
     State(service): State<Arc<Service>>,
     table: Result<Path<String>, PathRejection>,
+    query: Result<Query<WhichRedrives>, QueryRejection>,
 ) -> Result<Json<RedriveList>, Error> {
     let Path(table) = table.map_err(bad_path)?;
-    let dataset = dataset(&service, &table).await?;
-    let all = RedriveLog::new(dataset.store(), &table).all().await?;
-    let redrives = all.into_iter().map(|(redrive, done)| entry(redrive, done));
+    let Query(which) = query.map_err(bad_query)?;
+    dataset(&service, &table).await?;
+    let limit = which.limit.unwrap_or(REDRIVES_SHOWN).min(MOST_REDRIVES_SHOWN);
+    let newest = service.masters.redrives(&table).newest(limit).await?;
+    let redrives = newest.into_iter().map(|(redrive, done)| entry(redrive, done));
     Ok(Json(RedriveList {
         table,
         redrives: redrives.collect(),
@@ -464,8 +478,8 @@ pub(crate) async fn show_redrive(
     path: Result<Path<(String, u64)>, PathRejection>,
 ) -> Result<Json<RedriveEntry>, Error> {
     let Path((table, number)) = path.map_err(bad_path)?;
-    let dataset = dataset(&service, &table).await?;
-    let log = RedriveLog::new(dataset.store(), &table);
+    dataset(&service, &table).await?;
+    let log = service.masters.redrives(&table);
     let redrive = log.get(number).await?.ok_or(Error::NoRedrive { table, number })?;
     let done = log.done(number).await?;
     Ok(Json(entry(redrive, done)))

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_catalog::Source;
-use anabranch_dataset::{MasterDataset, Notes, Snapshot, Store, TableSize};
+use anabranch_dataset::{MasterDataset, Notes, RedriveLog, Snapshot, Store, TableSize};
 use anabranch_merge::Noted;
 use anabranch_model::{OffsetVector, PartitionId};
 use anabranch_realtime::Directory;
@@ -22,6 +22,8 @@ pub(crate) struct Masters {
     store: Store,
     /// Opened once; later looks only read what was committed since.
     open: Mutex<BTreeMap<String, MasterDataset>>,
+    /// By table.
+    redrives: Mutex<BTreeMap<String, RedriveLog>>,
     starts: ArcSwap<BTreeMap<String, OffsetVector>>,
     notes: ArcSwap<BTreeMap<String, Noted>>,
 }
@@ -40,9 +42,21 @@ impl Masters {
         Self {
             store: store.clone(),
             open: Mutex::default(),
+            redrives: Mutex::default(),
             starts: ArcSwap::default(),
             notes: ArcSwap::default(),
         }
+    }
+
+    /// The log of a table's redrives, which knows those that it has read.
+    pub(crate) fn redrives(&self, table: &str) -> RedriveLog {
+        let mut logs = self.redrives.lock();
+        if let Some(log) = logs.get(table) {
+            return log.clone();
+        }
+        let log = RedriveLog::new(&self.store, table);
+        logs.insert(table.to_owned(), log.clone());
+        log
     }
 
     /// Recorded starts of a source's partitions, as far as known by now. They never change once recorded.

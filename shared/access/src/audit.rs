@@ -1,16 +1,21 @@
 //! The audit log: every administrator's action, who did it, from where, and what came of it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anabranch_dataset::Store;
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 
 use crate::error::Error;
 
+/// A folder for each day, by UTC, so that what is old is neither listed nor read.
 const FOLDER: &str = "access/audit";
+/// Records read, or removed, at the same time.
+const REQUESTS: usize = 16;
 
 /// One action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +77,7 @@ impl Audit {
         let mut line = serde_json::to_vec(record).expect("an audit record is plain data");
         if let Some(store) = &self.store {
             let id = store.environment().ordered_id().simple().to_string();
-            let path = Path::from(format!("{FOLDER}/{}/{id}.json", record.at.format("%Y-%m-%d")));
+            let path = folder(record.at.date_naive()).join(format!("{id}.json"));
             store.create(&path, line.clone().into()).await?;
         }
         if let Some(path) = &self.file {
@@ -88,31 +93,85 @@ impl Audit {
     }
 }
 
-/// Records in the object store from a day on, oldest first, the newest `limit` of them.
+/// Records in the object store from a day on, oldest first, the newest `limit` of them. Lists the newest days until there are
+/// enough, and reads no others.
 ///
 /// # Errors
 /// When the store does not answer.
 pub async fn audit_records(store: &Store, since: NaiveDate, limit: usize) -> Result<Vec<AuditRecord>, Error> {
-    let listed = store.list(&Path::from(FOLDER)).await?;
-    let since = format!("{FOLDER}/{}", since.format("%Y-%m-%d"));
-    let mut paths: Vec<Path> = listed
-        .into_iter()
-        .map(|object| object.location)
-        .filter(|path| path.as_ref() >= since.as_str())
-        .collect();
-    paths.sort();
-    let newest = paths.split_off(paths.len().saturating_sub(limit));
-    let mut records = Vec::with_capacity(newest.len());
-    for path in newest {
-        let Some(bytes) = store.read(&path).await? else {
-            continue;
-        };
-        match serde_json::from_slice(&bytes) {
-            Ok(record) => records.push(record),
-            Err(error) => tracing::warn!(%path, %error, "this record of the audit log cannot be read"),
+    let days = days(store).await?;
+    let mut newest: Vec<Path> = Vec::new();
+    for day in days.into_iter().rev().take_while(|day| *day >= since) {
+        if newest.len() >= limit {
+            break;
+        }
+        let mut of_day = paths(store, day).await?;
+        // Ids are in the order of time.
+        of_day.sort_unstable_by(|a, b| b.cmp(a));
+        newest.extend(of_day.into_iter().take(limit - newest.len()));
+    }
+    stream::iter(newest.into_iter().rev())
+        .map(|path| read(store, path))
+        .buffered(REQUESTS)
+        .try_filter_map(async |record| Ok(record))
+        .try_collect()
+        .await
+}
+
+/// Removes the records of days that ended longer than `keep` before `now`; says how many, and with `dry_run` does no more.
+///
+/// # Errors
+/// When the store does not answer; what is left goes the next time.
+pub async fn forget_audit(store: &Store, now: DateTime<Utc>, keep: Duration, dry_run: bool) -> Result<u64, Error> {
+    let kept_from = TimeDelta::from_std(keep)
+        .ok()
+        .and_then(|keep| now.checked_sub_signed(keep));
+    let Some(kept_from) = kept_from.map(|from| from.date_naive()) else {
+        return Ok(0);
+    };
+    let mut removed = 0;
+    for day in days(store).await?.into_iter().take_while(|day| *day < kept_from) {
+        let paths = paths(store, day).await?;
+        removed += paths.len() as u64;
+        if !dry_run {
+            stream::iter(paths)
+                .map(|path| store.remove(path))
+                .buffer_unordered(REQUESTS)
+                .try_collect::<()>()
+                .await?;
         }
     }
-    Ok(records)
+    Ok(removed)
+}
+
+/// Days of which there are records, ascending.
+async fn days(store: &Store) -> Result<Vec<NaiveDate>, Error> {
+    let folders = store.list_folders(&Path::from(FOLDER)).await?;
+    let mut days: Vec<NaiveDate> = folders.iter().filter_map(|day| day.parse().ok()).collect();
+    days.sort_unstable();
+    Ok(days)
+}
+
+fn folder(day: NaiveDate) -> Path {
+    Path::from(FOLDER).join(day.to_string())
+}
+
+async fn paths(store: &Store, day: NaiveDate) -> Result<Vec<Path>, Error> {
+    let listed = store.list(&folder(day)).await?;
+    Ok(listed.into_iter().map(|object| object.location).collect())
+}
+
+async fn read(store: &Store, path: Path) -> Result<Option<AuditRecord>, Error> {
+    let Some(bytes) = store.read(&path).await? else {
+        return Ok(None);
+    };
+    match serde_json::from_slice(&bytes) {
+        Ok(record) => Ok(Some(record)),
+        Err(error) => {
+            tracing::warn!(%path, %error, "this record of the audit log cannot be read");
+            Ok(None)
+        }
+    }
 }
 
 #[cfg(test)]

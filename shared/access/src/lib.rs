@@ -36,7 +36,7 @@ mod token;
 mod tokens;
 
 pub use access::{Access, Session};
-pub use audit::{Audit, AuditRecord, audit_records};
+pub use audit::{Audit, AuditRecord, audit_records, forget_audit};
 pub use calls::{Calls, Patience, Unanswered};
 pub use error::{Denied, Error};
 pub use need::{Need, Needs, common_needs, is_safe};

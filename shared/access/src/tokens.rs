@@ -11,6 +11,7 @@ use std::sync::Arc;
 use anabranch_dataset::{Environment, Store};
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -20,6 +21,8 @@ use crate::limit::Limiter;
 use crate::token::{NewToken, TokenRecord, id_of};
 
 const TOKENS: &str = "access/tokens";
+/// Objects read at once: at the start, all tokens that there are.
+const READS: usize = 16;
 const REVOKED: &str = "access/revoked";
 /// A token that is not known makes us look again, so often per second on average and at once: strangers can name any token.
 const LOOKS_PER_SECOND: f64 = 1.0;
@@ -147,25 +150,25 @@ impl Tokens {
     ) -> Result<HashMap<String, T>, Error> {
         let listed = self.store.list(&Path::from(folder)).await?;
         let mut found = HashMap::with_capacity(listed.len());
+        let mut new = Vec::new();
         for object in listed {
             let Some(id) = object.location.filename().and_then(|name| name.strip_suffix(".json")) else {
                 continue;
             };
-            if let Some(known) = known(id) {
-                found.insert(id.to_owned(), known);
-                continue;
+            match known(id) {
+                Some(known) => drop(found.insert(id.to_owned(), known)),
+                None => new.push((id.to_owned(), object.location)),
             }
+        }
+        let mut reads = stream::iter(new)
+            .map(|(id, path)| async move { Ok::<_, Error>((id, self.store.read(&path).await?, path)) })
+            .buffer_unordered(READS);
+        while let Some((id, bytes, path)) = reads.try_next().await? {
             // Gone since it was listed: as good as never there.
-            let Some(bytes) = self.store.read(&object.location).await? else {
-                continue;
-            };
+            let Some(bytes) = bytes else { continue };
             match serde_json::from_slice(&bytes) {
-                Ok(value) => {
-                    found.insert(id.to_owned(), value);
-                }
-                Err(error) => {
-                    tracing::error!(path = %object.location, %error, "this object of access control cannot be read")
-                }
+                Ok(value) => drop(found.insert(id, value)),
+                Err(error) => tracing::error!(%path, %error, "this object of access control cannot be read"),
             }
         }
         Ok(found)

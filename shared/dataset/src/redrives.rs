@@ -1,8 +1,12 @@
 //! The log of redrives: which dead letters of a table are to be produced again, and which of them have been.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use anabranch_model::{OffsetVector, crash_point};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::path::Path;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -10,7 +14,7 @@ use crate::letters::Letters;
 use crate::store::Store;
 
 /// Redrives read at once.
-const READS: usize = 8;
+const READS: usize = 16;
 
 /// What somebody asked for. Immutable once written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,11 +49,13 @@ pub struct RedriveDone {
 }
 
 /// `redrives/<table>/<20 digits>.json`, numbered from 1 without gaps, and `….done.json` beside each that is through. Cheap to
-/// clone.
+/// clone; clones share what they know.
 #[derive(Clone, Debug)]
 pub struct RedriveLog {
     store: Store,
     table: String,
+    /// Those that are through, which nothing changes any more: each is read once.
+    through: Arc<Mutex<BTreeMap<u64, (Redrive, RedriveDone)>>>,
 }
 
 impl RedriveLog {
@@ -57,21 +63,58 @@ impl RedriveLog {
         Self {
             store: store.clone(),
             table: table.to_owned(),
+            through: Arc::default(),
         }
     }
 
-    /// All redrives, ascending, and how those that are through have ended.
+    /// All redrives, ascending, and how those that are through have ended. Reads those that are not known to be through.
     ///
     /// # Errors
     /// `Unavailable` when the store does not answer, `Data` when an entry cannot be read.
     pub async fn all(&self) -> Result<Vec<(Redrive, Option<RedriveDone>)>> {
-        let numbers = self.store.list_numbers(&self.folder()).await?;
-        stream::iter(numbers)
-            .map(|number| async move { tokio::try_join!(self.get(number), self.done(number)) })
+        self.newest(usize::MAX).await
+    }
+
+    /// As [`all`](Self::all), of the newest `limit` only.
+    ///
+    /// # Errors
+    /// As [`all`](Self::all).
+    pub async fn newest(&self, limit: usize) -> Result<Vec<(Redrive, Option<RedriveDone>)>> {
+        let (mut asked, mut done) = (BTreeSet::new(), BTreeSet::new());
+        for object in self.store.list(&self.folder()).await? {
+            let Some(name) = object.location.filename().and_then(|name| name.strip_suffix(".json")) else {
+                continue;
+            };
+            match name.strip_suffix(".done") {
+                Some(number) => done.extend(number.parse::<u64>().ok()),
+                None => asked.extend(name.parse::<u64>().ok()),
+            }
+        }
+        let older = asked.len().saturating_sub(limit);
+        stream::iter(asked.into_iter().skip(older))
+            .map(|number| self.read(number, done.contains(&number)))
             .buffered(READS)
-            .try_filter_map(async |(entry, done)| Ok(entry.map(|entry| (entry, done))))
+            .try_filter_map(async |entry| Ok(entry))
             .try_collect()
             .await
+    }
+
+    /// A redrive, and how it has ended if it `is_done`.
+    async fn read(&self, number: u64, is_done: bool) -> Result<Option<(Redrive, Option<RedriveDone>)>> {
+        if let Some((entry, done)) = self.through.lock().get(&number) {
+            return Ok(Some((entry.clone(), Some(done.clone()))));
+        }
+        let done = async {
+            match is_done {
+                true => self.done(number).await,
+                false => Ok(None),
+            }
+        };
+        let (entry, done) = tokio::try_join!(self.get(number), done)?;
+        if let (Some(entry), Some(done)) = (&entry, &done) {
+            self.through.lock().insert(number, (entry.clone(), done.clone()));
+        }
+        Ok(entry.map(|entry| (entry, done)))
     }
 
     /// The redrive of this number.

@@ -230,21 +230,9 @@ impl Runs {
     /// # Errors
     /// As [`Self::get`].
     pub async fn list(&self, limit: usize) -> Result<Vec<RunRecord>> {
-        let folder = Path::from("runs");
-        let listing = self
-            .store
-            .objects()
-            .list_with_delimiter(Some(&folder))
-            .await
-            .map_err(Error::store("list", &folder))?;
-        let mut ids: Vec<String> = listing
-            .common_prefixes
-            .iter()
-            .filter_map(|path| path.filename().map(str::to_owned))
-            .collect();
-        ids.sort_unstable_by(|a, b| b.cmp(a));
+        let ids = self.store.list_folders(&Path::from("runs")).await?;
         // A folder without a record is a run that died before its first word.
-        stream::iter(ids)
+        stream::iter(ids.into_iter().rev())
             .map(|id| async move { self.get(&id).await })
             .buffered(READS)
             .try_filter_map(async |record| Ok(record))

@@ -290,6 +290,21 @@ impl Store {
         objects.map_err(Error::store("list", folder))
     }
 
+    /// Names of the folders directly below `folder`, ascending. Costs nothing for what lies in them.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn list_folders(&self, folder: &Path) -> Result<Vec<String>> {
+        let listed = self.objects().list_with_delimiter(Some(folder)).await;
+        let folders = listed.map_err(Error::store("list", folder))?.common_prefixes;
+        let mut names: Vec<String> = folders
+            .iter()
+            .filter_map(|path| path.filename().map(str::to_owned))
+            .collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
     /// The numbers of a folder's objects named `<number>.json`, ascending.
     ///
     /// # Errors

@@ -61,7 +61,9 @@ async fn vacuum(State(api): State<Arc<Api>>, asked: Asked) -> Result<Json<Value>
     let maintenance = api.maintenance.clone();
     let work = async move {
         let report = maintenance.vacuum_all(table.as_deref(), dry_run).await?;
-        Ok(json!({"dry_run": dry_run, "tables": report.tables, "runs": report.runs}))
+        Ok(
+            json!({"dry_run": dry_run, "tables": report.tables, "runs": report.runs, "audit_records": report.audit_records}),
+        )
     };
     to_its_end(&api, work).await
 }

@@ -401,3 +401,33 @@ fn leases_name_what_is_read() {
     assert_eq!(reading.publications, [9].into());
     assert_eq!(reading.runs, ["a", "b", "c", "z"].map(str::to_owned).into());
 }
+
+#[tokio::test]
+async fn old_records_of_the_audit_log_go_with_a_vacuum() {
+    let store = memory();
+    let audit = anabranch_access::Audit::new(Some(&store), None);
+    let now = chrono::Utc::now();
+    for age_days in [0, 10] {
+        let record = anabranch_access::AuditRecord {
+            at: now - chrono::TimeDelta::days(age_days),
+            who: "ann".into(),
+            role: "admin".into(),
+            from: "cli".into(),
+            service: "cli".into(),
+            action: "token create".into(),
+            outcome: "ok".into(),
+        };
+        audit.record(&record).await;
+    }
+    let mut settings = by_hand();
+    settings.access.audit_retention = Some(Duration::from_secs(5 * 86_400).into());
+    let service = Service::start(&store, SQL, settings).await;
+    let removed = async |path: &str| service.post_json(path, &json!({})).await.1["audit_records"].clone();
+    assert_eq!(removed("/v1/batch/maintenance/vacuum?dry_run=true").await, 1);
+    assert_eq!(removed("/v1/batch/maintenance/vacuum").await, 1);
+    assert_eq!(removed("/v1/batch/maintenance/vacuum").await, 0);
+    let since = (now - chrono::TimeDelta::days(100)).date_naive();
+    let left = anabranch_access::audit_records(&store, since, 10).await.unwrap();
+    assert_eq!(left.len(), 1);
+    service.stop().await;
+}

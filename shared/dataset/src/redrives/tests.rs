@@ -51,3 +51,37 @@ async fn a_redrive_whose_answer_was_lost_is_asked_for_once() {
         assert_eq!(log.all().await.unwrap().len() as u64, number + 1, "{fault:?}");
     }
 }
+
+#[tokio::test]
+async fn only_what_is_asked_for_is_read_and_what_is_through_once() {
+    let store = memory();
+    let log = RedriveLog::new(&store, "clicks");
+    for number in 0..5 {
+        log.append(number, letters(&[1]), OffsetVector::new(), "ada")
+            .await
+            .unwrap();
+    }
+    let numbers = async |limit| {
+        let newest = log.newest(limit).await.unwrap();
+        newest
+            .iter()
+            .map(|(redrive, done)| (redrive.number, done.is_some()))
+            .collect::<Vec<_>>()
+    };
+    log.finish(4, "worker-1", Finished::default()).await.unwrap();
+    // Whoever reads it would fail.
+    let spoil = async |number: u64| {
+        let path = Path::from(format!("redrives/clicks/{number:020}.json"));
+        store
+            .put(&path, bytes::Bytes::from_static(b"no redrive"))
+            .await
+            .unwrap();
+    };
+    spoil(1).await;
+    assert_eq!(numbers(2).await, [(4, true), (5, false)]);
+    assert!(log.all().await.is_err(), "the first is read when it is asked for");
+    spoil(4).await;
+    assert_eq!(numbers(2).await, [(4, true), (5, false)], "what is through is known");
+    log.finish(5, "worker-1", Finished::default()).await.unwrap();
+    assert_eq!(numbers(1).await, [(5, true)], "what was not is looked at again");
+}

@@ -86,6 +86,9 @@ pub struct AccessSettings {
     /// Where administrators' actions are recorded, besides the log: `store` keeps them in the object store, below
     /// `access/audit/`; `log` keeps them nowhere else. Default `store`; with open access `log`.
     pub audit: AuditTo,
+    /// How long records of the audit log are kept in the object store, by whole days: the batch service that leads removes older
+    /// ones when it vacuums. Default: for ever.
+    pub audit_retention: Option<HumanDuration>,
     /// A local file that every record of the audit log is appended to as well, as a line of JSON.
     pub audit_file: Option<PathBuf>,
 }
@@ -173,6 +176,7 @@ impl Default for AccessSettings {
             requests_per_second: 0,
             failures_per_minute: 60,
             audit: AuditTo::default(),
+            audit_retention: None,
             audit_file: None,
         }
     }
