@@ -148,6 +148,60 @@ fn what_is_described_by_hand_is_what_is_serialised() {
     assert_eq!(keys(applied), members("Applied"));
 }
 
+/// The word that stands for a value.
+fn word(value: impl serde::Serialize) -> String {
+    let value = serde_json::to_value(value).unwrap();
+    value.as_str().unwrap().to_owned()
+}
+
+fn words(schema: &Value) -> Vec<String> {
+    let values = schema["enum"].as_array().unwrap();
+    values.iter().map(word).collect()
+}
+
+/// A variant that is new does not compile until it is listed here, and then it has to be described.
+#[test]
+fn runs_are_described_as_they_are_recorded() {
+    use anabranch_dataset::{Diff, RunKind, RunMode, RunRecord, RunState};
+
+    let record = RunRecord {
+        base: Some("r".into()),
+        based_on: Some(1),
+        reason: Some("asked for".into()),
+        diff: Some(Diff::default()),
+        ..RunRecord::default()
+    };
+    assert_eq!(keys(&record), members("Run"));
+    let schemas = &document()["components"]["schemas"];
+    let run = &schemas["Run"]["properties"];
+    let described: BTreeSet<String> = run["progress"]["properties"].as_object().unwrap().keys().cloned().collect();
+    let mut progress = keys(record.progress);
+    progress.insert("eta_seconds".to_owned());
+    assert_eq!(described, progress);
+
+    let states = {
+        use RunState::{Compared, Discarded, Failed, Held, Published, Queued, Running};
+        [Queued, Running, Published, Failed, Held, Discarded, Compared].map(|state| match state {
+            Queued | Running | Published | Failed | Held | Discarded | Compared => word(state),
+        })
+    };
+    assert_eq!(words(&schemas["RunState"]), states);
+    let kinds = {
+        use RunKind::{Rollback, Run, Verify};
+        [Run, Rollback, Verify].map(|kind| match kind {
+            Run | Rollback | Verify => word(kind),
+        })
+    };
+    assert_eq!(words(&run["kind"]), kinds);
+    let modes = {
+        use RunMode::{Full, Incremental};
+        [Full, Incremental].map(|mode| match mode {
+            Full | Incremental => word(mode),
+        })
+    };
+    assert_eq!(words(&run["mode"]), modes);
+}
+
 #[test]
 fn operations_are_complete() {
     let mut ids = BTreeSet::new();
