@@ -26,7 +26,7 @@ pub struct Opened<const N: usize> {
 }
 
 /// Opens the store and settles what is to run, however long the store is away. Meanwhile `/healthz` answers at the
-/// listeners of `doors`, each with its service's name, and `/readyz` says what is waited for; but not where TLS is asked
+/// listeners of `doors`, each with its service's name, and everything else says what is waited for (503); but not where TLS is asked
 /// for, since nothing else than the services themselves may answer there. `None` when the service is stopped before.
 ///
 /// # Errors
@@ -60,7 +60,7 @@ pub async fn open<const N: usize>(
         let (listener, door) = twins(listener).context("cannot answer while the store is away")?;
         listeners.push(listener);
         let waiting_for = waiting_for.clone();
-        let router = http::base_router(service, move || Err(waiting_for.reason()));
+        let router = http::waiting_router(service, move || waiting_for.reason());
         keepers.spawn(http::serve(door, router, closing.clone()));
     }
     let opened = tokio::select! {

@@ -140,9 +140,7 @@ pub fn base_router(
             "/readyz",
             get(async move || match ready() {
                 Ok(()) => axum::Json(serde_json::json!({"service": service, "status": "ready"})).into_response(),
-                Err(reason) => ApiError::new(ErrorKind::Unavailable, format!("{service} is not ready: {reason}"))
-                    .with_hint("try again shortly")
-                    .into_response(),
+                Err(reason) => not_ready(service, &reason).into_response(),
             }),
         )
         .route(
@@ -158,6 +156,17 @@ pub fn base_router(
         .method_not_allowed_fallback(async |uri: Uri| {
             ApiError::new(ErrorKind::Invalid, format!("{} does not take this method", uri.path())).with_status(405)
         })
+}
+
+fn not_ready(service: &str, reason: &str) -> ApiError {
+    ApiError::new(ErrorKind::Unavailable, format!("{service} is not ready: {reason}")).with_hint("try again shortly")
+}
+
+/// What a service answers that cannot start yet: as [`base_router`], but nobody is told that there is no such path, since there may
+/// be one as soon as it has started. Whatever is asked is answered 503 with the reason.
+pub fn waiting_router(service: &'static str, reason: impl Fn() -> String + Send + Sync + Clone + 'static) -> Router {
+    let told = reason.clone();
+    base_router(service, move || Err(told())).fallback(async move || not_ready(service, &reason()))
 }
 
 /// Serves HTTP/1 and HTTP/2 (prior knowledge, or as TLS negotiates it) until shutdown, then lets open requests finish, as

@@ -47,6 +47,24 @@ async fn fetch(url: String) -> (u16, serde_json::Value) {
 }
 
 #[tokio::test]
+async fn who_waits_to_start_says_so_to_whatever_is_asked() {
+    let shutdown = Shutdown::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let router = waiting_router("test", || "the store sleeps".to_owned());
+    let server = tokio::spawn(serve(listener, router, shutdown.clone()));
+    assert_eq!(fetch(format!("{base}/healthz")).await.0, 200);
+    for path in ["readyz", "v1/views", "nothing"] {
+        let (status, body) = fetch(format!("{base}/{path}")).await;
+        assert_eq!((status, body["error"]["code"].as_str()), (503, Some("unavailable")), "{path}");
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(message.contains("the store sleeps"), "{path}: {message}");
+    }
+    shutdown.cancel();
+    server.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn health_readiness_and_errors_have_one_shape() {
     let (ready, shutdown) = (Arc::new(AtomicBool::new(false)), Shutdown::new());
     let (base, server) = service(Arc::clone(&ready), &Slow::default(), &shutdown).await;
