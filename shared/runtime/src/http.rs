@@ -3,7 +3,8 @@
 use std::any::Any;
 use std::future::IntoFuture;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use anabranch_model::ErrorKind;
 use anabranch_trace::Span;
@@ -16,11 +17,15 @@ use axum::routing::get;
 use serde::{Deserialize, Serialize};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::seldom::Seldom;
 use crate::tls::{Listener, Peer};
 use crate::{Shutdown, telemetry};
 
 /// Longest text of somebody else's error answer that is taken over.
 const MAX_ERROR_BYTES: usize = 64 << 10;
+
+/// Failures of this process that were logged.
+static FAILURES: LazyLock<Seldom> = LazyLock::new(Seldom::default);
 
 /// How a server goes away once it is asked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,11 +111,15 @@ impl std::fmt::Display for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        if status.is_server_error() {
+        // While something is away every request fails alike.
+        if status.is_server_error()
+            && let Some(kept_back) = FAILURES.due(&self.message, Instant::now())
+        {
             tracing::warn!(
                 status = self.status,
                 code = self.code,
-                message = self.message,
+                error = self.message,
+                kept_back,
                 "request failed"
             );
         }

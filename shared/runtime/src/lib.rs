@@ -8,6 +8,7 @@
 //! * [`http`] gives all services the same health endpoints, error format and graceful stop.
 
 pub mod http;
+mod seldom;
 mod settings;
 mod shutdown;
 pub mod telemetry;

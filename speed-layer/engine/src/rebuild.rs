@@ -131,17 +131,18 @@ async fn attempt(layer: &Arc<SourceLayer>, states: &[Arc<PartitionState>]) -> Re
         }
     }
     let elapsed = layer.environment().elapsed(since);
+    let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     *layer.facts.last_rebuild.lock() = Some(LastRebuild {
         files: count,
         rows,
-        elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        elapsed_ms,
     });
     tracing::info!(
         table = layer.name(),
         partitions = ?states.iter().map(|state| state.partition.0).collect::<Vec<_>>(),
         files = count,
         rows,
-        elapsed = ?elapsed,
+        elapsed_ms,
         "realtime state rebuilt from landed rows"
     );
     Ok(())

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -287,7 +288,7 @@ async fn services(settings: &Settings, store: &Store) -> Vec<Finding> {
         }
     };
     let mut findings = Vec::new();
-    let mut versions = Vec::new();
+    let mut versions: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (kind, start) in SERVICES {
         let live = match leases.list_versioned(kind).await {
             Ok(live) => live,
@@ -303,25 +304,34 @@ async fn services(settings: &Settings, store: &Store) -> Vec<Finding> {
             findings.push(Finding::warn(kind, "none is running", start));
         }
         findings.extend(join_all(live.iter().map(|found| service(&http, kind, found))).await);
-        versions.extend(live.into_iter().filter_map(|found| found.version));
+        for VersionedLease { version, lease, .. } in live {
+            versions.entry(version.unwrap_or_default()).or_default().push(lease.id);
+        }
     }
-    versions.sort();
-    versions.dedup();
-    match versions.as_slice() {
-        [] => {}
-        [one] if one == env!("CARGO_PKG_VERSION") => findings.push(Finding::ok("versions", format!("all are {one}"))),
-        [one] => findings.push(Finding::warn(
-            "versions",
-            format!("all are {one}, and this command is {}", env!("CARGO_PKG_VERSION")),
+    versions.remove("");
+    findings.extend(compared(&versions));
+    findings
+}
+
+/// Versions of services, with who has them, against each other and against this command's.
+fn compared(versions: &BTreeMap<String, Vec<String>>) -> Option<Finding> {
+    const CHECK: &str = "versions";
+    let own = env!("CARGO_PKG_VERSION");
+    let known: Vec<&String> = versions.keys().collect();
+    match known.as_slice() {
+        [] => None,
+        [one] if *one == own => Some(Finding::ok(CHECK, format!("all are {one}"))),
+        [one] => Some(Finding::warn(
+            CHECK,
+            format!("all are {one}, and this command is {own}"),
             "use the command of the same version",
         )),
-        several => findings.push(Finding::warn(
-            "versions",
-            several.join(", "),
-            "finish the upgrade: restart the older ones",
-        )),
+        _ => {
+            let who = versions.iter().map(|(version, ids)| format!("{version}: {}", ids.join(", ")));
+            let who: Vec<String> = who.collect();
+            Some(Finding::warn(CHECK, who.join("; "), "finish the upgrade: restart the older ones"))
+        }
     }
-    findings
 }
 
 async fn service(http: &reqwest::Client, kind: &str, found: &VersionedLease) -> Finding {
@@ -342,3 +352,6 @@ async fn service(http: &reqwest::Client, kind: &str, found: &VersionedLease) -> 
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;
