@@ -69,8 +69,9 @@ pub enum Error {
     #[error("the body is larger than {limit_bytes} bytes")]
     BodyTooLarge { limit_bytes: u64 },
     /// A live query that is larger than what is followed at once.
-    #[error("the live query has {found} {unit}, more than {limit}")]
+    #[error("the live query has at least {found} {unit}, more than {limit}")]
     LiveTooLarge {
+        /// So many were read.
         found: usize,
         /// `rows` or `bytes`.
         unit: &'static str,

@@ -43,6 +43,8 @@ pub(crate) struct RowsRequest {
     limit: Option<usize>,
     offset: usize,
     columns: Option<Vec<usize>>,
+    /// A larger answer is refused as soon as so much of it is read.
+    most: Option<usize>,
     demand: Demand,
 }
 
@@ -92,6 +94,7 @@ impl RowsRequest {
             limit,
             offset,
             columns,
+            most: None,
             demand: params::demand(require, at_least, timeout, layer)?,
         })
     }
@@ -99,6 +102,26 @@ impl RowsRequest {
     /// Takes out which columns are shown, so that all of them are; `None` when all were.
     pub(crate) fn take_columns(&mut self) -> Option<Vec<usize>> {
         self.columns.take()
+    }
+
+    /// The same, of which no more than so many rows are read: an answer that has more is `LiveTooLarge`.
+    pub(crate) fn at_most(mut self, rows: usize) -> Self {
+        self.most = Some(rows);
+        self
+    }
+
+    /// # Errors
+    /// When an answer of which so many rows are there already is too large.
+    fn check(&self, rows: usize) -> Result<(), Error> {
+        let found = rows.saturating_sub(self.offset).min(self.limit.unwrap_or(usize::MAX));
+        match self.most {
+            Some(limit) if found > limit => Err(Error::LiveTooLarge {
+                found,
+                unit: "rows",
+                limit,
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// How long the request may wait for its demands.
@@ -216,6 +239,7 @@ async fn page(
         && let Some(batch) = merged.try_next().await?
     {
         gathered.add(filtered(&schema, vec![batch], &request.filters)?)?;
+        request.check(gathered.rows)?;
         // What is merged in memory never waits; others have their turn, and whoever hangs up is noticed.
         tokio::task::yield_now().await;
     }

@@ -383,7 +383,8 @@ impl Looking {
         let after = self.hub.query_timeout + table.request.wait();
         let work = self.hub.compute.run(async move {
             let known = former.as_ref().filter(|_| !troubled).map(|former| &former.coverage);
-            let Some(answer) = rows_unless(&consistency, &admission, &view, table.request.clone(), known).await? else {
+            let request = table.request.clone().at_most(most_rows);
+            let Some(answer) = rows_unless(&consistency, &admission, &view, request, known).await? else {
                 return Ok(None);
             };
             let rows: usize = answer.batches.iter().map(|batch| batch.num_rows()).sum();

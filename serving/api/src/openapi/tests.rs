@@ -174,7 +174,12 @@ fn runs_are_described_as_they_are_recorded() {
     assert_eq!(keys(&record), members("Run"));
     let schemas = &document()["components"]["schemas"];
     let run = &schemas["Run"]["properties"];
-    let described: BTreeSet<String> = run["progress"]["properties"].as_object().unwrap().keys().cloned().collect();
+    let described: BTreeSet<String> = run["progress"]["properties"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .cloned()
+        .collect();
     let mut progress = keys(record.progress);
     progress.insert("eta_seconds".to_owned());
     assert_eq!(described, progress);

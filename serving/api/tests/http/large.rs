@@ -128,3 +128,18 @@ async fn what_a_query_reads_is_bounded_by_its_memory() {
     }
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_query_that_is_too_large_is_not_read_to_its_end() {
+    let (world, _worker) = world(ByteSize::mib(1024)).await;
+    let most = Settings::default().serving.live_max_rows;
+    for query in ["", "order=-hits", "limit=50000", "offset=20000"] {
+        let (status, answer) = world.get(&format!("/v1/views/pages/live?{query}")).await;
+        let message = answer["error"]["message"].as_str().unwrap_or_default();
+        assert_eq!(status, 413, "{query}: {answer}");
+        let rest = message.split_once("at least ").expect("it says how many were read").1;
+        let read: usize = rest.split(' ').next().unwrap().parse().unwrap();
+        assert!(read > most && read < GROUPS / 2, "{query}: {message}");
+    }
+    world.stop().await;
+}
