@@ -26,7 +26,7 @@ pub(crate) use answers::{Conflict, Invalid, NotFound, TimedOut, TooLarge, Unavai
 pub(crate) use parameters::{AtLeast, Demand, Interval, Layer, OneTable, OneView, Selection};
 pub(crate) use platform::Status;
 pub(crate) use types::{
-    Applied, Coverage, LayerName, OffsetSpan, Offsets, PartitionOffsets, Patience, Ranges, Require, scalars,
+    Applied, Coverage, LayerName, OffsetSpan, Offsets, PartitionOffsets, Patience, Ranges, Require, parameter_values,
 };
 
 /// The frame of the document, and what other crates answer.

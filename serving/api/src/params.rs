@@ -1,3 +1,5 @@
+mod values;
+
 use std::time::Duration;
 
 use anabranch_model::TopicOffsets;
@@ -22,7 +24,7 @@ pub(crate) struct SqlRequest {
     pub(crate) sql: String,
     /// Values of `$1`, `$2`, … in the query.
     #[serde(default)]
-    #[schema(schema_with = openapi::scalars)]
+    #[schema(schema_with = openapi::parameter_values)]
     parameters: Vec<Value>,
     #[serde(default)]
     #[schema(value_type = Option<Require>)]
@@ -52,27 +54,10 @@ impl SqlRequest {
     /// The values of the query's parameters, as JSON spells them.
     ///
     /// # Errors
-    /// For lists and objects.
+    /// For objects, and for lists of different things.
     pub(crate) fn values(&self) -> Result<Vec<ScalarValue>, Error> {
-        let value = |(index, value): (usize, &Value)| {
-            Ok(match value {
-                Value::Null => ScalarValue::Null,
-                Value::Bool(value) => ScalarValue::from(*value),
-                Value::String(text) => ScalarValue::from(text.as_str()),
-                Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
-                    (Some(number), _, _) => ScalarValue::from(number),
-                    (None, Some(number), _) => ScalarValue::from(number),
-                    (None, None, number) => ScalarValue::Float64(number),
-                },
-                Value::Array(_) | Value::Object(_) => {
-                    return Err(Error::Request {
-                        message: format!("${} is {value}", index + 1),
-                        hint: Some("parameters are null, booleans, numbers or texts".into()),
-                    });
-                }
-            })
-        };
-        self.parameters.iter().enumerate().map(value).collect()
+        let values = self.parameters.iter().enumerate();
+        values.map(|(index, value)| values::read(index + 1, value)).collect()
     }
 
     pub(crate) fn demand(&self) -> Result<Demand, Error> {

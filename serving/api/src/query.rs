@@ -15,6 +15,7 @@
 
 mod admission;
 mod check;
+mod convert;
 mod cooperate;
 mod engine;
 mod memory;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{Array, ArrayBuilder, ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::schema::{Array, ArrayBuilder, ObjectBuilder, OneOfBuilder, SchemaType, Type};
 
 #[derive(ToSchema)]
 #[schema(as = Error)]
@@ -109,12 +109,19 @@ pub(crate) struct Patience(String);
 pub(crate) struct OffsetSpan(String);
 
 /// Values of a query's parameters.
-pub(crate) fn scalars() -> Array {
+pub(crate) fn parameter_values() -> Array {
     let types = [Type::String, Type::Number, Type::Boolean, Type::Null];
-    let scalar = ObjectBuilder::new().schema_type(SchemaType::from_iter(types));
+    let scalar = ObjectBuilder::new().schema_type(SchemaType::from_iter(types)).build();
+    let list = ArrayBuilder::new().items(scalar.clone()).build();
+    let lists = ArrayBuilder::new()
+        .description(Some("A list of values of one type, or of such lists."))
+        .items(OneOfBuilder::new().item(scalar.clone()).item(list));
     ArrayBuilder::new()
-        .description(Some("Values of `$1`, `$2`, … in the query."))
-        .items(scalar)
+        .description(Some(
+            "Values of `$1`, `$2`, … in the query, each taken as the type that the query expects: a list for an array, as in \
+             `page = ANY($1)`.",
+        ))
+        .items(OneOfBuilder::new().item(scalar).item(lists))
         .build()
 }
 

@@ -13,6 +13,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
 
+use super::convert;
 use crate::Error;
 
 /// More parameters than anybody writes.
@@ -111,10 +112,7 @@ impl Planned {
             let Some(wanted) = wanted else {
                 return Ok(value);
             };
-            converted(&value, wanted).ok_or_else(|| Error::Sql {
-                message: format!("${} is {value}, which is no {wanted}", index + 1),
-                hint: None,
-            })
+            convert::parameter(index + 1, &value, wanted)
         });
         let values = values.collect::<Result<Vec<_>, _>>()?;
         self.plan
@@ -122,14 +120,6 @@ impl Planned {
             .replace_params_with_values(&ParamValues::from(values))
             .map_err(Error::from_query)
     }
-}
-
-/// The value as another type, if it is one without loss.
-fn converted(value: &ScalarValue, wanted: &DataType) -> Option<ScalarValue> {
-    let converted = value.cast_to(wanted).ok()?;
-    let exact = !(value.data_type().is_numeric() && wanted.is_integer())
-        || converted.cast_to(&value.data_type()).is_ok_and(|back| back == *value);
-    exact.then_some(converted)
 }
 
 /// The parameters of a plan, in their order.
