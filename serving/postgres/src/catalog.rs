@@ -134,10 +134,11 @@ impl Catalog {
             .statement_to_plan(PlannerStatement::Statement(Box::new(statement)))
             .await;
         match (planned, nothing) {
-            (Ok(plan), _) => {
+            (Ok(plan), nothing) => {
                 let schema = columns(&plan);
                 let parameters = parameters(&plan, count).map_err(of_planner)?;
-                let plan = Some(plan);
+                // What would be done with rows that there are not may be more than the planner can do.
+                let plan = nothing.is_none().then_some(plan);
                 Ok(Prepared::new(schema, parameters, Planned { context, plan }))
             }
             // Clients ask for more than the planner knows; of relations that are always empty, the answer is known.

@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::{INFORMATION_SCHEMA, PG_CATALOG, information_schema, parts};
 
 /// Relations of `pg_catalog` that are empty on this server.
-const EMPTY: [&str; 34] = [
+const EMPTY: [&str; 35] = [
     "pg_attrdef",
     "pg_auth_members",
     "pg_collation",
@@ -45,6 +45,7 @@ const EMPTY: [&str; 34] = [
     "pg_subscription",
     "pg_subscription_rel",
     "pg_trigger",
+    "pg_ts_config_map",
     "pg_user_mapping",
     "pg_user_mappings",
 ];

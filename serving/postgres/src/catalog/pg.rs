@@ -38,12 +38,13 @@ impl<P> fmt::Debug for PgCatalog<P> {
 }
 
 /// Tables that are made here.
-const OWN: [&str; 8] = [
+const OWN: [&str; 9] = [
     "pg_parameter_acl",
     "pg_settings",
     "pg_stat_activity",
     "pg_stat_database",
     "pg_timezone_names",
+    "pg_ts_config_map",
     "pg_user",
     "pg_user_mappings",
     "pg_views",
@@ -63,6 +64,7 @@ impl<P: SchemaProvider + 'static> SchemaProvider for PgCatalog<P> {
         Ok(Some(match name {
             "pg_parameter_acl" => Sheet::new("oid:int parname paracl").table()?,
             "pg_user_mappings" => Sheet::new("umid:int srvid:int srvname umuser:int usename umoptions").table()?,
+            "pg_ts_config_map" => Sheet::new("mapcfg:int maptokentype:int mapseqno:int mapdict:int").table()?,
             "pg_settings" => settings()?,
             "pg_views" => self.views()?,
             "pg_user" => self.users()?,

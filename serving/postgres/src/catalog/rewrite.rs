@@ -2,6 +2,8 @@
 //! replaced by its known result, however it is spelled: clients read those with more of PostgreSQL's language than the
 //! planner knows.
 
+mod stand_in;
+
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 
@@ -106,6 +108,10 @@ impl VisitorMut for Rewrite {
     }
 
     fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if let Some(replaced) = stand_in::relation(factor) {
+            *factor = replaced;
+            return ControlFlow::Continue(());
+        }
         if let TableFactor::Derived { subquery, lateral, .. } = factor
             && let Some(names) = empty::of_query(subquery)
             && let Some(nothing) = nothing(&names)
@@ -133,6 +139,8 @@ impl VisitorMut for Rewrite {
                 first_only(query);
                 None
             }
+            Expr::Cast { expr, data_type, .. } => stand_in::function_name(expr, data_type),
+            Expr::CompoundFieldAccess { root, access_chain } => stand_in::argument_type(root, access_chain),
             // ARRAY(SELECT …)
             Expr::Function(Function {
                 args: FunctionArguments::Subquery(query),
@@ -153,6 +161,7 @@ impl VisitorMut for Rewrite {
                 Some(null())
             }
             Expr::Function(function) if name(function) == "pg_get_viewdef" => definition(function),
+            Expr::Function(function) if name(function) == "quote_literal" => quoted(function),
             other if is_null_function(other) => Some(null()),
             _ => None,
         };
@@ -253,6 +262,17 @@ fn is_of_nothing(function: &Function) -> bool {
         }
         _ => false,
     }
+}
+
+/// `quote_literal(text)`.
+fn quoted(function: &Function) -> Option<Expr> {
+    let FunctionArguments::List(arguments) = &function.args else {
+        return None;
+    };
+    let text = arguments.args.first()?;
+    parsed(&format!(
+        "concat(chr(39), replace({text}, chr(39), repeat(chr(39), 2)), chr(39))"
+    ))
 }
 
 /// `pg_get_viewdef(oid [, …])` as a look into `pg_views`.

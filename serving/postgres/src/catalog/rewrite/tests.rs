@@ -97,3 +97,33 @@ fn the_searched_schemas_are_named() {
     );
     assert_eq!(without_search_path("SELECT 1"), "SELECT 1");
 }
+
+#[test]
+fn what_the_library_spells_otherwise_is_read_so() {
+    for (sql, expected) in [
+        (
+            "SELECT p.prsstart::pg_catalog.regproc FROM pg_ts_parser p",
+            "SELECT p.prsstart FROM pg_ts_parser p",
+        ),
+        (
+            "SELECT 'pg_catalog.lower(text)'::regprocedure",
+            "SELECT (SELECT min(oid) FROM pg_catalog.pg_proc WHERE proname = 'lower' AND pronargs = 1)",
+        ),
+        (
+            "SELECT p.oid FROM pg_proc p JOIN pg_type t ON t.oid = p.proargtypes[1]",
+            "SELECT p.oid FROM pg_proc p JOIN pg_type t \
+             ON t.oid = CAST(NULLIF(split_part(p.proargtypes, ' ', 2), '') AS INT)",
+        ),
+        ("SELECT x[1] FROM y", "SELECT x[1] FROM y"),
+        (
+            "SELECT name FROM pg_catalog.pg_timezone_names() LIMIT 1",
+            "SELECT name FROM (SELECT * FROM pg_catalog.pg_timezone_names) AS pg_timezone_names LIMIT 1",
+        ),
+        (
+            "SELECT quote_literal(name) FROM pg_timezone_names z",
+            "SELECT concat(chr(39), replace(name, chr(39), repeat(chr(39), 2)), chr(39)) FROM pg_timezone_names z",
+        ),
+    ] {
+        assert_eq!(rewritten(sql), expected, "{sql}");
+    }
+}
