@@ -30,6 +30,7 @@ pub mod dev;
 pub mod examples;
 mod feed;
 pub mod gate;
+pub mod go;
 mod http;
 mod loader;
 pub mod master;

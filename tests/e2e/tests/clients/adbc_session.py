@@ -18,4 +18,4 @@ with flight_sql.connect(f"grpc://127.0.0.1:{sys.argv[1]}", autocommit=True) as c
                 answer = {"rows": cursor.fetchall()}
         except flight_sql.Error as error:
             answer = {"error": error.status_code.name, "message": str(error)}
-        print(json.dumps(answer))
+        print(json.dumps(answer, default=str))

@@ -12,8 +12,10 @@ with psycopg.connect(host="127.0.0.1", port=port, user="tester", dbname="anabran
         question = json.loads(line)
         warnings.clear()
         try:
-            cursor = connection.execute(question["sql"], question.get("parameters"), prepare=question.get("prepare"))
+            cursor = connection.execute(
+                question["sql"], question.get("parameters"), prepare=question.get("prepare"), binary=question.get("binary", False)
+            )
             answer = {"rows": cursor.fetchall() if cursor.description else None}
         except psycopg.Error as error:
             answer = {"error": error.sqlstate, "message": error.diag.message_primary, "hint": error.diag.message_hint}
-        print(json.dumps({**answer, "warnings": warnings}))
+        print(json.dumps({**answer, "warnings": warnings}, default=str))
