@@ -127,7 +127,8 @@ async fn measure(request: Request, next: Next) -> Response {
 ///
 /// Any DataFusion SELECT over views, joins included. Read-only: it reaches neither files nor the network.
 #[utoipa::path(post, path = "/v1/sql", operation_id = "runSql", tag = "queries",
-    request_body(content = SqlRequest, description = "The query, and what its answer must cover.",
+    request_body(content = SqlRequest, description = "The query, values of its parameters (one for each \
+        of `$1`, `$2`, …; a list is an array, as in `page = ANY($1)`), and what its answer must cover.",
         example = json!({"sql": "SELECT page, clicks FROM pages ORDER BY clicks DESC LIMIT 3", "timeout": "2s"})),
     responses((status = 200, description = "The rows, and what they cover.",
             content((Document = "application/json"), (String = "text/csv"), (String = "application/x-ndjson"),
