@@ -327,9 +327,15 @@ fn compared(versions: &BTreeMap<String, Vec<String>>) -> Option<Finding> {
             "use the command of the same version",
         )),
         _ => {
-            let who = versions.iter().map(|(version, ids)| format!("{version}: {}", ids.join(", ")));
+            let who = versions
+                .iter()
+                .map(|(version, ids)| format!("{version}: {}", ids.join(", ")));
             let who: Vec<String> = who.collect();
-            Some(Finding::warn(CHECK, who.join("; "), "finish the upgrade: restart the older ones"))
+            Some(Finding::warn(
+                CHECK,
+                who.join("; "),
+                "finish the upgrade: restart the older ones",
+            ))
         }
     }
 }

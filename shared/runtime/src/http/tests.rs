@@ -56,7 +56,11 @@ async fn who_waits_to_start_says_so_to_whatever_is_asked() {
     assert_eq!(fetch(format!("{base}/healthz")).await.0, 200);
     for path in ["readyz", "v1/views", "nothing"] {
         let (status, body) = fetch(format!("{base}/{path}")).await;
-        assert_eq!((status, body["error"]["code"].as_str()), (503, Some("unavailable")), "{path}");
+        assert_eq!(
+            (status, body["error"]["code"].as_str()),
+            (503, Some("unavailable")),
+            "{path}"
+        );
         let message = body["error"]["message"].as_str().unwrap();
         assert!(message.contains("the store sleeps"), "{path}: {message}");
     }

@@ -5,7 +5,10 @@ use super::*;
 fn a_mix_of_versions_is_told_with_who_has_which() {
     let of = |pairs: &[(&str, &[&str])]| -> BTreeMap<String, Vec<String>> {
         let named = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
-        pairs.iter().map(|(version, ids)| ((*version).to_owned(), named(ids))).collect()
+        pairs
+            .iter()
+            .map(|(version, ids)| ((*version).to_owned(), named(ids)))
+            .collect()
     };
     let own = env!("CARGO_PKG_VERSION");
     assert_eq!(compared(&of(&[])), None);
@@ -15,7 +18,10 @@ fn a_mix_of_versions_is_told_with_who_has_which() {
     assert!(other.state == State::Warn && other.found.contains(own), "{other:?}");
     let mix = compared(&of(&[("0.0.1", &["speed-1"]), (own, &["batch-1", "serve-1"])])).expect("there are services");
     assert_eq!(mix.found, format!("0.0.1: speed-1; {own}: batch-1, serve-1"));
-    assert!(mix.advice.is_some_and(|advice| advice.contains("restart the older ones")));
+    assert!(
+        mix.advice
+            .is_some_and(|advice| advice.contains("restart the older ones"))
+    );
 }
 
 #[test]
