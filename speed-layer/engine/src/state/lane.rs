@@ -36,6 +36,7 @@ enum Lookup {
 
 /// Where the groups may be that a filter keeps.
 enum Near {
+    Anywhere,
     Spans(Vec<std::ops::Range<usize>>),
     Rows(Vec<u32>),
 }
@@ -79,9 +80,8 @@ impl Run {
         };
         let near = match filter.ranges() {
             Some(ranges) => self.near(view, state, ranges)?,
-            None => None,
+            None => Near::Anywhere,
         };
-        let whole = || Near::Spans(vec![0..state.num_rows()]);
         let mut selected = Vec::new();
         let mut keep = |near: &RecordBatch| {
             let kept = filter.apply(near)?;
@@ -90,7 +90,8 @@ impl Run {
             }
             Ok::<_, Error>(())
         };
-        match near.unwrap_or_else(whole) {
+        match near {
+            Near::Anywhere => keep(state)?,
             Near::Spans(spans) => {
                 for span in spans {
                     keep(&state.slice(span.start, span.len()))?;
@@ -102,9 +103,11 @@ impl Run {
         Ok(selected)
     }
 
-    /// Where the groups of the ranges are; `None` when they may be anywhere.
-    fn near(&self, view: &View, state: &RecordBatch, ranges: &KeyRanges) -> Result<Option<Near>, Error> {
-        let Some(codec) = view.key_codec() else { return Ok(None) };
+    /// Where the groups of the ranges are.
+    fn near(&self, view: &View, state: &RecordBatch, ranges: &KeyRanges) -> Result<Near, Error> {
+        let Some(codec) = view.key_codec() else {
+            return Ok(Near::Anywhere);
+        };
         let lookup = match self.lookup.get() {
             Some(known) => known,
             None if state.num_rows() >= INDEXED_GROUPS => {
@@ -114,16 +117,16 @@ impl Run {
             None => {
                 let looked_through = self.looked_through.fetch_add(1, Ordering::Relaxed);
                 if looked_through < LOOKED_THROUGH + state.num_rows() / GROUPS_OF_A_LOOK {
-                    return Ok(None);
+                    return Ok(Near::Anywhere);
                 }
                 let order = KeyOrder::new(codec, state)?;
                 self.lookup.get_or_init(|| Lookup::Any(order))
             }
         };
         Ok(match lookup {
-            Lookup::Sorted(index) => Some(Near::Spans(index.spans(ranges))),
-            Lookup::Any(order) => Some(Near::Rows(order.rows(ranges))),
-            Lookup::None => None,
+            Lookup::Sorted(index) => Near::Spans(index.spans(ranges)),
+            Lookup::Any(order) => Near::Rows(order.rows(ranges)),
+            Lookup::None => Near::Anywhere,
         })
     }
 
