@@ -212,7 +212,7 @@ pub fn names_are_completed(served: &Served, python: &Path, psql: &Path) {
         let told = metrics
             .lines()
             .filter(|line| line.starts_with("anabranch_postgres_errors_total"));
-        told.map(str::to_owned).collect::<Vec<_>>()
+        told.map(str::to_owned).collect::<BTreeSet<_>>()
     };
     let before = errors();
     for (typed, expected) in TYPED {
