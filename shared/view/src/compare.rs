@@ -2,7 +2,7 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, UInt64Type};
+use arrow::datatypes::{DataType, Float64Type};
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::Result;
 
@@ -13,9 +13,6 @@ use crate::{Error, View};
 
 /// What floats may differ by, as a share of the scale of their column.
 const FLOAT_TOLERANCE: f64 = 1e-9;
-/// Ranks that two t-digests of the same rows may give the same value differ by at most this share of the rows, divided by
-/// the digests' number of centroids: a centroid holds at most one such share, and each digest may be off by one.
-const SKETCH_RANKS: f64 = 2.0;
 
 /// The answers of two states of the same groups, and where they differ.
 #[derive(Clone, Debug)]
@@ -186,7 +183,6 @@ fn distance(a: &Float64Array, b: &Float64Array, row: usize) -> Option<f64> {
 
 /// A t-digest as its state columns hold it: max_size, sum, count, max, min, centroids (mean and weight in turn).
 struct Digest {
-    max_size: u64,
     count: f64,
     bounds: (f64, f64),
     centroids: Vec<(f64, f64)>,
@@ -195,22 +191,20 @@ struct Digest {
 impl Digest {
     /// `None` when the columns are not those of a digest, or null.
     fn read(columns: &[ArrayRef], row: usize) -> Option<Self> {
-        let [max_size, _, count, max, min, centroids] = columns else {
+        let [_, _, count, max, min, centroids] = columns else {
             return None;
         };
         let float = |column: &ArrayRef| {
             let column = column.as_primitive_opt::<Float64Type>()?;
             column.is_valid(row).then(|| column.value(row))
         };
-        let max_size = max_size.as_primitive_opt::<UInt64Type>()?;
         let centroids = centroids.as_list_opt::<i32>()?;
-        if max_size.is_null(row) || centroids.is_null(row) {
+        if centroids.is_null(row) {
             return None;
         }
         let values = centroids.value(row);
         let values = values.as_primitive_opt::<Float64Type>()?.values().to_vec();
         Some(Self {
-            max_size: max_size.value(row),
             count: float(count)?,
             bounds: (float(min)?, float(max)?),
             centroids: values.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect(),
@@ -227,6 +221,12 @@ impl Digest {
         self.centroids.iter().map(weight).sum()
     }
 
+    /// What its heaviest centroid weighs: ranks that it tells may be off by so much, for where in a centroid its rows lie is
+    /// forgotten. One row may weigh as much by itself.
+    fn heaviest(&self) -> f64 {
+        self.centroids.iter().map(|(_, weight)| *weight).fold(0.0, f64::max)
+    }
+
     fn agrees_with(&self, other: &Self) -> bool {
         let same = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan());
         if !same(self.count, other.count)
@@ -235,8 +235,7 @@ impl Digest {
         {
             return false;
         }
-        // One row more, for digests of fewer rows than they have centroids.
-        let most = SKETCH_RANKS * self.count / (self.max_size.max(1) as f64) + 1.0;
+        let most = self.heaviest() + other.heaviest();
         let mut probes = self.centroids.iter().chain(&other.centroids);
         probes.all(|(mean, _)| (self.rank(*mean) - other.rank(*mean)).abs() <= most)
     }
