@@ -5,8 +5,8 @@ use crate::stats::Counters;
 
 /// A value on its way through the topology, with the messages it was made for.
 ///
-/// Whoever receives a tuple acks or fails it, from any thread, at once or later. A tuple that is dropped without either
-/// fails: an error path can lose a tuple only loudly.
+/// Whoever receives a tuple acks or fails it, from any thread, at once or later; but before the last bolt has finished, for
+/// then no spout waits any more. A tuple that is dropped without either fails: an error path can lose a tuple only loudly.
 pub struct Tuple<T> {
     value: T,
     anchor: Anchor,
