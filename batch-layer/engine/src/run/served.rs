@@ -196,7 +196,8 @@ struct Chosen {
 }
 
 /// Decides which pieces are the realtime state of exactly the ranges wanted: each from its highest epoch only, and folded under
-/// the exclusions of `notes`. Workers follow exclusions a moment later than runs do.
+/// the exclusions of `notes` and without what has expired by them. Workers follow exclusions a moment later than runs do, and
+/// what expires while a run goes on is missing in state that is rebuilt meanwhile.
 fn choose(
     wanted: &BTreeMap<PartitionId, OffsetRange>,
     owners: &BTreeMap<PartitionId, Owner>,
@@ -220,16 +221,17 @@ fn choose(
             }
             (Some((index, piece)), _) => match piece {
                 Piece::Ready { range: held, .. } if held == range => {
-                    let excluded = notes.excluded_of(*partition).within(*range);
-                    let left_out = replies[index].views[view].excluded.get(partition);
-                    if left_out.cloned().unwrap_or_default() != excluded {
-                        chosen
-                            .missing
-                            .insert(*partition, "its state was folded under other exclusions".to_owned());
+                    let pieces = &replies[index].views[view];
+                    let excluded = pieces.excluded.get(partition).cloned().unwrap_or_default();
+                    let expired = notes.since.get(*partition).filter(|since| range.start < *since);
+                    if excluded != notes.excluded_of(*partition).within(*range) {
+                        "its state was folded under other exclusions".to_owned()
+                    } else if pieces.since.get(*partition) != expired {
+                        "its state was folded when other events had expired".to_owned()
+                    } else {
+                        reads.entry(index).or_default().push(*partition);
                         continue;
                     }
-                    reads.entry(index).or_default().push(*partition);
-                    continue;
                 }
                 Piece::Ready { range: held, .. } => format!("{held} is held instead of {range}"),
                 Piece::Rebuilding { through, .. } => format!("it is being rebuilt, and is at {through}"),

@@ -118,6 +118,35 @@ fn state_under_other_exclusions_is_not_compared() {
     assert!(missing(&[(4, 6)], &Notes::default()), "or that it was undone");
 }
 
+/// Events that expire while a run goes on are in what it read, and not in state that was rebuilt since; and the other way round.
+#[test]
+fn state_without_other_expired_events_is_not_compared() {
+    let partition = PartitionId(0);
+    let wanted = BTreeMap::from([(partition, range(2, 9))]);
+    let owners = BTreeMap::from([(partition, owner("a", 1))]);
+    let why = |of_worker: Option<i64>, of_run: Option<i64>| {
+        let mut reply = reply("a", &[(0, ready(1, 2, 9))]);
+        let mut notes = Notes::default();
+        if let Some(since) = of_worker {
+            let pieces = reply.views.get_mut("v").unwrap();
+            pieces.since.set(partition, Offset(since));
+        }
+        if let Some(since) = of_run {
+            notes.since.set(partition, Offset(since));
+        }
+        let chosen = choose(&wanted, &owners, &[reply], "v", &notes);
+        assert_eq!(chosen.reads.is_empty(), !chosen.missing.is_empty());
+        chosen.missing.get(&partition).cloned()
+    };
+    assert_eq!(why(None, None), None);
+    assert_eq!(why(Some(5), Some(5)), None);
+    assert_eq!(why(None, Some(2)), None, "what expired lies before the range");
+    for (of_worker, of_run) in [(Some(5), None), (None, Some(5)), (Some(5), Some(4))] {
+        let why = why(of_worker, of_run).expect("it is not compared");
+        assert!(why.contains("expired"), "{why}");
+    }
+}
+
 #[test]
 fn what_is_not_held_exactly_is_missing_with_its_reason() {
     let wanted = BTreeMap::from([(PartitionId(0), range(2, 9))]);
