@@ -1,7 +1,7 @@
 //! Kafka by SASL/SCRAM over TLS: needs a client with TLS, which the workspace's normal build has not.
 //!
 //! ```text
-//! cargo test -p anabranch-e2e --features kafka-tls-system -- tls::   # with the system's OpenSSL: libssl-dev
+//! cargo test --workspace --features anabranch-e2e/kafka-tls-system --test e2e -- tls::   # with the system's OpenSSL: libssl-dev
 //! cargo test -p anabranch-e2e --features kafka-tls -- tls::          # builds OpenSSL
 //! ```
 
