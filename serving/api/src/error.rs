@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use datafusion::error::DataFusionError;
 
-use crate::query::RETRY_AFTER_SECONDS;
+use crate::admission::RETRY_AFTER_SECONDS;
 
 /// What went wrong in the serving layer. Each request error becomes one `{"error": …}` answer.
 #[derive(Debug, thiserror::Error)]

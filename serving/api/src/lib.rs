@@ -9,6 +9,16 @@
 //!                      retry · wait (require, at_least)                  + realtime state over Flight
 //! ```
 //!
+//! | folder | |
+//! |---|---|
+//! | `follow` | what this service follows: publications and their batch views, leases of other services, master datasets |
+//! | `snapshot` | one consistent snapshot for each request, and reading the views of it |
+//! | `admission` | who may compute at the same time, for how long, with how much memory |
+//! | `query`, `rows`, `live` | the three ways to ask: SQL, the rows of one view, and what changes in them |
+//! | `tables`, `views`, `status` | what is told about them, and the commands of operators |
+//! | `http`, `openapi`, `params`, `format`, `forward` | the protocol: routes, their document, parameters, encodings, what goes to other services |
+//! | `front_ends` | PostgreSQL and Flight SQL, over the same query engine |
+//!
 //! Owns: adoption of publications, one consistent snapshot per request, the HTTP API, and its lease. Refuses to own: what a
 //! view means (`anabranch-view`), which pieces fit together (`anabranch-merge`), ingestion and batch runs (forwarded).
 //!
@@ -20,39 +30,29 @@
 //! * What an answer lacks is said in its coverage; `require=exact` answers 503 instead.
 //! * Planning, merging and formatting run on a runtime of their own, so that a heavy query delays no health check.
 
-mod adoption;
-mod batch_view;
+mod admission;
 mod compute;
-mod consistency;
-mod dead_letters;
-mod definitions;
-mod directory;
 mod error;
-mod exclusions;
+mod follow;
 mod format;
 mod forward;
-mod front;
 mod front_ends;
 mod http;
 mod live;
-mod masters;
-mod needs;
 mod openapi;
 mod params;
-mod provider;
-mod pushdown;
 mod query;
-mod reading;
 mod rows;
 mod server;
+mod service;
 #[doc(hidden)]
 pub mod simulation;
+mod snapshot;
 mod status;
-mod system;
-mod versions;
+mod tables;
 mod views;
 
 pub use error::Error;
 pub use front_ends::FrontEnds;
-pub use openapi::document as openapi;
+pub use http::openapi;
 pub use server::{ServingHandle, ServingLayer, ServingOptions};

@@ -34,13 +34,12 @@ use futures::stream;
 pub(crate) use feed::Hub;
 
 use crate::Error;
-use crate::http::{bad_path, bad_query};
 use crate::openapi::{
     self, AtLeast, Demand, Invalid, Layer, NotFound, OneView, Selection, TimedOut, TooLarge, Unavailable,
 };
 use crate::params;
 use crate::rows::RowsRequest;
-use crate::server::Service;
+use crate::service::Service;
 use crate::views;
 use event::{End, Start};
 use feed::{Beat, Key, Reading, begin, due};
@@ -71,8 +70,8 @@ pub(crate) async fn live(
     pairs: Result<Pairs, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let Path(name) = name.map_err(bad_path)?;
-    let Query(mut pairs) = pairs.map_err(bad_query)?;
+    let Path(name) = name.map_err(Error::from)?;
+    let Query(mut pairs) = pairs.map_err(Error::from)?;
     let mut interval = INTERVAL;
     for (_, text) in pairs.extract_if(.., |(name, _)| name == "interval") {
         interval = params::span("interval", &text, SHORTEST_INTERVAL, LONGEST_INTERVAL)?;

@@ -1,8 +1,7 @@
 //! `GET /openapi.json`: every route of the serving port, those that are passed on to other services included, as an
 //! OpenAPI 3.1 document.
 //!
-//! A handler of this crate is described where it stands, and its route and its place in the document are one registration
-//! ([`crate::http::routes`]). What is passed on is answered by crates that this one does not depend on; it is described here, one
+//! A handler of this crate is described where it stands, and its route and its place in the document are one registration (`http.rs`). What is passed on is answered by crates that this one does not depend on; it is described here, one
 //! module per service. Tests hold the document against their routers, and let a fuzzer hold a live platform against it.
 
 mod answers;
@@ -12,10 +11,6 @@ mod parameters;
 mod platform;
 mod types;
 
-use std::sync::OnceLock;
-
-use anabranch_access::Perimeter;
-use axum::Json;
 use serde_json::Value;
 use utoipa::OpenApi;
 use utoipa::openapi::PathItem;
@@ -26,7 +21,8 @@ pub(crate) use answers::{Conflict, Invalid, NotFound, TimedOut, TooLarge, Unavai
 pub(crate) use parameters::{AtLeast, Demand, Interval, Layer, OneTable, OneView, Selection};
 pub(crate) use platform::Status;
 pub(crate) use types::{
-    Applied, Coverage, LayerName, OffsetSpan, Offsets, PartitionOffsets, Patience, Ranges, Require, parameter_values,
+    Applied, Coverage, Document, LayerName, OffsetSpan, Offsets, PartitionOffsets, Patience, Ranges, Require,
+    parameter_values,
 };
 
 /// The frame of the document, and what other crates answer.
@@ -71,30 +67,34 @@ pub(crate) use types::{
 )]
 struct Elsewhere;
 
-/// The document.
-pub fn document() -> &'static Value {
-    static DOCUMENT: OnceLock<Value> = OnceLock::new();
-    DOCUMENT.get_or_init(|| {
-        let mut api = Elsewhere::openapi();
-        api.merge(crate::http::routes().into_openapi());
-        api.merge(Perimeter::open("serve").session_routes().into_openapi());
-        for (path, item) in &mut api.paths.paths {
-            // A defect of ours: no operation wants one, and every one can have it.
-            for operation in operations(item) {
-                answers::add(operation, &answers::OF_ALL);
-                if path.starts_with("/v1/") {
-                    answers::add(operation, &answers::OF_GUARDED);
-                }
+/// Paths that this crate describes and does not answer.
+#[cfg(test)]
+pub(crate) fn elsewhere() -> impl Iterator<Item = String> {
+    Elsewhere::openapi().paths.paths.into_keys()
+}
+
+/// The document of these routes, and of what other crates answer.
+pub(crate) fn document(routes: impl IntoIterator<Item = utoipa::openapi::OpenApi>) -> Value {
+    let mut api = Elsewhere::openapi();
+    for routes in routes {
+        api.merge(routes);
+    }
+    for (path, item) in &mut api.paths.paths {
+        // A defect of ours: no operation wants one, and every one can have it.
+        for operation in operations(item) {
+            answers::add(operation, &answers::OF_ALL);
+            if path.starts_with("/v1/") {
+                answers::add(operation, &answers::OF_GUARDED);
             }
         }
-        let token = HttpBuilder::new()
-            .scheme(HttpAuthScheme::Bearer)
-            .description(Some("A token, or a JWT of the identity provider."))
-            .build();
-        let components = api.components.get_or_insert_default();
-        components.add_security_scheme("token", SecurityScheme::Http(token));
-        serde_json::to_value(api).expect("a document of texts and numbers is JSON")
-    })
+    }
+    let token = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("A token, or a JWT of the identity provider."))
+        .build();
+    let components = api.components.get_or_insert_default();
+    components.add_security_scheme("token", SecurityScheme::Http(token));
+    serde_json::to_value(api).expect("a document of texts and numbers is JSON")
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
@@ -108,13 +108,3 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     .into_iter()
     .flatten()
 }
-
-/// This document.
-#[utoipa::path(get, path = "/openapi.json", operation_id = "openApi", tag = "platform",
-    responses((status = 200, description = "OpenAPI 3.1.", body = inline(types::Document))))]
-pub(crate) async fn serve() -> Json<&'static Value> {
-    Json(document())
-}
-
-#[cfg(test)]
-mod tests;

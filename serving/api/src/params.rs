@@ -9,8 +9,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::Error;
-use crate::consistency::{Arm, Demand};
 use crate::openapi::{self, LayerName, Offsets, Patience, Require};
+use crate::snapshot::consistency::{Arm, Demand};
 
 /// How long `require` and `at_least` wait unless the request says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -13,19 +13,19 @@
 //! * It holds a permit while it computes, has a deadline, and takes its memory out of its own limit and the one of all.
 //! * Dropping what [`SqlEngine::run`] returned stops the query and gives back everything that it held.
 
-mod admission;
 mod check;
 mod convert;
 mod cooperate;
 mod engine;
-mod memory;
+mod front;
 mod prepared;
+mod provider;
 mod running;
 mod session;
 mod states;
+mod system;
 
-pub(crate) use admission::{Admission, RETRY_AFTER_SECONDS, Ticket};
 pub(crate) use engine::SqlEngine;
-pub(crate) use memory::{QueryMemory, slice_bytes};
-pub(crate) use prepared::Prepared;
+pub(crate) use front::FrontEngine;
 pub(crate) use running::Rows;
+pub(crate) use system::System;

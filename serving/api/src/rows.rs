@@ -23,13 +23,13 @@ use datafusion::physical_expr::create_physical_expr;
 use futures::TryStreamExt;
 
 use crate::Error;
+use crate::admission::{Admission, QueryMemory, Ticket, slice_bytes};
 use crate::compute::{LARGE_ROWS, cpu};
-use crate::consistency::{Consistency, Demand, Frozen};
 use crate::format::{Answer, sql_type};
 use crate::params;
-use crate::pushdown::Pushdown;
-use crate::query::{Admission, QueryMemory, Ticket, slice_bytes};
-use crate::reading::Reading;
+use crate::snapshot::consistency::{Consistency, Demand, Frozen};
+use crate::snapshot::pushdown::Pushdown;
+use crate::snapshot::reading::Reading;
 
 /// How often a read is started anew when a speed worker disappears.
 const READS: u32 = 3;

@@ -12,18 +12,18 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::Error;
-use crate::adoption::{Adoption, Probe};
-use crate::batch_view::Holdings;
+use crate::admission::Admission;
 use crate::compute::Compute;
-use crate::consistency::Consistency;
-use crate::directory;
+use crate::follow::adoption::{Adoption, Probe};
+use crate::follow::batch_view::Holdings;
+use crate::follow::directory;
+use crate::follow::masters::Masters;
 use crate::forward::Forwarder;
-use crate::front::FrontEngine;
 use crate::front_ends::FrontEnds;
 use crate::live::Hub;
-use crate::masters::Masters;
-use crate::query::{Admission, SqlEngine};
-use crate::system::System;
+use crate::query::{FrontEngine, SqlEngine, System};
+use crate::service::Service;
+use crate::snapshot::consistency::Consistency;
 
 /// How long others believe this service's lease, and how often it is written.
 const LEASE_TTL: Duration = Duration::from_secs(10);
@@ -54,21 +54,6 @@ pub struct ServingLayer;
 pub struct ServingHandle {
     address: SocketAddr,
     tasks: Tasks,
-}
-
-/// What requests share.
-pub(crate) struct Service {
-    pub(crate) id: String,
-    pub(crate) settings: Arc<Settings>,
-    pub(crate) compute: Arc<Compute>,
-    pub(crate) adoption: Arc<Adoption>,
-    pub(crate) directory: Arc<Directory>,
-    pub(crate) masters: Arc<Masters>,
-    pub(crate) consistency: Arc<Consistency>,
-    pub(crate) admission: Arc<Admission>,
-    pub(crate) engine: SqlEngine,
-    pub(crate) forwarder: Arc<Forwarder>,
-    pub(crate) live: Arc<Hub>,
 }
 
 impl ServingLayer {
@@ -198,7 +183,7 @@ impl ServingLayer {
         };
         front_ends.start(shared, &perimeter, &settings.serving, &tasks, &front)?;
         let router = crate::http::router(service, front.clone()).merge(perimeter.session_routes());
-        let router = perimeter.protect(router, crate::needs::needs);
+        let router = perimeter.protect(router, crate::http::needs);
         tasks.spawn("http", OnError::Shutdown, async move {
             let served = perimeter.serve(listener, Clients::Anybody, router, front, drain).await;
             shutdown.cancel();

@@ -14,14 +14,14 @@ use arrow::array::RecordBatch;
 use datafusion::execution::memory_pool::{MemoryPool, UnboundedMemoryPool};
 
 use crate::Error;
-use crate::adoption::{Adoption, Probe};
-use crate::batch_view::Holdings;
 use crate::compute::Compute;
-use crate::consistency::{Consistency, Demand};
-use crate::directory;
-use crate::masters::Masters;
-use crate::pushdown::Pushdown;
+use crate::follow::adoption::{Adoption, Probe};
+use crate::follow::batch_view::Holdings;
+use crate::follow::directory;
+use crate::follow::masters::Masters;
 use crate::server::keep_lease;
+use crate::snapshot::consistency::{Consistency, Demand};
+use crate::snapshot::pushdown::Pushdown;
 
 /// How often a query is begun anew because the version of a view that it reads was replaced.
 const ATTEMPTS: u32 = 5;

@@ -1,3 +1,7 @@
+//! Views as the API shows them.
+
+pub(crate) mod apply;
+
 use anabranch_access::Principal;
 use anabranch_catalog::did_you_mean;
 use anabranch_model::Coverage;
@@ -7,7 +11,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::Error;
-use crate::adoption::Published;
+use crate::follow::adoption::Published;
 use crate::format::sql_type;
 use crate::openapi;
 

@@ -19,10 +19,10 @@ use super::event::{self, End, Start};
 use super::rows::Rows;
 use super::table::{Table, tabulate};
 use crate::Error;
+use crate::admission::Admission;
 use crate::compute::{Compute, LARGE_ROWS, cpu};
-use crate::consistency::Consistency;
-use crate::query::Admission;
 use crate::rows::{RowsRequest, rows_unless};
+use crate::snapshot::consistency::Consistency;
 
 /// How long a query without readers is remembered, so that a reader whose connection broke goes on where it was.
 const LINGER: Duration = Duration::from_secs(60);

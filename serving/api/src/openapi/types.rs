@@ -172,7 +172,7 @@ enum ChangeAction {
 
 /// An OpenAPI document.
 #[derive(ToSchema)]
-pub(super) struct Document {
+pub(crate) struct Document {
     openapi: String,
     #[schema(value_type = Object)]
     paths: Value,

@@ -13,20 +13,19 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::sql::parser::Statement;
 use futures::FutureExt;
 
-use super::admission::{Admission, Ticket};
 use super::check;
 use super::cooperate::cooperative;
-use super::memory;
 use super::prepared::{Planned, Prepared, columns, parameters};
+use super::provider::FrozenState;
 use super::running::{Piped, Rows, Running};
 use super::session::{Scope, template};
 use super::states::{Lent, States};
+use super::system::System;
 use crate::Error;
+use crate::admission::{self, Admission, Ticket};
 use crate::compute::Compute;
-use crate::consistency::{Consistency, Demand, Frozen};
 use crate::format::Answer;
-use crate::provider::FrozenState;
-use crate::system::System;
+use crate::snapshot::consistency::{Consistency, Demand, Frozen};
 
 /// Below so many groups, one thread is faster than handing batches around.
 const PARALLEL_ROWS: usize = 100_000;
@@ -250,7 +249,7 @@ impl SqlEngine {
         let work = async {
             let frozen = self.inner.consistency.freeze_with(views, demand, Some(ticket)).await?;
             let frozen = Arc::new(frozen);
-            let environment = memory::environment(Arc::clone(ticket.memory()))?;
+            let environment = admission::environment(Arc::clone(ticket.memory()))?;
             let state = self.state(&frozen, ticket);
             let physical = state
                 .create_physical_plan(&plan)

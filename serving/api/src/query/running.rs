@@ -14,9 +14,8 @@ use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt};
 
-use super::admission::Ticket;
-use super::memory::{QueryMemory, slice_bytes};
 use crate::Error;
+use crate::admission::{QueryMemory, Ticket, slice_bytes};
 use crate::format::{Answer, MAX_ANSWER_BYTES};
 
 /// A running query. Dropping its stream cancels it.

@@ -13,9 +13,9 @@ use datafusion::error::Result as QueryResult;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
 
+use super::provider::MergedView;
+use super::system::System;
 use crate::Error;
-use crate::provider::MergedView;
-use crate::system::System;
 
 /// The SQL catalog that holds everything.
 pub(crate) const CATALOG: &str = "anabranch";

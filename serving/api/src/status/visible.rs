@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anabranch_access::Principal;
 use serde_json::{Map, Value};
 
-use crate::adoption::Published;
+use crate::follow::adoption::Published;
 use crate::views;
 
 /// Of a source: figures. Not samples of events, and not what goes wrong where.

@@ -17,10 +17,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::Error;
-use crate::batch_view::{BatchViewState, Holdings, load};
 use crate::compute::Compute;
-use crate::masters::noted;
-use crate::versions::{Facts, Verdict, judge};
+use crate::follow::batch_view::{BatchViewState, Holdings, load};
+use crate::follow::masters::noted;
+use crate::follow::versions::{Facts, Verdict, judge};
 
 /// Batch views that are loaded at the same time.
 const LOADS: usize = 4;

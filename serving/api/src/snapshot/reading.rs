@@ -15,10 +15,10 @@ use futures::future::try_join_all;
 use futures::stream::{self, Stream};
 
 use crate::Error;
-use crate::batch_view::BatchViewState;
+use crate::admission::{QueryMemory, slice_bytes};
 use crate::compute::{LARGE_ROWS, cpu};
-use crate::pushdown::Pushdown;
-use crate::query::{QueryMemory, slice_bytes};
+use crate::follow::batch_view::BatchViewState;
+use crate::snapshot::pushdown::Pushdown;
 
 /// Blocks of a view in a local file that are read before they are merged, and merged at once.
 const WINDOW: usize = 32;

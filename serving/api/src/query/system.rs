@@ -16,10 +16,10 @@ use datafusion::error::Result as QueryResult;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
-use crate::adoption::Adoption;
-use crate::consistency::Consistency;
+use crate::follow::adoption::Adoption;
+use crate::follow::masters::Masters;
 use crate::forward::Forwarder;
-use crate::masters::Masters;
+use crate::snapshot::consistency::Consistency;
 
 /// What the tables are read from.
 pub(crate) struct System {

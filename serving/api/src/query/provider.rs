@@ -14,8 +14,8 @@ use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
-use crate::consistency::Frozen;
-use crate::pushdown::{Pushdown, is_pushable};
+use crate::snapshot::consistency::Frozen;
+use crate::snapshot::pushdown::{Pushdown, is_pushable};
 use scan::MergedScan;
 
 /// Up to so many groups are merged before the query begins.

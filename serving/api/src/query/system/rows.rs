@@ -13,10 +13,10 @@ use serde_json::Value;
 
 use super::{System, Table};
 use crate::Error;
-use crate::adoption::Published;
-use crate::consistency::Demand;
-use crate::dead_letters;
-use crate::status::{Reports, partition_status};
+use crate::follow::adoption::Published;
+use crate::follow::reports::{Reports, partition_status};
+use crate::snapshot::consistency::Demand;
+use crate::tables::letters;
 
 /// Rows that `runs` shows at most, newest first.
 const RUNS: usize = 1_000;
@@ -158,7 +158,7 @@ impl System {
             let Some(dataset) = self.masters.dataset(source).await? else {
                 continue;
             };
-            for shown in dead_letters::newest(&dataset, DEAD_LETTERS).await? {
+            for shown in letters::newest(&dataset, DEAD_LETTERS).await? {
                 let letter = &shown.letter;
                 rows.push(vec![
                     text(name),

@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 
 use crate::Error;
 use crate::openapi::{self, Conflict, Invalid, TooLarge, Unavailable, UnknownType};
-use crate::server::Service;
+use crate::service::Service;
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::Error;
-use crate::adoption::Adoption;
+use crate::follow::adoption::Adoption;
 
 /// How long after a look into a master dataset the next one may follow.
 const PAUSE: Duration = Duration::from_secs(2);

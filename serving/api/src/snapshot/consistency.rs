@@ -15,11 +15,11 @@ use datafusion::execution::memory_pool::MemoryPool;
 use futures::future::join_all;
 
 use crate::Error;
-use crate::adoption::{Adoption, Probe, Published};
-use crate::masters::Masters;
-use crate::pushdown::Pushdown;
-use crate::query::{QueryMemory, Ticket};
-use crate::reading::{Reading, realtime};
+use crate::admission::{QueryMemory, Ticket};
+use crate::follow::adoption::{Adoption, Probe, Published};
+use crate::follow::masters::Masters;
+use crate::snapshot::pushdown::Pushdown;
+use crate::snapshot::reading::{Reading, realtime};
 use together::Together;
 
 /// How often the facts are gathered again before what is unsettled is called missing.

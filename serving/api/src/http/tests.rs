@@ -66,7 +66,7 @@ fn every_route_is_documented_and_every_documented_path_is_a_route() {
         routed.extend(routes(&text).into_iter().map(|route| (route, file.clone())));
     }
     assert!(routed.len() > 15, "the routers were not read properly: {routed:?}");
-    let documented: BTreeSet<&String> = document()["paths"].as_object().unwrap().keys().collect();
+    let documented: BTreeSet<&String> = openapi()["paths"].as_object().unwrap().keys().collect();
     let forgotten: Vec<_> = routed
         .iter()
         .filter(|(route, _)| !PASSED_ON.contains(&route.as_str()) && !ELSEWHERE.contains(&route.as_str()))
@@ -77,8 +77,9 @@ fn every_route_is_documented_and_every_documented_path_is_a_route() {
         "routes without an operation in serving/api/src/openapi: {forgotten:#?}"
     );
     // What was registered as one is a route; what is only described must be one elsewhere.
-    let described = Elsewhere::openapi().paths.paths;
-    let imagined: Vec<_> = described.keys().filter(|path| !routed.contains_key(*path)).collect();
+    let imagined: Vec<_> = described::elsewhere()
+        .filter(|path| !routed.contains_key(path))
+        .collect();
     assert!(
         imagined.is_empty(),
         "the document has paths that no router has: {imagined:?}"
@@ -105,8 +106,8 @@ fn references(value: &Value, found: &mut BTreeSet<String>) {
 #[test]
 fn references_resolve_and_no_schema_is_left_over() {
     let mut named = BTreeSet::new();
-    references(document(), &mut named);
-    let schemas = document()["components"]["schemas"].as_object().unwrap();
+    references(openapi(), &mut named);
+    let schemas = openapi()["components"]["schemas"].as_object().unwrap();
     let there: BTreeSet<String> = schemas
         .keys()
         .map(|name| format!("#/components/schemas/{name}"))
@@ -116,7 +117,7 @@ fn references_resolve_and_no_schema_is_left_over() {
 
 /// Names of the members that a schema of the document has.
 fn members(schema: &str) -> BTreeSet<String> {
-    let properties = document()["components"]["schemas"][schema]["properties"].as_object();
+    let properties = openapi()["components"]["schemas"][schema]["properties"].as_object();
     properties.unwrap().keys().cloned().collect()
 }
 
@@ -172,7 +173,7 @@ fn runs_are_described_as_they_are_recorded() {
         ..RunRecord::default()
     };
     assert_eq!(keys(&record), members("Run"));
-    let schemas = &document()["components"]["schemas"];
+    let schemas = &openapi()["components"]["schemas"];
     let run = &schemas["Run"]["properties"];
     let described: BTreeSet<String> = run["progress"]["properties"]
         .as_object()
@@ -210,7 +211,7 @@ fn runs_are_described_as_they_are_recorded() {
 #[test]
 fn operations_are_complete() {
     let mut ids = BTreeSet::new();
-    for (path, item) in document()["paths"].as_object().unwrap() {
+    for (path, item) in openapi()["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             let id = operation["operationId"].as_str().unwrap();
             assert!(ids.insert(id.to_owned()), "operationId {id} is there twice");

@@ -22,7 +22,7 @@ use datafusion::physical_plan::{
 };
 use futures::TryStreamExt;
 
-use crate::reading::Reading;
+use crate::snapshot::reading::Reading;
 
 /// Reads and merges the selected groups of one view. Each partition is a run of keys; its rows are in key order.
 pub(crate) struct MergedScan {

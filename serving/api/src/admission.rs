@@ -5,6 +5,8 @@
 //! away; but they stand in a line of their own, out of which at most half of the permits are held or waited for at a time:
 //! however many people look, queries get their turn.
 
+mod memory;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,8 +16,10 @@ use anabranch_runtime::Serving;
 use datafusion::execution::memory_pool::MemoryPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::memory::Memory;
 use crate::Error;
+use memory::Memory;
+
+pub(crate) use memory::{QueryMemory, environment, slice_bytes};
 
 /// How long somebody who is turned away is asked to wait, in seconds.
 pub(crate) const RETRY_AFTER_SECONDS: u64 = 1;

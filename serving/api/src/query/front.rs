@@ -15,11 +15,12 @@ use datafusion::error::DataFusionError;
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
 
+use super::engine::SqlEngine;
+use super::prepared::Prepared as Planned;
+use super::system::Table;
 use crate::Error;
-use crate::adoption::Adoption;
-use crate::consistency::{self, Arm};
-use crate::query::{self, SqlEngine};
-use crate::system::Table;
+use crate::follow::adoption::Adoption;
+use crate::snapshot::consistency::{self, Arm};
 
 /// Answers front ends out of the same engine as HTTP requests.
 pub(crate) struct FrontEngine {
@@ -70,7 +71,7 @@ impl QueryEngine for FrontEngine {
         demand: &Demand,
         principal: &Principal,
     ) -> Result<Running, QueryError> {
-        let Some(plan) = prepared.plan::<query::Prepared>() else {
+        let Some(plan) = prepared.plan::<Planned>() else {
             return Err(QueryError::new(Cause::Internal, "a query was prepared elsewhere"));
         };
         let demand = consistency::Demand {
@@ -97,7 +98,7 @@ impl QueryEngine for FrontEngine {
 
 impl FrontEngine {
     /// What holds for a session names topics that not every query of it reads. A topic of no view at all stays, and is refused.
-    fn of_query(&self, plan: &query::Prepared, at_least: &TopicOffsets) -> TopicOffsets {
+    fn of_query(&self, plan: &Planned, at_least: &TopicOffsets) -> TopicOffsets {
         let published = self.adoption.pin();
         let reads = |views: &[View], topic: &str| views.iter().any(|view| view.source().topic == topic);
         let concerns = |name: &str| {

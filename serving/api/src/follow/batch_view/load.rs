@@ -15,7 +15,7 @@ use super::cache::BlockCache;
 use super::stored::Storing;
 use super::{BatchViewState, Blocks};
 use crate::Error;
-use crate::query::slice_bytes;
+use crate::admission::slice_bytes;
 
 /// Rows per block in memory.
 const RESIDENT_ROWS: usize = 8192;

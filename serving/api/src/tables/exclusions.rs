@@ -16,10 +16,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::Error;
-use crate::adoption::Published;
-use crate::http::{bad_body, bad_path, bad_query};
+use crate::follow::adoption::Published;
 use crate::openapi::{self, Conflict, Invalid, NotFound, OneTable, TooLarge, Unavailable};
-use crate::server::Service;
+use crate::service::Service;
 
 /// Body of `POST /v1/tables/{table}/exclusions`.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -80,7 +79,7 @@ pub(crate) async fn list(
     State(service): State<Arc<Service>>,
     table: Result<Path<String>, PathRejection>,
 ) -> Result<Json<List>, Error> {
-    let Path(table) = table.map_err(bad_path)?;
+    let Path(table) = table?;
     let source = source(&service, &table)?;
     let notes = match service.masters.dataset(&source).await? {
         Some(dataset) => service.masters.notes(&dataset).await?,
@@ -109,9 +108,9 @@ pub(crate) async fn exclude(
     table: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<Entry>), Error> {
-    let Path(table) = table.map_err(bad_path)?;
+    let Path(table) = table?;
     let dataset = dataset(&service, &table).await?;
-    let request: Request = serde_json::from_slice(&body.map_err(bad_body)?).map_err(|error| Error::Request {
+    let request: Request = serde_json::from_slice(&body?).map_err(|error| Error::Request {
         message: format!("the body is not an exclusion: {error}"),
         hint: Some(r#"send {"partition": 0, "offsets": "100..250", "reason": "…", "by": "…"}"#.into()),
     })?;
@@ -153,8 +152,8 @@ pub(crate) async fn include(
     path: Result<Path<(String, u64)>, PathRejection>,
     query: Result<Query<Undo>, QueryRejection>,
 ) -> Result<Json<Entry>, Error> {
-    let Path((table, id)) = path.map_err(bad_path)?;
-    let Query(undo) = query.map_err(bad_query)?;
+    let Path((table, id)) = path?;
+    let Query(undo) = query?;
     let dataset = dataset(&service, &table).await?;
     let included = dataset.include(id, principal.recorded(undo.by.as_deref())).await?;
     service.masters.notes(&dataset).await?;
