@@ -388,17 +388,18 @@ impl Looking {
                 return Ok(None);
             };
             let rows: usize = answer.batches.iter().map(|batch| batch.num_rows()).sum();
-            cpu(rows.min(most_rows) > LARGE_ROWS, move || {
+            cpu(rows > LARGE_ROWS, move || {
                 let coverage_json = serde_json::to_string(&answer.coverage)
                     .map_err(|error| Error::Internal(format!("coverage cannot be written: {error}")))?;
-                let within = |found: usize, unit: &'static str, limit: usize| match found > limit {
-                    true => Err(Error::LiveTooLarge { found, unit, limit }),
-                    false => Ok(found),
-                };
-                within(rows, "rows", most_rows)?;
                 let list = tabulate(&table, &answer.batches)?;
-                let bytes = list.iter().map(|(key, cells)| key.len() + cells.len()).sum();
-                let bytes = within(bytes, "bytes", MOST_BYTES)?;
+                let bytes: usize = list.iter().map(|(key, cells)| key.len() + cells.len()).sum();
+                if bytes > MOST_BYTES {
+                    return Err(Error::LiveTooLarge {
+                        found: bytes,
+                        unit: "bytes",
+                        limit: MOST_BYTES,
+                    });
+                }
                 Ok(Some(Arc::new(State {
                     shape: Arc::clone(&table.shape),
                     rows: match &former {
