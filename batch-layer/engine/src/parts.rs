@@ -4,17 +4,21 @@ use anabranch_compute::Kernel;
 use anabranch_dataset::Store;
 use anabranch_definitions::Definitions;
 use anabranch_realtime::Directory;
-use anabranch_runtime::{Settings, Shutdown};
+use anabranch_runtime::{OnError, Settings, Shutdown};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 
-use crate::maintenance::Maintenance;
-use crate::run::{Runner, Workshop};
+use crate::Error;
+use crate::maintenance::{self, Maintenance};
+use crate::run::{Runner, Workshop, run_loop};
 use crate::runs::board::Board;
 use crate::site::Site;
 use crate::standing::leader::Leadership;
-use crate::standing::lease::LeaseKeeper;
-use crate::standing::recovery::Recovery;
+use crate::standing::lease::{self, LeaseKeeper};
+use crate::standing::recovery::{self, Recovery};
 use crate::standing::succession::Succession;
 use crate::triggers::requests::Requests;
+use crate::triggers::{retention, watch};
 
 /// What a batch service is made from.
 pub(crate) struct Given {
@@ -28,6 +32,9 @@ pub(crate) struct Given {
     pub(crate) directory: Directory,
     pub(crate) shutdown: Shutdown,
 }
+
+/// Something that goes on until shutdown: its name, what its failure means, and its work.
+pub(crate) type Standing = (&'static str, OnError, BoxFuture<'static, Result<(), Error>>);
 
 /// The parts of a batch service, which know of each other only what each needs:
 ///
@@ -99,5 +106,32 @@ impl Parts {
             recovery,
             shutdown,
         }
+    }
+    /// What goes on in every batch service, a simulated one included.
+    pub(crate) fn standing(&self) -> Vec<Standing> {
+        let shutdown = || self.shutdown.clone();
+        let (leadership, requests) = (|| self.leadership.clone(), || self.requests.clone());
+        let runs = run_loop(self.runner.clone(), self.stopped.clone());
+        let lease = lease::keep(self.lease.clone(), self.site.clone(), self.stopped.clone());
+        let settling = recovery::keep_settling(self.recovery.clone(), leadership(), shutdown());
+        let looking = maintenance::look_after(self.maintenance.clone(), leadership(), shutdown());
+        vec![
+            ("batch runs", OnError::Shutdown, runs.boxed()),
+            ("batch lease", OnError::Log, lease.boxed()),
+            ("interrupted batch runs", OnError::Log, settling.boxed()),
+            (
+                "batch definitions",
+                OnError::Log,
+                watch::definitions(requests()).boxed(),
+            ),
+            (
+                "batch state budget",
+                OnError::Log,
+                watch::state_budget(requests()).boxed(),
+            ),
+            ("batch exclusions", OnError::Log, watch::exclusions(requests()).boxed()),
+            ("batch retention", OnError::Log, retention::watch(requests()).boxed()),
+            ("maintenance", OnError::Log, looking.boxed()),
+        ]
     }
 }

@@ -15,11 +15,10 @@ use tokio::net::TcpListener;
 
 use crate::http::{self, Api, Forwarding};
 use crate::parts::{Given, Parts};
-use crate::run::run_loop;
 use crate::standing::leader::Leadership;
-use crate::standing::{lease, recovery, succession};
-use crate::triggers::{retention, watch};
-use crate::{Error, Schedule, Trigger, maintenance};
+use crate::standing::succession;
+use crate::triggers::watch;
+use crate::{Error, Schedule, Trigger};
 
 /// What the batch layer needs to start.
 pub struct BatchOptions {
@@ -111,7 +110,13 @@ impl BatchLayer {
         begin_counters();
         tracing::info!(%address, schedule = schedule.as_ref().map(Schedule::expression), "batch layer is up");
         let tasks = Tasks::new(shutdown);
-        parts.spawn(&tasks, schedule.clone());
+        for (name, on_error, work) in parts.standing() {
+            tasks.spawn(name, on_error, work);
+        }
+        let succession = succession::watch(parts.succession.clone(), parts.shutdown.clone());
+        tasks.spawn("batch leadership", OnError::Log, succession);
+        let on_time = watch::schedule(parts.requests.clone(), schedule.clone());
+        tasks.spawn("batch schedule", OnError::Shutdown, on_time);
         let forwarding = Forwarding {
             leadership: parts.leadership.clone(),
             caller: perimeter.caller(),
@@ -128,28 +133,6 @@ impl BatchLayer {
 }
 
 impl Parts {
-    /// Starts everything but HTTP.
-    fn spawn(&self, tasks: &Tasks, at: Option<Schedule>) {
-        let stopped = || self.stopped.clone();
-        let shutdown = || self.shutdown.clone();
-        let (leadership, requests) = (|| self.leadership.clone(), || self.requests.clone());
-        let runs = run_loop(self.runner.clone(), stopped());
-        tasks.spawn("batch runs", OnError::Shutdown, runs);
-        let succession = succession::watch(self.succession.clone(), shutdown());
-        tasks.spawn("batch leadership", OnError::Log, succession);
-        let lease = lease::keep(self.lease.clone(), self.site.clone(), stopped());
-        tasks.spawn("batch lease", OnError::Log, lease);
-        let settling = recovery::keep_settling(self.recovery.clone(), leadership(), shutdown());
-        tasks.spawn("interrupted batch runs", OnError::Log, settling);
-        tasks.spawn("batch schedule", OnError::Shutdown, watch::schedule(requests(), at));
-        tasks.spawn("batch definitions", OnError::Log, watch::definitions(requests()));
-        tasks.spawn("batch exclusions", OnError::Log, watch::exclusions(requests()));
-        tasks.spawn("batch state budget", OnError::Log, watch::state_budget(requests()));
-        tasks.spawn("batch retention", OnError::Log, retention::watch(requests()));
-        let looking = maintenance::look_after(self.maintenance.clone(), leadership(), shutdown());
-        tasks.spawn("maintenance", OnError::Log, looking);
-    }
-
     /// What HTTP answers are made of.
     fn api(self, schedule: Option<Schedule>) -> Api {
         Api {

@@ -10,11 +10,8 @@ use anabranch_realtime::{Directory, Peers};
 use anabranch_runtime::{Settings, Shutdown};
 
 use crate::parts::{Given, Parts};
-use crate::run::run_loop;
 use crate::standing::leader::Leadership;
-use crate::standing::{lease, recovery};
-use crate::triggers::{retention, watch};
-use crate::{Error, Trigger, maintenance};
+use crate::{Error, Trigger};
 
 /// What a simulated batch service is made of.
 pub struct BatchParts {
@@ -63,18 +60,9 @@ impl Batch {
         });
         parts.recovery.settle_interrupted().await?;
         parts.lease.renew().await?;
-        let (leadership, requests) = (|| parts.leadership.clone(), || parts.requests.clone());
-        let (shutdown, stopped) = (|| parts.shutdown.clone(), || parts.stopped.clone());
-        environment.spawn(run_loop(parts.runner.clone(), stopped()));
-        environment.spawn(lease::keep(parts.lease.clone(), parts.site.clone(), stopped()));
-        let settling = recovery::keep_settling(parts.recovery.clone(), leadership(), shutdown());
-        environment.spawn(settling);
-        environment.spawn(watch::definitions(requests()));
-        environment.spawn(watch::state_budget(requests()));
-        environment.spawn(watch::exclusions(requests()));
-        environment.spawn(retention::watch(requests()));
-        let looking = maintenance::look_after(parts.maintenance.clone(), leadership(), shutdown());
-        environment.spawn(looking);
+        for (_, _, work) in parts.standing() {
+            environment.spawn(work);
+        }
         Ok(Self { parts })
     }
 

@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anabranch_catalog::Catalog;
-use anabranch_dataset::{Advance, Claim, DataFile, LandOutcome, Landing, MasterDataset, StateFiles, Store};
+use anabranch_dataset::{
+    Advance, Claim, DataFile, LandOutcome, Landing, Manifest, MasterDataset, Publication, StateFiles, Store,
+};
 use anabranch_definitions::Definitions;
-use anabranch_model::{Offset, OffsetRange, PartitionId, columns};
+use anabranch_model::{Offset, OffsetRange, OffsetVector, PartitionId, columns};
 use anabranch_runtime::{Settings, Shutdown};
 use anabranch_view::View;
 use arrow::array::{
@@ -51,6 +53,38 @@ pub(crate) fn compiled(sql: &str) -> (Arc<Catalog>, Arc<Vec<View>>) {
         .map(|view| View::compile(view).unwrap())
         .collect();
     (Arc::new(catalog), Arc::new(views))
+}
+
+/// Partition and next offset.
+pub(crate) fn offsets(next: &[(i32, i64)]) -> OffsetVector {
+    next.iter()
+        .map(|(partition, next)| (PartitionId(*partition), Offset(*next)))
+        .collect()
+}
+
+pub(crate) fn range(start: i64, end: i64) -> OffsetRange {
+    OffsetRange::new(Offset(start), Offset(end))
+}
+
+/// Of no views.
+pub(crate) fn publication(run_id: &str, published_at: &str) -> Publication {
+    let manifest = Manifest {
+        run_id: run_id.to_owned(),
+        started_at: String::new(),
+        finished_at: String::new(),
+        cuts: Default::default(),
+        views: Default::default(),
+        notes: Default::default(),
+        mode: Default::default(),
+        base: None,
+        chain: 0,
+    };
+    Publication {
+        number: 7,
+        based_on: 6,
+        published_at: published_at.to_owned(),
+        manifest,
+    }
 }
 
 /// Clicks with offsets `range`: page `/0`, `/1`, `/2` in turn, and n = offset. The log received them at `time_us`.

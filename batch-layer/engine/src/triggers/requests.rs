@@ -108,6 +108,15 @@ impl Requests {
         }
     }
 
+    /// Waits until a watcher may look again; `false` when the service is to stop.
+    pub(crate) async fn next_look(&self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => false,
+            () = self.site.environment().sleep(*self.site.settings.batch.poll) => true,
+        }
+    }
+
     /// Asks for a rollback or a verification.
     ///
     /// # Errors

@@ -15,12 +15,7 @@ pub(crate) async fn watch(requests: Arc<Requests>) -> Result<(), Error> {
     let site = &requests.site;
     let environment = site.environment();
     let mut asked: Option<Instant> = None;
-    loop {
-        tokio::select! {
-            biased;
-            () = requests.shutdown.cancelled() => return Ok(()),
-            () = environment.sleep(*site.settings.batch.poll) => {}
-        }
+    while requests.next_look().await {
         if !requests.leadership.is_leader()
             || requests.board.is_busy().await
             || asked.is_some_and(|at| environment.elapsed(at) < RETENTION_PAUSE)
@@ -37,6 +32,7 @@ pub(crate) async fn watch(requests: Arc<Requests>) -> Result<(), Error> {
             Err(error) => tracing::warn!(%error, "cannot compare retention with the latest publication"),
         }
     }
+    Ok(())
 }
 
 /// A table of which the latest publication counts events that have expired since.

@@ -84,10 +84,8 @@ pub(crate) async fn definitions(requests: Arc<Requests>) -> Result<(), Error> {
                 asked,
             });
         }
-        tokio::select! {
-            biased;
-            () = requests.shutdown.cancelled() => return Ok(()),
-            () = environment.sleep(*site.settings.batch.poll) => {}
+        if !requests.next_look().await {
+            return Ok(());
         }
     }
 }
@@ -105,12 +103,7 @@ pub(crate) async fn state_budget(requests: Arc<Requests>) -> Result<(), Error> {
     let budget_bytes = site.settings.speed.state_budget.get();
     let environment = site.environment();
     let mut asked: Option<Instant> = None;
-    loop {
-        tokio::select! {
-            biased;
-            () = requests.shutdown.cancelled() => return Ok(()),
-            () = environment.sleep(*site.settings.batch.poll) => {}
-        }
+    while requests.next_look().await {
         if requests.board.is_busy().await {
             // The pause counts from the end of a run.
             asked = asked.map(|_| environment.instant());
@@ -130,6 +123,7 @@ pub(crate) async fn state_budget(requests: Arc<Requests>) -> Result<(), Error> {
             Err(error) => tracing::warn!(%error, "cannot read the speed layer's leases"),
         }
     }
+    Ok(())
 }
 
 /// Watches for exclusions that the latest publication does not apply yet.
@@ -137,12 +131,7 @@ pub(crate) async fn exclusions(requests: Arc<Requests>) -> Result<(), Error> {
     let site = &requests.site;
     let environment = site.environment();
     let mut asked: Option<(Vec<String>, Instant)> = None;
-    loop {
-        tokio::select! {
-            biased;
-            () = requests.shutdown.cancelled() => return Ok(()),
-            () = environment.sleep(*site.settings.batch.poll) => {}
-        }
+    while requests.next_look().await {
         if requests.board.is_busy().await {
             continue;
         }
@@ -162,6 +151,7 @@ pub(crate) async fn exclusions(requests: Arc<Requests>) -> Result<(), Error> {
             asked = Some((pending, environment.instant()));
         }
     }
+    Ok(())
 }
 
 /// What the latest publication counts though it is excluded, or leaves out though it no longer is, in words.

@@ -1,23 +1,14 @@
 use anabranch_dataset::{BatchView, Exclusion};
-use anabranch_model::{OffsetVector, PartitionId};
+use anabranch_model::PartitionId;
 
 use super::*;
+use crate::testing::{offsets, range};
 
 fn cut(version: u64, next: &[(i32, i64)]) -> Cut {
     Cut {
         version: Some(version),
         next: offsets(next),
     }
-}
-
-fn offsets(next: &[(i32, i64)]) -> OffsetVector {
-    next.iter()
-        .map(|(partition, next)| (PartitionId(*partition), Offset(*next)))
-        .collect()
-}
-
-fn range(start: i64, end: i64) -> OffsetRange {
-    OffsetRange::new(Offset(start), Offset(end))
 }
 
 fn excluding(start: i64, end: i64) -> Notes {

@@ -1,18 +1,11 @@
 use anabranch_dataset::{Lease, Leases, Publications};
-use anabranch_model::Offset;
 use anabranch_runtime::Settings;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use serde_json::json;
 
 use super::*;
-use crate::testing::{Gate, SQL, Service, eventually, land};
-
-fn offsets(next: &[(i32, i64)]) -> OffsetVector {
-    next.iter()
-        .map(|(partition, next)| (PartitionId(*partition), Offset(*next)))
-        .collect()
-}
+use crate::testing::{Gate, SQL, Service, eventually, land, offsets};
 
 #[test]
 fn a_target_is_a_publication_or_a_run() {

@@ -1,16 +1,7 @@
 use anabranch_model::realtime::ViewPieces;
 
 use super::*;
-
-fn offsets(next: &[(i32, i64)]) -> OffsetVector {
-    next.iter()
-        .map(|(partition, next)| (PartitionId(*partition), Offset(*next)))
-        .collect()
-}
-
-fn range(start: i64, end: i64) -> OffsetRange {
-    OffsetRange::new(Offset(start), Offset(end))
-}
+use crate::testing::{offsets, range};
 
 fn ready(epoch: i64, start: i64, end: i64) -> Piece {
     Piece::Ready {

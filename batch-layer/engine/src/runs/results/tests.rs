@@ -1,27 +1,5 @@
-use anabranch_dataset::Manifest;
-
 use super::*;
-use crate::testing::Gate;
-
-fn publication(run_id: &str, published_at: &str) -> Publication {
-    let manifest = Manifest {
-        run_id: run_id.to_owned(),
-        started_at: String::new(),
-        finished_at: String::new(),
-        cuts: Default::default(),
-        views: Default::default(),
-        notes: Default::default(),
-        mode: Default::default(),
-        base: None,
-        chain: 0,
-    };
-    Publication {
-        number: 7,
-        based_on: 6,
-        published_at: published_at.to_owned(),
-        manifest,
-    }
-}
+use crate::testing::{Gate, publication};
 
 #[test]
 fn only_publications_from_before_the_run_end_the_search() {

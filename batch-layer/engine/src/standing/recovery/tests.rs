@@ -1,27 +1,7 @@
-use anabranch_dataset::Manifest;
 use serde_json::json;
 
 use super::*;
-
-fn publication(run_id: &str, published_at: &str) -> Publication {
-    let manifest = Manifest {
-        run_id: run_id.to_owned(),
-        started_at: String::new(),
-        finished_at: String::new(),
-        cuts: Default::default(),
-        views: Default::default(),
-        notes: Default::default(),
-        mode: Default::default(),
-        base: None,
-        chain: 0,
-    };
-    Publication {
-        number: 7,
-        based_on: 6,
-        published_at: published_at.to_owned(),
-        manifest,
-    }
-}
+use crate::testing::publication;
 
 #[test]
 fn leases_name_running_and_queued_runs() {
