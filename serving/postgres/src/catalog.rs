@@ -6,9 +6,11 @@ mod context;
 mod empty;
 mod functions;
 mod information_schema;
+pub(crate) mod live;
 mod pg;
 mod relations;
 mod rewrite;
+mod settings;
 mod sheet;
 
 use std::collections::{HashMap, HashSet};
@@ -28,8 +30,9 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as PlannerStatement;
-use datafusion::sql::sqlparser::ast::{ObjectName, Query, Statement, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{Expr, ObjectName, Query, Statement, TableFactor, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use datafusion_pg_catalog::pg_catalog::PgCatalogStaticTables;
@@ -38,8 +41,19 @@ use futures::StreamExt;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::Error;
+use self::live::Live;
+use crate::dialect::{self, Planner};
+use crate::{Error, PgError};
 
+/// Operators, keywords and parentheses of one statement: each may be a level of what is parsed. Queries with more are the query
+/// engine's to refuse.
+const MAX_OPERATORS: usize = 4096;
+/// Levels of expressions in a catalog query; the longest of clients have about 40.
+const MAX_DEPTH: usize = 200;
+/// Stack that looking at one level takes at most, in a build without optimisation.
+const LEVEL_BYTES: usize = 32 << 10;
+/// Statements of so many bytes have few levels.
+const SHORT: usize = 512;
 /// Statements that run here at the same time.
 const CONCURRENT: usize = 4;
 /// How long one may take.
@@ -69,6 +83,22 @@ pub(crate) struct Concern {
     parameters: usize,
 }
 
+/// A query that was read.
+#[derive(Debug)]
+pub(crate) struct Read {
+    pub(crate) asked: Asked,
+    /// What PostgreSQL would call the columns, where the query alone tells.
+    pub(crate) names: Option<Vec<String>>,
+}
+
+/// Who answers a query.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    Catalog(Concern),
+    /// The query engine; in words of its own, if they differ.
+    Engine(Option<String>),
+}
+
 /// A statement of which the columns are known.
 struct Planned {
     context: SessionContext,
@@ -89,36 +119,68 @@ impl Catalog {
         })
     }
 
-    /// The statement, in words that the planner understands, if it is one for the catalog.
-    pub(crate) fn concerns(&self, sql: &str) -> Option<Concern> {
-        let sql = rewrite::plain(sql);
-        let lower = sql.to_ascii_lowercase();
-        let mut statement = if lower.contains("pg_") || lower.contains(INFORMATION_SCHEMA) {
-            self.parser.parse(&sql).ok().and_then(only)?
-        } else {
-            let parsed = Parser::parse_sql(&PostgreSqlDialect {}, &sql).ok().and_then(only)?;
-            if relations_of(&parsed).is_empty() {
-                // Session functions have their own spelling.
-                self.parser.rewrite(parsed)
-            } else {
-                return None;
-            }
-        };
-        let is_query = matches!(statement, Statement::Query(_));
-        let relations = relations_of(&statement);
-        if !is_query || !(relations.is_empty() || relations.iter().any(is_catalog)) {
-            return None;
+    /// Finds out who answers a query, and puts it in words that whoever plans it understands.
+    ///
+    /// # Errors
+    /// 0A000 for what would be answered otherwise than by PostgreSQL, 54001 for more levels than can be looked into.
+    pub(crate) fn read(&self, sql: &str) -> Result<Read, PgError> {
+        if sql.len() <= SHORT {
+            return self.read_here(sql);
         }
-        let nothing = empty::columns(&statement);
-        rewrite::rewrite(&mut statement);
-        Some(Concern {
-            statement,
-            nothing,
-            parameters: placeholders(&sql),
+        if operators(sql) > MAX_OPERATORS {
+            return Ok(Read {
+                asked: Asked::Engine(None),
+                names: None,
+            });
+        }
+        // What is parsed is a tree, and looking at a level of it takes stack, as does dropping it.
+        stacker::grow(sql.len().min(MAX_OPERATORS) * LEVEL_BYTES, || self.read_here(sql))
+    }
+
+    fn read_here(&self, sql: &str) -> Result<Read, PgError> {
+        let sql = rewrite::plain(sql);
+        let command = dialect::table_command(&sql);
+        let sql = command.as_deref().unwrap_or(&sql);
+        let lower = sql.to_ascii_lowercase();
+        let mut parsed = Parser::parse_sql(&PostgreSqlDialect {}, sql).ok().and_then(only);
+        let names = parsed.as_ref().and_then(dialect::told);
+        let concern = if lower.contains("pg_") || lower.contains(INFORMATION_SCHEMA) {
+            let statement = self.parser.parse(sql).ok().and_then(only);
+            statement.filter(|statement| {
+                let relations = relations_of(statement);
+                relations.is_empty() || relations.iter().any(is_catalog)
+            })
+        } else {
+            // Session functions have their own spelling.
+            let own = parsed.take_if(|parsed| relations_of(parsed).is_empty());
+            own.map(|parsed| self.parser.rewrite(parsed))
+        };
+        if let Some(mut statement) = concern.filter(|statement| matches!(statement, Statement::Query(_))) {
+            if depth_of(&statement) > MAX_DEPTH {
+                return Err(PgError::new("54001", "statement too complex")
+                    .with_hint(format!("expressions over the catalog have {MAX_DEPTH} levels at most")));
+            }
+            let nothing = empty::columns(&statement);
+            rewrite::rewrite(&mut statement);
+            dialect::rewrite(&mut statement, Planner::Catalog)?;
+            let asked = Asked::Catalog(Concern {
+                statement,
+                nothing,
+                parameters: placeholders(sql),
+            });
+            return Ok(Read { asked, names });
+        }
+        let translated = match parsed {
+            Some(mut statement) => dialect::rewrite(&mut statement, Planner::Engine)?.then(|| statement.to_string()),
+            None => None,
+        };
+        Ok(Read {
+            asked: Asked::Engine(translated.or(command)),
+            names,
         })
     }
 
-    /// Plans a statement that [`concerns`](Self::concerns) the catalog.
+    /// Plans a statement that concerns the catalog.
     ///
     /// # Errors
     /// What the planner says.
@@ -156,11 +218,16 @@ impl Catalog {
         }
     }
 
-    /// Runs a statement that was planned here.
+    /// Runs a statement that was planned here, in a session whose settings are `live`.
     ///
     /// # Errors
     /// When its values do not fit, or too much memory is needed.
-    pub(crate) async fn run(&self, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Running, QueryError> {
+    pub(crate) async fn run(
+        &self,
+        prepared: &Prepared,
+        values: Vec<ScalarValue>,
+        live: Live,
+    ) -> Result<Running, QueryError> {
         let Some(planned) = prepared.plan::<Planned>() else {
             return Err(QueryError::new(Cause::Internal, "a statement was planned elsewhere"));
         };
@@ -174,7 +241,10 @@ impl Catalog {
         };
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let permit = permit.map_err(|_| QueryError::new(Cause::Unavailable, "the server is shutting down"))?;
-        let state = planned.context.state();
+        let mut state = planned.context.state();
+        state.config_mut().options_mut().extensions.insert(live);
+        // What is computed while planning sees it too.
+        state.mark_start_execution();
         let plan = match values.is_empty() {
             true => plan,
             false => plan
@@ -276,6 +346,46 @@ fn relations_of(statement: &Statement) -> Vec<Vec<String>> {
     let _: ControlFlow<()> = statement.visit(&mut names);
     let Names { relations, others } = names;
     relations.into_iter().filter(|name| !others.contains(name)).collect()
+}
+
+/// How deep the expressions of a statement are.
+fn depth_of(statement: &Statement) -> usize {
+    #[derive(Default)]
+    struct Depth {
+        now: usize,
+        most: usize,
+    }
+    impl Visitor for Depth {
+        type Break = ();
+
+        fn pre_visit_expr(&mut self, _: &Expr) -> ControlFlow<()> {
+            self.now += 1;
+            self.most = self.most.max(self.now);
+            ControlFlow::Continue(())
+        }
+
+        fn post_visit_expr(&mut self, _: &Expr) -> ControlFlow<()> {
+            self.now -= 1;
+            ControlFlow::Continue(())
+        }
+    }
+    let mut depth = Depth::default();
+    let _: ControlFlow<()> = statement.visit(&mut depth);
+    depth.most
+}
+
+/// Operators and keywords of a statement, each of which may be a level. Of names, values and commas there may be any number.
+fn operators(sql: &str) -> usize {
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql)
+        .tokenize()
+        .unwrap_or_default();
+    let deepens = |token: &&Token| match token {
+        Token::Word(word) => word.keyword != Keyword::NoKeyword,
+        Token::Number(..) | Token::SingleQuotedString(_) | Token::Whitespace(_) => false,
+        Token::Comma | Token::Period | Token::Placeholder(_) => false,
+        _ => true,
+    };
+    tokens.iter().filter(deepens).count()
 }
 
 fn parts(name: &ObjectName) -> Vec<String> {

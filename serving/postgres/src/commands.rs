@@ -33,13 +33,7 @@ impl<W> Connection<W> {
                     Kind::SetLocal(..) => Lasting::Transaction,
                     _ => Lasting::Session,
                 };
-                let changed = self.session.set(name, value.as_deref(), lasting)?;
-                if let Some((name, value)) = &changed.report {
-                    self.out.parameter(name, value);
-                }
-                if let Some(warning) = &changed.warning {
-                    self.out.warning(warning);
-                }
+                self.set(name, value.as_deref(), lasting)?;
                 done(if value.is_some() { "SET" } else { "RESET" })
             }
             Kind::ResetAll => {
@@ -75,16 +69,28 @@ impl<W> Connection<W> {
                         .warning(&PgError::new("25P01", "there is no transaction in progress"));
                 }
                 self.transaction = Transaction::Idle;
-                self.portals.clear();
+                self.end_portals(committed);
                 self.end_block(committed);
                 done(if committed { "COMMIT" } else { "ROLLBACK" })
             }
-            Kind::Nothing(tag) => {
-                if *tag == "ROLLBACK" && self.transaction == Transaction::Failed {
+            Kind::Savepoint(name) => {
+                self.session.save(name)?;
+                done("SAVEPOINT")
+            }
+            Kind::Release(name) => {
+                self.session.release(name)?;
+                done("RELEASE")
+            }
+            Kind::RollbackTo(name) => {
+                for (name, value) in self.session.roll_back_to(name)? {
+                    self.out.parameter(name, &value);
+                }
+                if self.transaction == Transaction::Failed {
                     self.transaction = Transaction::Open;
                 }
-                done(*tag)
+                done("ROLLBACK")
             }
+            Kind::Nothing(tag) => done(*tag),
             Kind::Deallocate(None) => {
                 self.statements.clear();
                 done("DEALLOCATE ALL")
@@ -120,15 +126,33 @@ impl<W> Connection<W> {
             Kind::Unsupported(what) => {
                 let error = PgError::unsupported(format!("{what} is not supported"));
                 Err(match what.as_str() {
-                    "DECLARE" | "FETCH" | "MOVE" => error
-                        .with_hint("rows are streamed: read them in portions with a portal (a driver's fetch size)"),
-                    "COPY" => error.with_hint("send a SELECT; /v1/sql answers CSV"),
                     "PREPARE" | "EXECUTE" => error.with_hint("prepare statements through the protocol, as drivers do"),
                     _ => error,
                 })
             }
-            Kind::Empty | Kind::Query => done(""),
+            // These are run where their rows are.
+            Kind::Empty | Kind::Query | Kind::Declare | Kind::Fetch | Kind::Copy => done(""),
         }
+    }
+
+    /// Changes a setting, and tells what follows.
+    ///
+    /// # Errors
+    /// As [`Session::set`](crate::session::Session::set).
+    pub(crate) fn set(&mut self, name: &str, value: Option<&str>, lasting: Lasting) -> Result<(), PgError> {
+        let changed = self.session.set(name, value, lasting)?;
+        if let Some((name, value)) = &changed.report {
+            self.out.parameter(name, value);
+        }
+        if let Some(warning) = &changed.warning {
+            self.out.warning(warning);
+        }
+        Ok(())
+    }
+
+    /// Closes what ends with its transaction: portals, and cursors that are not declared WITH HOLD.
+    pub(crate) fn end_portals(&mut self, committed: bool) {
+        self.portals.retain(|_, portal| portal.outlives(committed));
     }
 
     /// Ends what settings were set for, if a transaction is open.

@@ -217,7 +217,7 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
                 self.skipping = false;
                 if self.transaction == Transaction::Idle {
                     // A transaction of its own ends here, and its portals with it.
-                    self.portals.clear();
+                    self.end_portals(true);
                 }
                 self.ready();
                 Ok(())
@@ -247,6 +247,7 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
         let together = pieces.len() > 1;
         let outcome = self.pieces(sql, pieces, together).await;
         if self.transaction == Transaction::Idle {
+            self.end_portals(outcome.is_ok());
             self.end_block(outcome.is_ok());
         }
         outcome
@@ -286,6 +287,7 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
             values: Vec::new(),
             columns,
             state: State::Bound,
+            cursor: None,
         };
         let described = portal.statement.columns().is_some();
         self.execute(&mut portal, 0, described, &guard).await

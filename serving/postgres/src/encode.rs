@@ -27,6 +27,7 @@ pub(crate) struct Rows {
     rows: usize,
     next: usize,
     columns: Vec<Cell>,
+    formats: Vec<bool>,
 }
 
 /// A column of a batch: its NULLs, and how its values are written.
@@ -48,19 +49,47 @@ impl Rows {
             rows: batch.num_rows(),
             next: 0,
             columns: cells.collect::<Result<_, _>>()?,
+            formats: columns.iter().map(|column| column.binary).collect(),
+        })
+    }
+
+    /// Goes on with the same batch in the formats of these columns.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn reformat(&mut self, batch: &RecordBatch, columns: &[Column]) -> Result<(), ArrowError> {
+        if !self
+            .formats
+            .iter()
+            .copied()
+            .eq(columns.iter().map(|column| column.binary))
+        {
+            let next = self.next;
+            *self = Self {
+                next,
+                ..Self::new(batch, columns)?
+            };
+        }
+        Ok(())
+    }
+
+    /// The next row and its cells, to be written otherwise than as a message of rows; `None` when there is none.
+    pub(crate) fn advance(&mut self) -> Option<(usize, &[Cell])> {
+        let row = self.next;
+        (row < self.rows).then(|| {
+            self.next += 1;
+            (row, self.columns.as_slice())
         })
     }
 
     /// Writes the next row; false when there is none.
     pub(crate) fn write_next(&mut self, out: &mut Outgoing) -> bool {
-        if self.next >= self.rows {
+        let Some((row, cells)) = self.advance() else {
             return false;
-        }
-        let row = self.next;
-        self.next += 1;
+        };
         out.message(b'D', |out| {
-            out.put_u16(u16::try_from(self.columns.len()).unwrap_or(u16::MAX));
-            self.columns.iter().for_each(|cell| cell.put(row, out));
+            out.put_u16(u16::try_from(cells.len()).unwrap_or(u16::MAX));
+            cells.iter().for_each(|cell| cell.put(row, out));
         });
         true
     }
@@ -82,6 +111,15 @@ impl Cell {
         (self.write)(row, out);
         let length = i32::try_from(out.len() - at - 4).unwrap_or(i32::MAX);
         out[at..at + 4].copy_from_slice(&length.to_be_bytes());
+    }
+
+    /// The value without its length; false for NULL, of which nothing is written.
+    pub(crate) fn value(&self, row: usize, out: &mut BytesMut) -> bool {
+        let there = !self.is_null(row);
+        if there {
+            (self.write)(row, out);
+        }
+        there
     }
 
     fn is_null(&self, row: usize) -> bool {

@@ -62,8 +62,10 @@ impl Parameter {
                 read_text(text, &kind.unwrap_or(DataType::Utf8), number)?
             }
         };
-        match &self.wanted {
-            Some(wanted) if &value.data_type() != wanted => convert(&value, wanted, number),
+        match (&self.wanted, &value) {
+            // A text that spells an array.
+            (Some(wanted @ DataType::List(_)), ScalarValue::Utf8(Some(text))) => read_text(text, wanted, number),
+            (Some(wanted), _) if &value.data_type() != wanted => convert(&value, wanted, number),
             _ => Ok(value),
         }
     }

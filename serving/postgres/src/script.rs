@@ -27,6 +27,15 @@ pub(crate) enum Kind {
     Close(Option<String>),
     /// Forgets the session's settings, statements and cursors.
     DiscardAll,
+    Savepoint(String),
+    Release(String),
+    RollbackTo(String),
+    /// DECLARE … CURSOR: [`cursor::Declaration`](crate::cursor::Declaration) has the rest.
+    Declare,
+    /// FETCH or MOVE: [`cursor::Fetch`](crate::cursor::Fetch) has the rest.
+    Fetch,
+    /// COPY … TO: [`copy::Copy`](crate::copy::Copy) has the rest.
+    Copy,
     /// Something that changes nothing here; its command tag.
     Nothing(&'static str),
     /// A statement that would write, by its name.
@@ -88,6 +97,26 @@ pub(crate) fn split(sql: &str) -> Result<Vec<Piece<'_>>, PgError> {
         });
     }
     Ok(pieces)
+}
+
+/// The words of a statement, each with the byte at which it begins.
+///
+/// # Errors
+/// 42601 where words cannot be told apart.
+pub(crate) fn words(sql: &str) -> Result<Vec<(Token, usize)>, PgError> {
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql)
+        .with_unescape(false)
+        .tokenize_with_location()
+        .map_err(|error| PgError::new("42601", error.to_string()))?;
+    let mut places = Places::new(sql);
+    let words = tokens.into_iter().filter_map(|token| match &token.token {
+        Token::Whitespace(_) | Token::EOF | Token::SemiColon => None,
+        _ => {
+            let at = places.byte(&token);
+            Some((token.token, at))
+        }
+    });
+    Ok(words.collect())
 }
 
 fn push<'s>(pieces: &mut Vec<Piece<'s>>, text: &'s str, words: &[&Token]) {
@@ -195,7 +224,7 @@ fn begins_statement(token: &Token) -> bool {
 }
 
 /// A word in capitals; other tokens as they are.
-fn spelled(token: &Token) -> String {
+pub(crate) fn spelled(token: &Token) -> String {
     match token {
         Token::Word(word) if word.quote_style.is_none() => word.value.to_ascii_uppercase(),
         other => other.to_string(),
@@ -206,6 +235,7 @@ fn classify(tokens: &[&Token]) -> Kind {
     let words: Vec<String> = tokens.iter().take(6).map(|token| spelled(token)).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let name = || tokens.get(1).map(|token| text_of(token));
+    let at = |at: usize| tokens.get(at).map(|token| text_of(token)).unwrap_or_default();
     match words.as_slice() {
         ["SELECT" | "WITH" | "VALUES" | "TABLE" | "EXPLAIN" | "(", ..] => Kind::Query,
         ["SET", rest @ ..] => set(rest, &tokens[1..]),
@@ -218,10 +248,15 @@ fn classify(tokens: &[&Token]) -> Kind {
         ["SHOW", _, ..] => Kind::Show(dotted(&tokens[1..]).0),
         ["BEGIN" | "START", ..] => Kind::Begin,
         ["COMMIT" | "END", ..] => Kind::Commit,
-        ["ROLLBACK" | "ABORT", "TO", ..] | ["ROLLBACK", "WORK" | "TRANSACTION", "TO", ..] => Kind::Nothing("ROLLBACK"),
+        ["ROLLBACK", "WORK" | "TRANSACTION", "TO", "SAVEPOINT", _] => Kind::RollbackTo(at(4)),
+        ["ROLLBACK", "WORK" | "TRANSACTION", "TO", _] | ["ROLLBACK", "TO", "SAVEPOINT", _] => Kind::RollbackTo(at(3)),
+        ["ROLLBACK", "TO", _] => Kind::RollbackTo(at(2)),
         ["ROLLBACK" | "ABORT", ..] => Kind::Rollback,
-        ["SAVEPOINT", ..] => Kind::Nothing("SAVEPOINT"),
-        ["RELEASE", ..] => Kind::Nothing("RELEASE"),
+        ["SAVEPOINT", _] => Kind::Savepoint(at(1)),
+        ["RELEASE", "SAVEPOINT", _] => Kind::Release(at(2)),
+        ["RELEASE", _] => Kind::Release(at(1)),
+        ["DECLARE", _, ..] => Kind::Declare,
+        ["FETCH" | "MOVE", _, ..] => Kind::Fetch,
         ["DEALLOCATE", "PREPARE", _, ..] => match words[2] {
             "ALL" => Kind::Deallocate(None),
             _ => Kind::Deallocate(tokens.get(2).map(|token| text_of(token))),
@@ -240,6 +275,7 @@ fn classify(tokens: &[&Token]) -> Kind {
             ..,
         ] => Kind::Writes(writes(&words)),
         ["COPY", ..] if !tokens.iter().any(|token| spelled(token) == "TO") => Kind::Writes("COPY FROM".into()),
+        ["COPY", _, ..] => Kind::Copy,
         [other, ..] => Kind::Unsupported((*other).to_owned()),
         [] => Kind::Empty,
     }
@@ -267,7 +303,7 @@ fn dotted(tokens: &[&Token]) -> (String, usize) {
 }
 
 /// What a token stands for: a word without its quotes and in lower case if it had none, the content of a string.
-fn text_of(token: &Token) -> String {
+pub(crate) fn text_of(token: &Token) -> String {
     match token {
         Token::Word(word) if word.quote_style.is_none() => word.value.to_ascii_lowercase(),
         Token::Word(word) => word.value.clone(),

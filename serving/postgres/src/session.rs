@@ -4,6 +4,7 @@ mod known;
 mod value;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_access::Principal;
@@ -16,29 +17,42 @@ use crate::PgError;
 /// What clients are told that this server is: they choose by it which catalog queries they send.
 pub(crate) const SERVER_VERSION_NUMBER: &str = "160006";
 const LONGEST_PATIENCE: Duration = Duration::from_secs(600);
+/// Savepoints of one transaction.
+const MAX_SAVEPOINTS: usize = 1_000;
 
 pub(crate) fn server_version() -> String {
     format!("16.6 (Anabranch {})", env!("CARGO_PKG_VERSION"))
 }
 
-/// Settings of a connection, and how they change in and with a transaction.
-#[derive(Debug)]
+/// Settings of a connection, and how they change in and with a transaction. Cheap to clone.
+#[derive(Clone, Debug)]
 pub(crate) struct Session {
     pub(crate) principal: Principal,
-    user: String,
-    now: Settings,
+    user: Arc<str>,
+    now: Arc<Settings>,
     /// What RESET goes back to: the settings that came with the connection.
-    began_with: Settings,
+    began_with: Arc<Settings>,
     block: Option<Block>,
 }
 
 /// What is put back when a transaction ends.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Block {
     /// After ROLLBACK: as if nothing had been set.
-    before: Settings,
+    before: Arc<Settings>,
     /// After COMMIT: without what was set for the transaction alone.
-    kept: Settings,
+    kept: Arc<Settings>,
+    savepoints: Vec<Savepoint>,
+}
+
+/// What ROLLBACK TO goes back to.
+#[derive(Clone, Debug)]
+struct Savepoint {
+    name: String,
+    now: Arc<Settings>,
+    kept: Arc<Settings>,
+    /// Savepoints of this name with nothing set between them: drivers make one before each statement.
+    times: u64,
 }
 
 /// How long a setting lasts.
@@ -72,9 +86,9 @@ impl Session {
     pub(crate) fn new(principal: Principal, user: &str) -> Self {
         Self {
             principal,
-            user: user.to_owned(),
-            now: Settings::default(),
-            began_with: Settings::default(),
+            user: user.into(),
+            now: Arc::default(),
+            began_with: Arc::default(),
             block: None,
         }
     }
@@ -85,9 +99,9 @@ impl Session {
     /// As [`set`](Self::set).
     pub(crate) fn begin_with(&mut self, settings: &[(String, String)]) -> Result<(), PgError> {
         for (name, value) in settings {
-            self.now.set(name, Some(value))?;
+            Arc::make_mut(&mut self.now).set(name, Some(value))?;
         }
-        self.began_with = self.now.clone();
+        self.began_with = Arc::clone(&self.now);
         Ok(())
     }
 
@@ -102,17 +116,87 @@ impl Session {
     /// A transaction begins, unless one is open.
     pub(crate) fn begin(&mut self) {
         self.block.get_or_insert_with(|| Block {
-            before: self.now.clone(),
-            kept: self.now.clone(),
+            before: Arc::clone(&self.now),
+            kept: Arc::clone(&self.now),
+            savepoints: Vec::new(),
         });
     }
 
     /// The transaction ends, if one is open; returns the settings that clients are told because they changed by that.
     pub(crate) fn end(&mut self, committed: bool) -> Vec<(&'static str, String)> {
-        let Some(Block { before, kept }) = self.block.take() else {
+        let Some(Block { before, kept, .. }) = self.block.take() else {
             return Vec::new();
         };
-        let ended = std::mem::replace(&mut self.now, if committed { kept } else { before });
+        self.put_back(if committed { kept } else { before })
+    }
+
+    /// Whether a transaction is open, be it that of a script.
+    pub(crate) fn is_in_block(&self) -> bool {
+        self.block.is_some()
+    }
+
+    /// Remembers the settings under a name.
+    ///
+    /// # Errors
+    /// 25P01 outside of a transaction, 53400 for too many.
+    pub(crate) fn save(&mut self, name: &str) -> Result<(), PgError> {
+        let block = self.block.as_mut().ok_or_else(|| outside("SAVEPOINT"))?;
+        if let Some(last) = block.savepoints.last_mut()
+            && last.name == name
+            && Arc::ptr_eq(&last.now, &self.now)
+            && Arc::ptr_eq(&last.kept, &block.kept)
+        {
+            last.times += 1;
+            return Ok(());
+        }
+        if block.savepoints.len() >= MAX_SAVEPOINTS {
+            let error = PgError::new(
+                "53400",
+                format!("a transaction cannot have more than {MAX_SAVEPOINTS} savepoints"),
+            );
+            return Err(error.with_hint("release some"));
+        }
+        block.savepoints.push(Savepoint {
+            name: name.to_owned(),
+            now: Arc::clone(&self.now),
+            kept: Arc::clone(&block.kept),
+            times: 1,
+        });
+        Ok(())
+    }
+
+    /// Forgets a savepoint and those after it; what was set stays.
+    ///
+    /// # Errors
+    /// 25P01 outside of a transaction, 3B001 for a name that is none.
+    pub(crate) fn release(&mut self, name: &str) -> Result<(), PgError> {
+        let block = self.block.as_mut().ok_or_else(|| outside("RELEASE SAVEPOINT"))?;
+        let at = block.find(name)?;
+        block.savepoints.truncate(at + 1);
+        block.savepoints[at].times -= 1;
+        if block.savepoints[at].times == 0 {
+            block.savepoints.pop();
+        }
+        Ok(())
+    }
+
+    /// Goes back to a savepoint, which stays; returns the settings that clients are told because they changed by that.
+    ///
+    /// # Errors
+    /// As [`release`](Self::release).
+    pub(crate) fn roll_back_to(&mut self, name: &str) -> Result<Vec<(&'static str, String)>, PgError> {
+        let block = self.block.as_mut().ok_or_else(|| outside("ROLLBACK TO SAVEPOINT"))?;
+        let at = block.find(name)?;
+        block.savepoints.truncate(at + 1);
+        let Savepoint { now, kept, .. } = &block.savepoints[at];
+        block.kept = Arc::clone(kept);
+        let now = Arc::clone(now);
+        Ok(self.put_back(now))
+    }
+
+    /// Returns what clients are told because it is otherwise than before.
+    fn put_back(&mut self, settings: Arc<Settings>) -> Vec<(&'static str, String)> {
+        let ended = std::mem::replace(&mut self.now, settings);
         let reported = KNOWN.iter().filter(|known| known.reported);
         reported
             .map(|known| (known.name, ended.value_of(known), self.now.value_of(known)))
@@ -126,12 +210,12 @@ impl Session {
     /// # Errors
     /// 42704 for a setting that is not known, 22023 for a value it cannot have, 55P02 for one that cannot be changed.
     pub(crate) fn set(&mut self, name: &str, value: Option<&str>, lasting: Lasting) -> Result<Changed, PgError> {
-        let began_with = self.began_with.set.get(&name.to_ascii_lowercase()).cloned();
-        let value = value.or(began_with.as_deref());
+        let began_with = Arc::clone(&self.began_with);
+        let value = value.or_else(|| began_with.set.get(&name.to_ascii_lowercase()).map(String::as_str));
         match (&mut self.block, lasting) {
             (None, Lasting::Transaction) => {
                 // Refused if it cannot be; else without effect, as its transaction is this statement.
-                self.now.clone().set(name, value)?;
+                Settings::clone(&self.now).set(name, value)?;
                 let warning = PgError::new("25P01", "SET LOCAL can only be used in transaction blocks");
                 return Ok(Changed {
                     report: None,
@@ -139,18 +223,18 @@ impl Session {
                 });
             }
             (Some(block), Lasting::Session) => {
-                block.kept.set(name, value)?;
+                Arc::make_mut(&mut block.kept).set(name, value)?;
             }
             (Some(_), Lasting::Transaction) | (None, Lasting::Session) => {}
         }
-        self.now.set(name, value)
+        Arc::make_mut(&mut self.now).set(name, value)
     }
 
     /// Sets everything back to what the connection began with.
     pub(crate) fn reset(&mut self) {
-        self.now = self.began_with.clone();
+        self.now = Arc::clone(&self.began_with);
         if let Some(block) = &mut self.block {
-            block.kept = self.began_with.clone();
+            block.kept = Arc::clone(&self.began_with);
         }
     }
 
@@ -162,7 +246,7 @@ impl Session {
             .map(|known| (known.name, self.now.value_of(known)))
             .collect();
         reported.push(("server_version", server_version()));
-        reported.push(("session_authorization", self.user.clone()));
+        reported.push(("session_authorization", self.user.to_string()));
         reported
     }
 
@@ -172,22 +256,37 @@ impl Session {
     /// 42704 for one that is not known.
     pub(crate) fn show(&self, name: &str) -> Result<String, PgError> {
         match name.to_ascii_lowercase().as_str() {
-            "session_authorization" | "role" => Ok(self.user.clone()),
+            "session_authorization" | "role" => Ok(self.user.to_string()),
             key => self.now.show(key).ok_or_else(|| unknown(name)),
         }
     }
 
     /// All settings and their values, by name.
     pub(crate) fn all(&self) -> BTreeMap<String, String> {
-        let now = &self.now;
-        let known = KNOWN.iter().map(|known| (known.name.to_owned(), now.value_of(known)));
-        let own = OWN
-            .iter()
-            .filter_map(|name| Some(((*name).to_owned(), now.show(name)?)));
-        let others = now.set.iter().filter(|(name, _)| name.contains('.'));
-        let others = others.map(|(name, value)| (name.clone(), value.clone()));
-        known.chain(own).chain(others).collect()
+        self.now.all()
     }
+
+    /// All settings: name, value, and what RESET makes of it.
+    pub(crate) fn settings(&self) -> Vec<(String, String, String)> {
+        let began_with = &self.began_with;
+        let settings = self.now.all().into_iter().map(|(name, value)| {
+            let reset = began_with.show(&name.to_ascii_lowercase()).unwrap_or_default();
+            (name, value, reset)
+        });
+        settings.collect()
+    }
+}
+
+impl Block {
+    /// The newest savepoint of this name.
+    fn find(&self, name: &str) -> Result<usize, PgError> {
+        let found = self.savepoints.iter().rposition(|savepoint| savepoint.name == name);
+        found.ok_or_else(|| PgError::new("3B001", format!("savepoint \"{name}\" does not exist")))
+    }
+}
+
+fn outside(command: &str) -> PgError {
+    PgError::new("25P01", format!("{command} can only be used in transaction blocks"))
 }
 
 /// Settings that follow other rules than those of [`KNOWN`].
@@ -200,6 +299,16 @@ const OWN: [&str; 5] = [
 ];
 
 impl Settings {
+    fn all(&self) -> BTreeMap<String, String> {
+        let known = KNOWN.iter().map(|known| (known.name.to_owned(), self.value_of(known)));
+        let own = OWN
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), self.show(name)?)));
+        let others = self.set.iter().filter(|(name, _)| name.contains('.'));
+        let others = others.map(|(name, value)| (name.clone(), value.clone()));
+        others.chain(known).chain(own).collect()
+    }
+
     /// Changes a setting; `None` sets it to its default. Nothing has changed after an error.
     fn set(&mut self, name: &str, value: Option<&str>) -> Result<Changed, PgError> {
         let key = name.to_ascii_lowercase();
@@ -293,15 +402,6 @@ impl Settings {
         let set = self.set.get(&known.name.to_ascii_lowercase());
         set.cloned().unwrap_or_else(|| known.default.to_owned())
     }
-}
-
-/// The settings that every connection begins with: names and values, for `pg_settings`.
-pub(crate) fn defaults() -> impl Iterator<Item = (&'static str, String)> {
-    let known = KNOWN.iter().map(|known| (known.name, known.default.to_owned()));
-    known.chain([
-        ("server_version", server_version()),
-        ("statement_timeout", "0".to_owned()),
-    ])
 }
 
 fn unknown(name: &str) -> PgError {

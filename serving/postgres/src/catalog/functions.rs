@@ -16,6 +16,7 @@ use datafusion_pg_catalog::pg_catalog::{
     has_privilege_udf, pg_get_expr_udf, quote_ident_udf,
 };
 
+use super::settings::SettingFunction;
 use super::sheet::{NO_TEXT, int, text};
 use crate::{session, types};
 
@@ -50,7 +51,10 @@ pub(super) fn register(context: &SessionContext, user: &str, tables: &Arc<PgCata
     for (name, value) in constants(user) {
         context.register_udf(ScalarUDF::from(Constant::new(name, value)));
     }
-    context.register_udf(ScalarUDF::from(CurrentSetting::new()));
+    context.register_udf(ScalarUDF::from(SettingFunction::current()));
+    context.register_udf(ScalarUDF::from(SettingFunction::set()));
+    context.register_udf(ScalarUDF::from(QuoteText::new("quote_literal")));
+    context.register_udf(ScalarUDF::from(QuoteText::new("quote_nullable")));
     context.register_udf(ScalarUDF::from(ToRegtype::new()));
     context.register_udf(ScalarUDF::from(Format::new()));
 }
@@ -72,6 +76,8 @@ fn constants(user: &str) -> Vec<(&'static str, ScalarValue)> {
         ("pg_relation_is_updatable", int(0)),
         ("txid_current", ScalarValue::Int64(Some(1))),
         ("pg_tablespace_location", text("")),
+        // Nothing can be locked here, so that nothing is left to unlock.
+        ("pg_advisory_unlock_all", text("")),
         ("pg_get_function_arguments", text("")),
         ("pg_get_function_identity_arguments", text("")),
         ("pg_get_function_result", text("")),
@@ -163,54 +169,6 @@ impl ScalarUDFImpl for Constant {
 
     fn invoke_with_args(&self, _arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
         Ok(ColumnarValue::Scalar(self.value.clone()))
-    }
-}
-
-/// `current_setting(name [, missing_ok])`: what settings are when a connection begins.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct CurrentSetting {
-    signature: Signature,
-}
-
-impl CurrentSetting {
-    fn new() -> Self {
-        let named = TypeSignature::OneOf(vec![
-            TypeSignature::Exact(vec![DataType::Utf8]),
-            TypeSignature::Exact(vec![DataType::Utf8, DataType::Boolean]),
-        ]);
-        Self {
-            signature: Signature::new(named, Volatility::Stable),
-        }
-    }
-}
-
-impl ScalarUDFImpl for CurrentSetting {
-    fn name(&self) -> &str {
-        "current_setting"
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Utf8)
-    }
-
-    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let names = ColumnarValue::values_to_arrays(&arguments.args[..1])?;
-        let names = names[0].as_string::<i32>();
-        let value = |name: &str| {
-            let mut defaults = session::defaults();
-            defaults
-                .find(|(known, _)| known.eq_ignore_ascii_case(name))
-                .map(|(_, value)| value)
-        };
-        let values: StringArray = names.iter().map(|name| name.and_then(value)).collect();
-        match names.len() {
-            1 => ScalarValue::try_from_array(&values, 0).map(ColumnarValue::Scalar),
-            _ => Ok(ColumnarValue::Array(Arc::new(values) as ArrayRef)),
-        }
     }
 }
 
@@ -308,7 +266,7 @@ fn formatted<'v>(template: &str, values: &mut impl Iterator<Item = Option<&'v st
             ('%', Some('s')) => text.push_str(values.next().flatten().unwrap_or_default()),
             ('%', Some('I')) => text.push_str(&identifier(values.next().flatten().unwrap_or_default())),
             ('%', Some('L')) => match values.next().flatten() {
-                Some(value) => text.push_str(&format!("'{}'", value.replace('\'', "''"))),
+                Some(value) => text.push_str(&literal(value)),
                 None => text.push_str("NULL"),
             },
             ('%', other) => text.extend(other),
@@ -316,6 +274,57 @@ fn formatted<'v>(template: &str, values: &mut impl Iterator<Item = Option<&'v st
         }
     }
     text
+}
+
+/// `quote_literal(value)` and `quote_nullable(value)`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct QuoteText {
+    name: &'static str,
+    signature: Signature,
+}
+
+impl QuoteText {
+    fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            signature: Signature::any(1, Volatility::Immutable),
+        }
+    }
+}
+
+impl ScalarUDFImpl for QuoteText {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let values = arguments.args[0].cast_to(&DataType::Utf8, None)?;
+        let values = values.to_array(arguments.number_rows)?;
+        let absent = (self.name == "quote_nullable").then(|| "NULL".to_owned());
+        let quoted = |value: Option<&str>| value.map(literal).or_else(|| absent.clone());
+        let texts: StringArray = values.as_string::<i32>().iter().map(quoted).collect();
+        match texts.len() {
+            1 => ScalarValue::try_from_array(&texts, 0).map(ColumnarValue::Scalar),
+            _ => Ok(ColumnarValue::Array(Arc::new(texts) as ArrayRef)),
+        }
+    }
+}
+
+/// A text as SQL spells it.
+fn literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    match quoted.contains('\\') {
+        true => format!(" E'{}'", quoted.replace('\\', "\\\\")),
+        false => format!("'{quoted}'"),
+    }
 }
 
 /// A name as SQL spells it: in quotes where it needs them.

@@ -14,8 +14,8 @@ use datafusion::scalar::ScalarValue;
 
 use super::empty;
 use super::relations::Listing;
+use super::settings::SessionTable;
 use super::sheet::{Sheet, bool, int, text};
-use crate::session;
 
 /// `pg_catalog`: the tables that `datafusion-pg-catalog` has, and those that tell of this server.
 pub(super) struct PgCatalog<P> {
@@ -38,7 +38,8 @@ impl<P> fmt::Debug for PgCatalog<P> {
 }
 
 /// Tables that are made here.
-const OWN: [&str; 9] = [
+const OWN: [&str; 10] = [
+    "pg_cursors",
     "pg_parameter_acl",
     "pg_settings",
     "pg_stat_activity",
@@ -65,7 +66,8 @@ impl<P: SchemaProvider + 'static> SchemaProvider for PgCatalog<P> {
             "pg_parameter_acl" => Sheet::new("oid:int parname paracl").table()?,
             "pg_user_mappings" => Sheet::new("umid:int srvid:int srvname umuser:int usename umoptions").table()?,
             "pg_ts_config_map" => Sheet::new("mapcfg:int maptokentype:int mapseqno:int mapdict:int").table()?,
-            "pg_settings" => settings()?,
+            "pg_settings" => Arc::new(SessionTable::settings()?),
+            "pg_cursors" => Arc::new(SessionTable::cursors()?),
             "pg_views" => self.views()?,
             "pg_user" => self.users()?,
             "pg_timezone_names" => zones()?,
@@ -132,27 +134,6 @@ fn widened(name: &str, table: Arc<dyn TableProvider>, more: &[&str]) -> Result<A
     let columns: Vec<Expr> = known.chain(more.iter().map(|name| none.clone().alias(*name))).collect();
     let plan = LogicalPlanBuilder::scan(name, provider_as_source(table), None)?.project(columns)?;
     Ok(Arc::new(ViewTable::new(plan.build()?, None)))
-}
-
-fn settings() -> Result<Arc<dyn TableProvider>> {
-    let rows = session::defaults().map(|(name, value)| {
-        vec![
-            ("name", text(name)),
-            ("setting", text(value.clone())),
-            ("category", text("Anabranch")),
-            ("context", text("user")),
-            ("vartype", text("string")),
-            ("source", text("default")),
-            ("boot_val", text(value.clone())),
-            ("reset_val", text(value)),
-        ]
-    });
-    Sheet::new(
-        "name setting unit category short_desc extra_desc context vartype source min_val max_val boot_val reset_val \
-         sourcefile",
-    )
-    .rows(rows)
-    .table()
 }
 
 fn zones() -> Result<Arc<dyn TableProvider>> {

@@ -161,7 +161,6 @@ impl VisitorMut for Rewrite {
                 Some(null())
             }
             Expr::Function(function) if name(function) == "pg_get_viewdef" => definition(function),
-            Expr::Function(function) if name(function) == "quote_literal" => quoted(function),
             other if is_null_function(other) => Some(null()),
             _ => None,
         };
@@ -262,17 +261,6 @@ fn is_of_nothing(function: &Function) -> bool {
         }
         _ => false,
     }
-}
-
-/// `quote_literal(text)`.
-fn quoted(function: &Function) -> Option<Expr> {
-    let FunctionArguments::List(arguments) = &function.args else {
-        return None;
-    };
-    let text = arguments.args.first()?;
-    parsed(&format!(
-        "concat(chr(39), replace({text}, chr(39), repeat(chr(39), 2)), chr(39))"
-    ))
 }
 
 /// `pg_get_viewdef(oid [, …])` as a look into `pg_views`.

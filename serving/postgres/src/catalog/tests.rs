@@ -10,14 +10,30 @@ fn catalog() -> Catalog {
     Catalog::new(TestEngine::new()).unwrap()
 }
 
+fn concerns(catalog: &Catalog, sql: &str) -> Option<Concern> {
+    match catalog
+        .read(sql)
+        .unwrap_or_else(|error| panic!("{error:?}: {sql}"))
+        .asked
+    {
+        Asked::Catalog(concern) => Some(concern),
+        Asked::Engine(_) => None,
+    }
+}
+
+fn live() -> Live {
+    Live::new(
+        crate::session::Session::new(Principal::anonymous_admin(), "me"),
+        Vec::new(),
+    )
+}
+
 async fn batches(catalog: &Catalog, sql: &str) -> Vec<RecordBatch> {
-    let statement = catalog
-        .concerns(sql)
-        .unwrap_or_else(|| panic!("not for the catalog: {sql}"));
+    let statement = concerns(catalog, sql).unwrap_or_else(|| panic!("not for the catalog: {sql}"));
     let principal = Principal::anonymous_admin();
     let prepared = catalog.prepare(statement, &principal).await;
     let prepared = prepared.unwrap_or_else(|error| panic!("{error}: {sql}"));
-    let running = catalog.run(&prepared, Vec::new()).await;
+    let running = catalog.run(&prepared, Vec::new(), live()).await;
     let running = running.unwrap_or_else(|error| panic!("{error}: {sql}"));
     let batches = running.batches.try_collect().await;
     batches.unwrap_or_else(|error| panic!("{error}: {sql}"))
@@ -60,11 +76,11 @@ async fn answers(file: &str) -> Vec<Vec<Vec<String>>> {
 }
 
 async fn answer(catalog: &Catalog, sql: &str) -> Result<Vec<RecordBatch>, String> {
-    let concern = catalog.concerns(sql).ok_or("it is not for the catalog")?;
+    let concern = concerns(catalog, sql).ok_or("it is not for the catalog")?;
     let prepared = catalog.prepare(concern, &Principal::anonymous_admin()).await;
     let prepared = prepared.map_err(|error| error.to_string())?;
     let running = catalog
-        .run(&prepared, Vec::new())
+        .run(&prepared, Vec::new(), live())
         .await
         .map_err(|error| error.to_string())?;
     running.batches.try_collect().await.map_err(|error| error.to_string())
@@ -144,7 +160,7 @@ fn only_what_concerns_the_catalog_is_taken() {
         "WITH x AS (SELECT 1) SELECT * FROM x",
         "SELECT * FROM generate_series(1, 3)",
     ] {
-        assert!(catalog.concerns(sql).is_some(), "{sql}");
+        assert!(concerns(&catalog, sql).is_some(), "{sql}");
     }
     for sql in [
         "SELECT * FROM totals",
@@ -153,7 +169,7 @@ fn only_what_concerns_the_catalog_is_taken() {
         "WITH x AS (SELECT * FROM totals) SELECT * FROM x",
         "nonsense",
     ] {
-        assert!(catalog.concerns(sql).is_none(), "{sql}");
+        assert!(concerns(&catalog, sql).is_none(), "{sql}");
     }
 }
 
@@ -344,9 +360,9 @@ async fn sessions_are_asked_what_they_are() {
 #[tokio::test]
 async fn views_and_the_catalog_are_not_read_together() {
     let catalog = catalog();
-    let statement = catalog.concerns("SELECT * FROM totals, pg_class").unwrap();
+    let statement = concerns(&catalog, "SELECT * FROM totals, pg_class").unwrap();
     let prepared = catalog.prepare(statement, &Principal::anonymous_admin()).await.unwrap();
-    let error = catalog.run(&prepared, Vec::new()).await.unwrap_err();
+    let error = catalog.run(&prepared, Vec::new(), live()).await.unwrap_err();
     assert_eq!(error.cause, Cause::Unsupported);
 }
 
@@ -354,7 +370,7 @@ async fn views_and_the_catalog_are_not_read_together() {
 async fn parameters_have_the_types_that_comparisons_or_casts_tell() {
     let catalog = catalog();
     let types = async |sql: &str| {
-        let statement = catalog.concerns(sql).unwrap();
+        let statement = concerns(&catalog, sql).unwrap();
         let prepared = catalog.prepare(statement, &Principal::anonymous_admin()).await.unwrap();
         prepared.parameters.to_vec()
     };
@@ -375,4 +391,21 @@ async fn parameters_have_the_types_that_comparisons_or_casts_tell() {
         [None, None, Some(DataType::Utf8)],
         "parameters of what is left out are there all the same"
     );
+}
+
+#[test]
+fn deep_expressions_are_refused_or_left_to_the_engine() {
+    let catalog = catalog();
+    let sum = |count: usize| vec!["1"; count].join(" + ");
+    let deep = catalog.read(&format!("SELECT {}", sum(1_000))).unwrap_err();
+    assert_eq!(deep.code, "54001");
+    for count in [1_000, 4_000, 100_000] {
+        let read = catalog.read(&format!("SELECT {} FROM totals", sum(count))).unwrap();
+        assert!(matches!(read.asked, Asked::Engine(None)), "{count}");
+    }
+    let wide = format!(
+        "SELECT oid FROM pg_class WHERE relname IN ({})",
+        vec!["'x'"; 20_000].join(", ")
+    );
+    assert!(concerns(&catalog, &wide).is_some(), "a list is not deep");
 }

@@ -111,12 +111,7 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
         if !name.is_empty() && self.portals.contains_key(&name) {
             return Err(PgError::new("42P03", format!("cursor \"{name}\" already exists")));
         }
-        if self.portals.len() >= MAX_PORTALS {
-            return Err(PgError::new(
-                "53400",
-                format!("a connection cannot have more than {MAX_PORTALS} portals"),
-            ));
-        }
+        self.room_for_portal()?;
         let values = read_all(&statement.parameters, formats, values)?;
         let mut columns = statement.columns().unwrap_or_default();
         let binary = match statement.columns() {
@@ -126,16 +121,30 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
         columns
             .iter_mut()
             .zip(binary)
-            .for_each(|(column, binary)| column.binary = binary);
+            // Those of a binary cursor are, whatever is asked for.
+            .for_each(|(column, binary)| column.binary |= binary);
         let portal = Portal {
             statement: Arc::clone(statement),
             values,
             columns,
             state: State::Bound,
+            cursor: None,
         };
         self.portals.insert(name, portal);
         self.out.bare(BIND_COMPLETE);
         Ok(())
+    }
+
+    /// # Errors
+    /// 53400 when there are too many portals already.
+    pub(super) fn room_for_portal(&self) -> Result<(), PgError> {
+        match self.portals.len() < MAX_PORTALS {
+            true => Ok(()),
+            false => Err(PgError::new(
+                "53400",
+                format!("a connection cannot have more than {MAX_PORTALS} portals"),
+            )),
+        }
     }
 }
 

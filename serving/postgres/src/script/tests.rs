@@ -75,7 +75,7 @@ fn what_clients_send_by_habit_is_known() {
         [Kind::Begin, Kind::Query, Kind::Commit]
     );
     assert_eq!(kinds("start transaction read only"), [Kind::Begin]);
-    assert_eq!(kinds("ROLLBACK TO SAVEPOINT a"), [Kind::Nothing("ROLLBACK")]);
+    assert_eq!(kinds("ROLLBACK TO SAVEPOINT a"), [Kind::RollbackTo("a".into())]);
     assert_eq!(kinds("DEALLOCATE ALL"), [Kind::Deallocate(None)]);
     assert_eq!(kinds("DEALLOCATE \"_p1\""), [Kind::Deallocate(Some("_p1".into()))]);
     assert_eq!(kinds("DISCARD ALL"), [Kind::DiscardAll]);
@@ -88,11 +88,8 @@ fn what_writes_is_told_from_what_is_not_supported() {
     assert_eq!(kinds("create table x (a int)"), [Kind::Writes("CREATE TABLE".into())]);
     assert_eq!(kinds("DELETE FROM x"), [Kind::Writes("DELETE".into())]);
     assert_eq!(kinds("COPY x FROM STDIN"), [Kind::Writes("COPY FROM".into())]);
-    assert_eq!(kinds("COPY x TO STDOUT"), [Kind::Unsupported("COPY".into())]);
-    assert_eq!(
-        kinds("DECLARE c CURSOR FOR SELECT 1"),
-        [Kind::Unsupported("DECLARE".into())]
-    );
+    assert_eq!(kinds("COPY x TO STDOUT"), [Kind::Copy]);
+    assert_eq!(kinds("DECLARE c CURSOR FOR SELECT 1"), [Kind::Declare]);
 }
 
 #[test]

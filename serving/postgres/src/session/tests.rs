@@ -147,3 +147,56 @@ fn what_is_set_locally_goes_with_the_transaction() {
     assert!(!session.demand().exact);
     assert_eq!(local(&mut session, Some("most")).unwrap_err().code, "22023");
 }
+
+#[test]
+fn savepoints_take_back_what_was_set_after_them() {
+    let mut session = session();
+    assert_eq!(session.save("a").unwrap_err().code, "25P01");
+    session.begin();
+    set(&mut session, "application_name", Some("one")).unwrap();
+    session.save("a").unwrap();
+    set(&mut session, "application_name", Some("two")).unwrap();
+    session.save("b").unwrap();
+    session
+        .set("anabranch.require", Some("exact"), Lasting::Transaction)
+        .unwrap();
+    assert_eq!(session.roll_back_to("b").unwrap(), []);
+    assert!(!session.demand().exact);
+    assert_eq!(
+        session.roll_back_to("a").unwrap(),
+        [("application_name", "one".to_owned())]
+    );
+    assert_eq!(session.roll_back_to("b").unwrap_err().code, "3B001", "it came after");
+    set(&mut session, "application_name", Some("three")).unwrap();
+    assert_eq!(
+        session.roll_back_to("a").unwrap(),
+        [("application_name", "one".to_owned())],
+        "it is still there"
+    );
+    session.release("a").unwrap();
+    assert_eq!(session.release("a").unwrap_err().code, "3B001");
+    session.end(true);
+    assert_eq!(session.show("application_name").unwrap(), "one");
+    assert_eq!(session.roll_back_to("a").unwrap_err().code, "25P01");
+}
+
+#[test]
+fn savepoints_of_one_name_are_as_many_as_were_made() {
+    let mut session = session();
+    session.begin();
+    for _ in 0..5_000 {
+        session.save("each").unwrap();
+    }
+    session.save("other").unwrap();
+    set(&mut session, "application_name", Some("x")).unwrap();
+    session.save("each").unwrap();
+    for _ in 0..5_001 {
+        session.release("each").unwrap();
+    }
+    assert_eq!(session.release("each").unwrap_err().code, "3B001");
+    assert_eq!(session.show("application_name").unwrap(), "x");
+    for number in 0..MAX_SAVEPOINTS {
+        session.save(&number.to_string()).unwrap();
+    }
+    assert_eq!(session.save("one more").unwrap_err().code, "53400");
+}

@@ -100,6 +100,15 @@ impl Outgoing {
         });
     }
 
+    /// Rows of COPY follow, all of their columns in one format.
+    pub(crate) fn copying(&mut self, binary: bool, columns: usize) {
+        self.message(b'H', |out| {
+            out.put_u8(u8::from(binary));
+            count(out, columns);
+            (0..columns).for_each(|_| out.put_u16(u16::from(binary)));
+        });
+    }
+
     pub(crate) fn complete(&mut self, tag: &str) {
         self.message(b'C', |out| text(out, tag));
     }
@@ -147,6 +156,7 @@ pub(crate) const BIND_COMPLETE: u8 = b'2';
 pub(crate) const CLOSE_COMPLETE: u8 = b'3';
 pub(crate) const NO_DATA: u8 = b'n';
 pub(crate) const PORTAL_SUSPENDED: u8 = b's';
+pub(crate) const COPY_DONE: u8 = b'c';
 pub(crate) const EMPTY_QUERY: u8 = b'I';
 
 fn count(out: &mut BytesMut, count: usize) {
