@@ -94,7 +94,7 @@ pub(crate) struct Read {
 /// Who answers a query.
 #[derive(Debug)]
 pub(crate) enum Asked {
-    Catalog(Concern),
+    Catalog(Box<Concern>),
     /// The query engine; in words of its own, if they differ.
     Engine(Option<String>),
 }
@@ -163,11 +163,11 @@ impl Catalog {
             let nothing = empty::columns(&statement);
             rewrite::rewrite(&mut statement);
             dialect::rewrite(&mut statement, Planner::Catalog)?;
-            let asked = Asked::Catalog(Concern {
+            let asked = Asked::Catalog(Box::new(Concern {
                 statement,
                 nothing,
                 parameters: placeholders(sql),
-            });
+            }));
             return Ok(Read { asked, names });
         }
         let translated = match parsed {

@@ -276,6 +276,7 @@ impl Words {
                 _ => None,
             },
             ("timezone", [zone, instant]) => parsed(&format!("(({instant}) AT TIME ZONE {zone})")),
+            ("mod", [value, by]) => parsed(&format!("(({value}) % ({by}))")),
             ("localtimestamp", _) => parsed("now()"),
             ("every", [_]) => Some(Expr::Function(Function {
                 name: ObjectName::from(vec![Ident::new("bool_and")]),

@@ -15,13 +15,15 @@ pub fn interpreter() -> Result<PathBuf, String> {
     with("python", &["deltalake==1.6.6", "pyarrow==26.0.1"])
 }
 
-/// An interpreter with SQL clients: psycopg, SQLAlchemy and ADBC.
+/// An interpreter with SQL clients: psycopg, psycopg2, asyncpg, SQLAlchemy and ADBC.
 ///
 /// # Errors
 /// As [`with`].
 pub fn sql_clients() -> Result<PathBuf, String> {
     let packages = [
         "psycopg[binary]==3.3.9",
+        "psycopg2-binary==2.9.13",
+        "asyncpg==0.32.0",
         "sqlalchemy==2.1.9",
         "adbc-driver-flightsql==1.13.0",
         "pyarrow==26.0.1",

@@ -1,6 +1,7 @@
 //! SQL clients that other people made see the numbers that `/v1/sql` answers.
 
 mod commands;
+mod drivers;
 mod exact;
 mod golang;
 mod page;
@@ -132,6 +133,7 @@ fn sql_clients_see_what_http_answers() {
                 commands::names_are_completed(&served, &python, &psql);
             }
             sqlalchemy_sees_it(&served, &python);
+            drivers::see_it(&served, &python);
             adbc_sees_it(&served, &python);
             page::python_runs_what_stands_there(&served, &python);
         }

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use anabranch_front::RelationKind;
+use anabranch_front::{CATALOG, RelationKind};
 use arrow::datatypes::DataType;
 use async_trait::async_trait;
 use datafusion::catalog::{MemTable, SchemaProvider, TableProvider};
@@ -84,6 +84,8 @@ impl<P: SchemaProvider + 'static> SchemaProvider for PgCatalog<P> {
                     let schema = Arc::new(empty::with_arrays(name, &table.schema()));
                     Arc::new(MemTable::try_new(schema, vec![Vec::new()])?)
                 }
+                // There is one, whatever a client calls it.
+                Some(table) if name == "pg_database" => only(name, table, "datname", CATALOG)?,
                 Some(table) if name == "pg_class" => widened(name, table, &["relacl", "reloptions"])?,
                 Some(table) => table,
                 None => return Ok(None),
@@ -133,6 +135,13 @@ fn widened(name: &str, table: Arc<dyn TableProvider>, more: &[&str]) -> Result<A
     let none = lit(ScalarValue::try_from(&DataType::new_list(DataType::Utf8, true))?);
     let columns: Vec<Expr> = known.chain(more.iter().map(|name| none.clone().alias(*name))).collect();
     let plan = LogicalPlanBuilder::scan(name, provider_as_source(table), None)?.project(columns)?;
+    Ok(Arc::new(ViewTable::new(plan.build()?, None)))
+}
+
+/// The rows of a table of the library that have this text in a column.
+fn only(name: &str, table: Arc<dyn TableProvider>, column: &str, value: &str) -> Result<Arc<dyn TableProvider>> {
+    let wanted = Expr::Column(Column::new(Some(name), column)).eq(lit(value));
+    let plan = LogicalPlanBuilder::scan(name, provider_as_source(table), None)?.filter(wanted)?;
     Ok(Arc::new(ViewTable::new(plan.build()?, None)))
 }
 

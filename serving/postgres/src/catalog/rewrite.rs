@@ -33,9 +33,14 @@ const NULL: [&str; 12] = [
 ];
 
 /// Takes out what is not there to be planned. Grafana asks which schemas are searched by the elements of a setting and their
-/// numbers; the JDBC driver asks for arrays by the function that reads them, which `pg_type` has the name of.
+/// numbers; the JDBC driver asks for arrays by the function that reads them, which `pg_type` has the name of; asyncpg asks for types
+/// and the types in them, as deep as they go: here that is arrays and their elements.
 pub(super) fn plain(sql: &str) -> Cow<'_, str> {
     const READS_ARRAYS: &str = "'pg_catalog.array_in'::regproc";
+    const TYPES: &str = "typeinfo_tree(";
+    if sql.contains(TYPES) {
+        return stand_in::types_of_elements(sql);
+    }
     match without_search_path(sql) {
         sql if sql.contains(READS_ARRAYS) => Cow::Owned(sql.replace(READS_ARRAYS, "'array_in'")),
         sql => sql,

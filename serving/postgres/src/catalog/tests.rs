@@ -16,7 +16,7 @@ fn concerns(catalog: &Catalog, sql: &str) -> Option<Concern> {
         .unwrap_or_else(|error| panic!("{error:?}: {sql}"))
         .asked
     {
-        Asked::Catalog(concern) => Some(concern),
+        Asked::Catalog(concern) => Some(*concern),
         Asked::Engine(_) => None,
     }
 }
@@ -258,6 +258,7 @@ async fn psql_finds_what_there_is() {
         "SELECT d.datname, pg_catalog.pg_encoding_to_char(d.encoding) FROM pg_catalog.pg_database d ORDER BY 1",
     )
     .await;
+    assert_eq!(databases.len(), 1, "there is one database");
     assert_eq!(databases[0][0], "anabranch");
 }
 
@@ -408,4 +409,25 @@ fn deep_expressions_are_refused_or_left_to_the_engine() {
         vec!["'x'"; 20_000].join(", ")
     );
     assert!(concerns(&catalog, &wide).is_some(), "a list is not deep");
+}
+
+/// What asyncpg 0.32 asks about the arrays of an answer.
+#[tokio::test]
+async fn asyncpg_learns_what_arrays_are_of() {
+    let catalog = catalog();
+    let asked = include_str!("clients/asyncpg.sql").replace("$1", "ARRAY[1016, 1185]");
+    let told = rows(&catalog, &asked).await;
+    let told: Vec<_> = told
+        .iter()
+        .map(|row| [&*row[0], &*row[2], &*row[5], &*row[6], &*row[10]])
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ["20", "int8", "0", "", "1"],
+            ["1184", "timestamptz", "0", "", "1"],
+            ["1016", "_int8", "20", ",", "0"],
+            ["1185", "_timestamptz", "1184", ",", "0"]
+        ]
+    );
 }

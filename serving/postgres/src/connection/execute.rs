@@ -64,7 +64,7 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
         let Read { asked, names } = self.shared.catalog.read(sql)?;
         let as_written = matches!(asked, Asked::Engine(None)) && sql.len() == statement.len();
         let (prepared, source) = match asked {
-            Asked::Catalog(concern) => (self.shared.catalog.prepare(concern, principal).await, Source::Catalog),
+            Asked::Catalog(concern) => (self.shared.catalog.prepare(*concern, principal).await, Source::Catalog),
             Asked::Engine(translated) => {
                 let sql = translated.as_deref().unwrap_or(sql);
                 (self.shared.engine.prepare(sql, principal).await, Source::Engine)

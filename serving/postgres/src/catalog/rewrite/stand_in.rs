@@ -1,5 +1,7 @@
 //! Where the library's tables spell what PostgreSQL has numbers or arrays for: functions by name, types of arguments in one text.
 
+use std::borrow::Cow;
+
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, DataType, Expr, Ident, Query, Subscript, TableAlias, TableFactor, Value,
 };
@@ -23,6 +25,30 @@ const PARTITIONS: &str =
 /// Nothing here takes texts apart.
 const TOKENS: &str =
     "SELECT CAST(NULL AS INT) AS tokid, CAST(NULL AS TEXT) AS alias, CAST(NULL AS TEXT) AS description WHERE false";
+
+/// Types by their numbers, and the types of their elements, as asyncpg wants them: there are no domains, ranges or composite types.
+const TYPES_OF_ELEMENTS: &str = "WITH wanted AS (SELECT oid, typname, typtype, typelem, typlen, typdelim, typnamespace \
+     FROM pg_catalog.pg_type WHERE oid = ANY(CAST({} AS INT[]))), \
+     both_of AS (SELECT oid, typname, typtype, typelem, typlen, typnamespace, 0 AS depth FROM wanted \
+     UNION ALL SELECT t.oid, t.typname, t.typtype, t.typelem, t.typlen, t.typnamespace, 1 \
+     FROM pg_catalog.pg_type AS t \
+     WHERE t.oid IN (SELECT typelem FROM wanted WHERE typlen = -1) AND t.oid NOT IN (SELECT oid FROM wanted)) \
+     SELECT b.oid, n.nspname AS ns, b.typname AS name, b.typtype AS kind, CAST(NULL AS INT) AS basetype, b.typelem AS elemtype, \
+     e.typdelim AS elemdelim, CAST(NULL AS INT) AS range_subtype, CAST(NULL AS INT) AS attrtypoids, \
+     CAST(NULL AS TEXT) AS attrnames, b.depth, CAST(NULL AS TEXT) AS basetype_name, e.typname AS elemtype_name, \
+     CAST(NULL AS TEXT) AS range_subtype_name \
+     FROM both_of AS b JOIN pg_catalog.pg_namespace AS n ON n.oid = b.typnamespace \
+     LEFT JOIN pg_catalog.pg_type AS e ON e.oid = b.typelem AND b.typlen = -1 ORDER BY b.depth DESC, b.oid";
+
+/// What asyncpg asks about types, without recursion.
+pub(super) fn types_of_elements(sql: &str) -> Cow<'_, str> {
+    const WANTED: &str = "ti.oid = any(";
+    let wanted = sql.find(WANTED).map(|at| &sql[at + WANTED.len()..]);
+    match wanted.and_then(|rest| rest.split_once("::oid[])")) {
+        Some((wanted, _)) => Cow::Owned(TYPES_OF_ELEMENTS.replace("{}", wanted)),
+        None => Cow::Borrowed(sql),
+    }
+}
 
 /// What is read instead of a relation.
 pub(super) fn relation(factor: &TableFactor) -> Option<TableFactor> {
