@@ -7,3 +7,15 @@ pub(crate) mod directory;
 pub(crate) mod masters;
 pub(crate) mod reports;
 mod versions;
+
+use anabranch_dataset::Notes;
+use anabranch_merge::Noted;
+
+/// Notes in the words of the merge.
+fn noted(notes: &Notes) -> Noted {
+    Noted {
+        excluded: notes.excluded(),
+        gaps: notes.gaps.clone(),
+        since: notes.since.clone(),
+    }
+}

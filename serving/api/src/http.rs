@@ -36,7 +36,7 @@ fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(queries::list_views))
         .routes(routes!(queries::show_view))
         .routes(routes!(queries::view_rows))
-        .routes(routes!(live::live))
+        .routes(routes!(live::stream::live))
         .routes(routes!(views::apply::apply_views))
         .routes(routes!(exclusions::list, exclusions::exclude))
         .routes(routes!(exclusions::include))

@@ -107,5 +107,13 @@ fn token_width(rest: &str) -> usize {
     width.max(1)
 }
 
+/// sqlparser begins its messages with a capital; ours do not.
+pub(crate) fn lower_first(message: &str) -> String {
+    let mut chars = message.chars();
+    chars
+        .next()
+        .map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+}
+
 #[cfg(test)]
 mod tests;

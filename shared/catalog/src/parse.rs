@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use crate::cursor::Cursor;
+use crate::diagnostic::lower_first;
 use crate::name::Name;
 use crate::table::table;
 use crate::view::{ParsedView, view};
@@ -259,14 +260,6 @@ fn resolve(
         ast: parsed.ast,
         place: statement.place,
     }))
-}
-
-/// sqlparser begins its messages with a capital; ours do not.
-pub(crate) fn lower_first(message: &str) -> String {
-    let mut chars = message.chars();
-    chars
-        .next()
-        .map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
 use crate::cursor::Cursor;
+use crate::diagnostic::lower_first;
 use crate::name::Name;
-use crate::parse::lower_first;
 use crate::{Diagnostic, Place, Source, fold_identifier};
 
 const AT_QUERY_TIME: &str = "do it when you query the view";

@@ -16,10 +16,10 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::noted;
 use crate::Error;
 use crate::compute::Compute;
 use crate::follow::batch_view::{BatchViewState, Holdings, load};
-use crate::follow::masters::noted;
 use crate::follow::versions::{Facts, Verdict, judge};
 
 /// Batch views that are loaded at the same time.

@@ -11,6 +11,7 @@ use anabranch_runtime::Shutdown;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use super::noted;
 use crate::Error;
 use crate::follow::adoption::Adoption;
 
@@ -26,15 +27,6 @@ pub(crate) struct Masters {
     redrives: Mutex<BTreeMap<String, RedriveLog>>,
     starts: ArcSwap<BTreeMap<String, OffsetVector>>,
     notes: ArcSwap<BTreeMap<String, Noted>>,
-}
-
-/// Notes in the words of the merge.
-pub(crate) fn noted(notes: &Notes) -> Noted {
-    Noted {
-        excluded: notes.excluded(),
-        gaps: notes.gaps.clone(),
-        since: notes.since.clone(),
-    }
 }
 
 impl Masters {

@@ -5,8 +5,8 @@ use anabranch_runtime::http::ApiError;
 use axum::body::Bytes;
 use serde_json::{Value, json};
 
-use super::feed::State;
 use super::rows::Changes;
+use super::state::State;
 
 /// Why a stream has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,18 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anabranch_model::CoverageMap;
 use anabranch_runtime::Shutdown;
 use anabranch_runtime::http::ApiError;
 use anabranch_view::View;
 use axum::body::Bytes;
 use parking_lot::Mutex;
-use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
 use super::event::{self, End, Start};
 use super::rows::Rows;
+use super::state::State;
 use super::table::{Table, tabulate};
 use crate::Error;
 use crate::admission::Admission;
@@ -28,46 +27,6 @@ use crate::snapshot::consistency::Consistency;
 const LINGER: Duration = Duration::from_secs(60);
 /// The most bytes of rows that one live query follows.
 const MOST_BYTES: usize = 64 << 20;
-/// Changes that are kept encoded for readers at the same position.
-const ENCODED: usize = 4;
-
-/// What of the view is shown: the same in all events of a feed.
-#[derive(Debug)]
-pub(crate) struct Shape {
-    pub(crate) view: String,
-    pub(crate) columns: Value,
-    /// Names of the key columns, in the order of keys in events. `null` when the view does not show all of its keys: then a key
-    /// means nothing but the row that it names.
-    pub(crate) key: Value,
-}
-
-/// The rows of one look at the view.
-#[derive(Debug)]
-pub(crate) struct State {
-    pub(crate) shape: Arc<Shape>,
-    pub(crate) rows: Rows,
-    pub(crate) coverage: CoverageMap,
-    pub(crate) coverage_json: String,
-    /// Of keys and cells.
-    pub(crate) bytes: usize,
-    /// Changes up to here as bytes, by the position they begin at: most readers are at the same one.
-    encoded: Mutex<Vec<(u64, Bytes)>>,
-}
-
-impl State {
-    /// The `change` event for a reader at `position`; `None` when it has to begin anew.
-    pub(crate) fn change(&self, id: &str, position: u64) -> Option<Bytes> {
-        if let Some((_, known)) = self.encoded.lock().iter().find(|(from, _)| *from == position) {
-            return Some(known.clone());
-        }
-        let event = event::change(id, self, &self.rows.since(position)?);
-        let mut encoded = self.encoded.lock();
-        if encoded.len() < ENCODED {
-            encoded.push((position, event.clone()));
-        }
-        Some(event)
-    }
-}
 
 /// Where a feed stands.
 #[derive(Clone, Debug, Default)]
@@ -94,6 +53,14 @@ impl Feed {
     /// The id of an event that leads to `position`.
     pub(crate) fn id(&self, position: u64) -> String {
         format!("{}.{position}", self.nonce)
+    }
+
+    /// The `change` event for a reader at `position`; `None` when it has to begin anew.
+    pub(crate) fn change(&self, state: &State, position: u64) -> Option<Bytes> {
+        state.encoded(position, || {
+            let changes = state.rows.since(position)?;
+            Some(event::change(&self.id(state.rows.position()), state, &changes))
+        })
     }
 
     /// The position that an id names, if it is one of this feed's.
@@ -400,17 +367,17 @@ impl Looking {
                         limit: MOST_BYTES,
                     });
                 }
-                Ok(Some(Arc::new(State {
-                    shape: Arc::clone(&table.shape),
-                    rows: match &former {
-                        Some(former) => former.rows.next(list),
-                        None => Rows::new(1, list),
-                    },
-                    coverage: answer.coverage,
+                let rows = match &former {
+                    Some(former) => former.rows.next(list),
+                    None => Rows::new(1, list),
+                };
+                Ok(Some(Arc::new(State::new(
+                    Arc::clone(&table.shape),
+                    rows,
+                    answer.coverage,
                     coverage_json,
                     bytes,
-                    encoded: Mutex::default(),
-                })))
+                ))))
             })
             .await
         });

@@ -5,7 +5,7 @@ use anabranch_view::View;
 use arrow::array::RecordBatch;
 use serde_json::{Value, json};
 
-use super::feed::Shape;
+use super::state::Shape;
 use crate::Error;
 use crate::format::{json_cell, sql_type};
 use crate::rows::RowsRequest;
