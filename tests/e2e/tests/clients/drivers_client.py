@@ -29,8 +29,6 @@ async def with_asyncpg():
     async with pool.acquire() as connection:
         found["hours"] = hours(await connection.fetch(HOURS.format("$1") , CHANNELS))
         found["since"] = await connection.fetchval("SELECT sum(edits)::int8 FROM hourly WHERE hour >= $1 AND channel LIKE $2", begin, "#%")
-        arrays = await connection.fetchrow("SELECT make_array(1, NULL) AS a, make_array('x') AS b, make_array($1::timestamptz) AS c", begin)
-        found["arrays"] = [str(list(value)) for value in arrays]
         async with connection.transaction():
             found["pages"] = len([row async for row in connection.cursor("SELECT page, edits FROM pages", prefetch=1000)])
         copied = io.BytesIO()

@@ -29,14 +29,6 @@ pub fn see_it(served: &Served, python: &Path) {
     let asyncpg = &found["asyncpg"];
     assert_eq!(asyncpg["since"], json!(served.totals()[0]));
     assert_eq!(
-        asyncpg["arrays"],
-        json!([
-            "[1, None]",
-            "['x']",
-            "[datetime.datetime(2015, 1, 1, 0, 0, tzinfo=datetime.timezone.utc)]"
-        ])
-    );
-    assert_eq!(
         asyncpg["csv"],
         json!(format!("edits,channel\n{of_channel},#en.wikipedia\n"))
     );
