@@ -260,7 +260,9 @@ fn query_kind(error: &DataFusionError) -> ErrorKind {
         | DataFusionError::ArrowError(..)
         | DataFusionError::Collection(_)
         | DataFusionError::ResourcesExhausted(_)
-        | DataFusionError::Configuration(_) => ErrorKind::Invalid,
+        | DataFusionError::Configuration(_)
+        // What a function met in its arguments, such as a pattern that is none: errors of ours are not among these.
+        | DataFusionError::External(_) => ErrorKind::Invalid,
         _ => ErrorKind::Internal,
     }
 }

@@ -166,7 +166,8 @@ fn of_planner(error: &DataFusionError) -> Cause {
         | DataFusionError::Execution(_)
         | DataFusionError::ArrowError(..)
         | DataFusionError::Collection(_)
-        | DataFusionError::Configuration(_) => Cause::Invalid,
+        | DataFusionError::Configuration(_)
+        | DataFusionError::External(_) => Cause::Invalid,
         _ => Cause::Internal,
     }
 }

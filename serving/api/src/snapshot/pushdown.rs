@@ -2,10 +2,13 @@ use std::sync::Arc;
 
 use anabranch_merge::Selection;
 use anabranch_view::View;
+use arrow::array::StringArray;
+use arrow::compute::kernels::regexp::regexp_is_match_scalar;
+use arrow::datatypes::{DataType, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, Result as QueryResult};
+use datafusion::common::{Column, Result as QueryResult, ScalarValue};
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{Expr, Volatility};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, Volatility};
 use datafusion::sql::unparser::Unparser;
 use datafusion::sql::unparser::dialect::Dialect;
 
@@ -57,8 +60,31 @@ impl Pushdown {
     }
 }
 
-/// Whether a filter can be decided by the group key alone, and means the same wherever it is evaluated.
+/// Functions that have a value for every value.
+const TOTAL: [&str; 17] = [
+    "ascii",
+    "bit_length",
+    "btrim",
+    "character_length",
+    "coalesce",
+    "concat",
+    "contains",
+    "ends_with",
+    "lower",
+    "ltrim",
+    "nullif",
+    "octet_length",
+    "reverse",
+    "rtrim",
+    "starts_with",
+    "strpos",
+    "upper",
+];
+
+/// Whether a filter can be decided by the group key alone, means the same wherever it is evaluated, and fails for no group: that one
+/// fails is for the query engine to find and to tell, and a group that was left out would hide it.
 pub(crate) fn is_pushable(view: &View, filter: &Expr) -> bool {
+    let schema = view.output_schema();
     let mut columns = 0;
     let mut pushable = true;
     let visited = filter.apply(|expr| {
@@ -67,9 +93,12 @@ pub(crate) fn is_pushable(view: &View, filter: &Expr) -> bool {
                 columns += 1;
                 view.output_keys().iter().any(|(name, _)| name == &column.name)
             }
-            Expr::ScalarFunction(function) => function.func.signature().volatility == Volatility::Immutable,
+            Expr::ScalarFunction(function) => {
+                function.func.signature().volatility == Volatility::Immutable && TOTAL.contains(&function.name())
+            }
+            Expr::BinaryExpr(binary) => is_total(binary),
+            Expr::Cast(cast) => type_of(&cast.expr, &schema).is_some_and(|from| widens(&from, cast.field.data_type())),
             Expr::Literal(..)
-            | Expr::BinaryExpr(_)
             | Expr::Not(_)
             | Expr::IsNull(_)
             | Expr::IsNotNull(_)
@@ -81,12 +110,9 @@ pub(crate) fn is_pushable(view: &View, filter: &Expr) -> bool {
             | Expr::IsNotUnknown(_)
             | Expr::Between(_)
             | Expr::Like(_)
-            | Expr::SimilarTo(_)
             | Expr::InList(_)
             | Expr::Case(_)
-            | Expr::Cast(_)
-            | Expr::TryCast(_)
-            | Expr::Negative(_) => true,
+            | Expr::TryCast(_) => true,
             _ => false,
         };
         Ok(if pushable {
@@ -96,6 +122,68 @@ pub(crate) fn is_pushable(view: &View, filter: &Expr) -> bool {
         })
     });
     pushable && visited.is_ok() && columns > 0
+}
+
+/// Whether an operator has a value for all values. Arithmetic overflows and divides by zero.
+fn is_total(binary: &BinaryExpr) -> bool {
+    match binary.op {
+        Operator::Eq
+        | Operator::NotEq
+        | Operator::Lt
+        | Operator::LtEq
+        | Operator::Gt
+        | Operator::GtEq
+        | Operator::And
+        | Operator::Or
+        | Operator::IsDistinctFrom
+        | Operator::IsNotDistinctFrom
+        | Operator::LikeMatch
+        | Operator::ILikeMatch
+        | Operator::NotLikeMatch
+        | Operator::NotILikeMatch
+        | Operator::StringConcat => true,
+        Operator::RegexMatch | Operator::RegexIMatch | Operator::RegexNotMatch | Operator::RegexNotIMatch => {
+            matches!(binary.right.as_ref(), Expr::Literal(pattern, _) if is_regex(pattern))
+        }
+        _ => false,
+    }
+}
+
+fn is_regex(pattern: &ScalarValue) -> bool {
+    let nothing = StringArray::from_iter_values([""]);
+    let matches = |pattern| regexp_is_match_scalar(&nothing, pattern, None);
+    pattern
+        .try_as_str()
+        .flatten()
+        .is_some_and(|pattern| matches(pattern).is_ok())
+}
+
+fn type_of(expr: &Expr, schema: &Schema) -> Option<DataType> {
+    match expr {
+        Expr::Column(column) => Some(schema.field_with_name(&column.name).ok()?.data_type().clone()),
+        Expr::Cast(cast) => Some(cast.field.data_type().clone()),
+        Expr::TryCast(cast) => Some(cast.field.data_type().clone()),
+        _ => None,
+    }
+}
+
+/// Whether each value of one type is one of the other.
+fn widens(from: &DataType, to: &DataType) -> bool {
+    use DataType::{Boolean, Float32, Float64, LargeUtf8, Timestamp, Utf8, Utf8View};
+    let width = |data_type: &DataType| data_type.primitive_width().unwrap_or(0);
+    let is_text = |data_type: &DataType| matches!(data_type, Utf8 | Utf8View | LargeUtf8);
+    match (from, to) {
+        _ if from == to || (is_text(from) && is_text(to)) => true,
+        (Float32, Float64) => true,
+        (Boolean, to) => to.is_integer() || is_text(to),
+        (from, to) if from.is_integer() && (to.is_floating() || is_text(to)) => true,
+        (from, to) if from.is_signed_integer() && to.is_signed_integer() => width(from) <= width(to),
+        (from, to) if from.is_unsigned_integer() && to.is_integer() => {
+            width(from) < width(to) || (to.is_unsigned_integer() && width(from) == width(to))
+        }
+        (Timestamp(from, None), Timestamp(to, None)) => from >= to,
+        _ => false,
+    }
 }
 
 /// SQL text of a filter, over bare column names.

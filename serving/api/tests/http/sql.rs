@@ -106,6 +106,18 @@ async fn filters_on_keys_reach_the_workers_and_all_filters_hold() {
         ),
         ("SELECT page FROM pages WHERE page > 'home'", json!([["o'brien"]]), true),
         ("SELECT count(*) FROM pages WHERE page IS NULL", json!([[0]]), true),
+        ("SELECT page FROM pages WHERE page ~ '^h'", json!([["home"]]), true),
+        // What may fail for a group is asked of each.
+        (
+            "SELECT page FROM pages WHERE TRY_CAST(page AS BIGINT) IS NOT NULL OR page = 'cart'",
+            json!([["cart"]]),
+            true,
+        ),
+        (
+            "SELECT count(*) FROM hours WHERE date_trunc('day', hour) = '1970-01-01T00:00:00Z'",
+            json!([[5]]),
+            false,
+        ),
     ];
     for (sql, expected, pushed) in cases {
         worker.tickets();
@@ -113,6 +125,18 @@ async fn filters_on_keys_reach_the_workers_and_all_filters_hold() {
         let tickets = worker.tickets();
         assert_eq!(tickets.len(), 1, "{sql}");
         assert_eq!(tickets[0].filter.is_some(), pushed, "{sql}: {:?}", tickets[0].filter);
+    }
+    for sql in [
+        "SELECT count(*) FROM pages WHERE CAST(page AS BIGINT) > 5",
+        "SELECT count(*) FROM pages WHERE 1 / (character_length(page) - 4) > 0",
+        "SELECT count(*) FROM pages WHERE page ~ '('",
+        "SELECT count(*) FROM hours WHERE hour >= to_timestamp('soon')",
+    ] {
+        let (status, answer) = world.sql(sql).await;
+        assert_eq!(
+            status, 400,
+            "what fails for a group leaves it out nowhere: {sql}: {answer}"
+        );
     }
     world.stop().await;
 }
