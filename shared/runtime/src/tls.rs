@@ -25,8 +25,10 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{Shutdown, TlsSettings};
 
+mod expiry;
 mod listener;
 
+pub use expiry::{Expiry, expiries};
 pub use listener::{Connection, Listener, Peer};
 
 /// How often the files are looked at.
@@ -107,6 +109,8 @@ struct Material {
     /// For clients that must show a certificate, if there is an authority that could have given them one.
     certified_http: Arc<ServerConfig>,
     postgres: Arc<ServerConfig>,
+    /// Until when it lasts.
+    expiries: Vec<Expiry>,
 }
 
 impl Tls {
@@ -120,6 +124,7 @@ impl Tls {
         };
         let files = Files::read(cert, key, settings.client_ca.as_deref())?;
         let material = Material::of(settings, &files)?;
+        material.expiries.iter().for_each(expiry::expose);
         Ok(Some(Self(Arc::new(Inner {
             settings: settings.clone(),
             current: ArcSwap::from_pointee(material),
@@ -145,7 +150,9 @@ impl Tls {
         if *read == files {
             return Ok(false);
         }
-        current.store(Arc::new(Material::of(settings, &files)?));
+        let material = Material::of(settings, &files)?;
+        material.expiries.iter().for_each(expiry::expose);
+        current.store(Arc::new(material));
         *read = files;
         Ok(true)
     }
@@ -196,7 +203,13 @@ impl Tls {
 pub fn client(settings: &TlsSettings, own: Option<&Tls>) -> Result<ClientConfig, Error> {
     let mut roots = RootCertStore::empty();
     match settings.ca.as_deref().or(settings.client_ca.as_deref()) {
-        Some(path) => roots = authorities(path, &read(path)?)?,
+        Some(path) => {
+            let pem = read(path)?;
+            roots = authorities(path, &pem)?;
+            if settings.ca.is_some() {
+                expiry::expose(&expiry::of_file("ca", path, &pem)?);
+            }
+        }
         None => {
             // What the machine trusts; some of it may be unreadable, which is nothing new to anybody.
             for certificate in rustls_native_certs::load_native_certs().certs {
@@ -260,8 +273,12 @@ impl Material {
             reason: format!("this key does not go with {}: {error}", cert.display()),
         })?;
         let own = Arc::new(own);
+        let mut expiries = vec![expiry::of_file("cert", &cert, &files.cert)?];
         let authority = match (&settings.client_ca, &files.client_ca) {
-            (Some(path), Some(bytes)) => Some(Arc::new(authorities(path, bytes)?)),
+            (Some(path), Some(bytes)) => {
+                expiries.push(expiry::of_file("client_ca", path, bytes)?);
+                Some(Arc::new(authorities(path, bytes)?))
+            }
             _ => None,
         };
         Ok(Self {
@@ -269,6 +286,7 @@ impl Material {
             certified_http: server(&own, Protocol::Http, authority)?,
             postgres: server(&own, Protocol::Postgres, None)?,
             own,
+            expiries,
         })
     }
 }

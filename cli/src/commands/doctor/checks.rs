@@ -7,11 +7,12 @@ use anabranch_dataset::{DefinitionLog, Error, Leases, Store, VersionedLease, tex
 use anabranch_log::{KafkaLog, PartitionedLog};
 use anabranch_model::{ErrorKind, with_causes};
 use anabranch_runtime::Settings;
-use anabranch_runtime::tls::{Tls, client};
-use chrono::Utc;
+use anabranch_runtime::tls::{Expiry, Tls, client, expiries};
+use chrono::{DateTime, Utc};
 use futures::future::join_all;
+use reqwest::header::DATE;
 
-use super::Finding;
+use super::{Finding, State};
 use crate::client::of_site;
 use crate::platform::{Platform, VIEWS_FILE};
 
@@ -19,6 +20,8 @@ use crate::platform::{Platform, VIEWS_FILE};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How far clocks may be apart before logs of two machines cannot be read side by side.
 const SKEW: Duration = Duration::from_secs(5);
+/// How long before a certificate ends that is said; as the alert rule has it.
+const CERTIFICATE_NOTICE: Duration = Duration::from_secs(7 * 86_400);
 /// Disk room below which a warning is due, and a failure.
 const LITTLE_ROOM_BYTES: u64 = 2 << 30;
 const NO_ROOM_BYTES: u64 = 200 << 20;
@@ -63,7 +66,7 @@ pub(super) async fn all(dir: &Path) -> Vec<Finding> {
             "correct views.sql; `anabranch check` shows the places",
         )),
     }
-    findings.extend(certificate(&settings));
+    findings.extend(certificate(&settings, Utc::now()));
     if let Ok(platform) = &platform {
         let sources = platform.definitions.catalog.sources.values();
         findings.extend(join_all(sources.map(|source| topic(&settings, source))).await);
@@ -83,8 +86,40 @@ pub(super) async fn all(dir: &Path) -> Vec<Finding> {
     findings
 }
 
-/// The files of `[tls]`, if any are named.
-fn certificate(settings: &Settings) -> Option<Finding> {
+/// The files of `[tls]`, if any are named, and when what is in them ends.
+fn certificate(settings: &Settings, now: DateTime<Utc>) -> Vec<Finding> {
+    let read = match certificate_files(settings) {
+        None => return Vec::new(),
+        Some(finding) => finding,
+    };
+    let is_well = read.state == State::Ok;
+    let mut findings = vec![read];
+    // What is wrong with a file has been said.
+    if let Ok(expiries) = expiries(&settings.tls)
+        && is_well
+    {
+        findings.extend(expiries.iter().filter_map(|expiry| ends_soon(expiry, now)));
+    }
+    findings
+}
+
+/// What ends soon, or has ended.
+fn ends_soon(expiry: &Expiry, now: DateTime<Utc>) -> Option<Finding> {
+    let check = format!("certificate of {}", expiry.setting);
+    let advice = match expiry.setting {
+        "ca" => "put the next authority beside it, and restart the services one after the other",
+        _ => "renew it; services take up a changed file by themselves",
+    };
+    let at = expiry.at.format("%Y-%m-%d %H:%M UTC");
+    let path = expiry.path.display();
+    if expiry.at <= now {
+        return Some(Finding::fail(check, format!("{path} has ended on {at}"), advice));
+    }
+    let left = (expiry.at - now).to_std().ok()?;
+    (left < CERTIFICATE_NOTICE).then(|| Finding::warn(check, format!("{path} ends on {at}"), advice))
+}
+
+fn certificate_files(settings: &Settings) -> Option<Finding> {
     const CHECK: &str = "certificate";
     let tls = &settings.tls;
     let named = [&tls.cert, &tls.key, &tls.client_ca, &tls.ca].into_iter().flatten();
@@ -238,20 +273,23 @@ async fn clock(store: &Store) -> Finding {
         Ok(theirs) => theirs,
         Err(error) => return Finding::fail(CHECK, with_causes(&error), advice(store.url(), &error)),
     };
-    let after = Utc::now();
-    // The store read its clock between the two; seconds are all that S3 tells.
-    let apart = if theirs < before {
-        before - theirs
-    } else {
-        theirs - after
-    };
-    let apart = apart.to_std().unwrap_or_default();
+    let apart = apart(theirs, before, Utc::now());
     let found = format!("{:.1} s from the store's", apart.as_secs_f64());
     if apart > SKEW {
         Finding::warn(CHECK, found, "synchronise the clocks (NTP)")
     } else {
         Finding::ok(CHECK, found)
     }
+}
+
+/// How far a clock is off that was read between two moments of ours; seconds are all that HTTP tells.
+fn apart(theirs: DateTime<Utc>, before: DateTime<Utc>, after: DateTime<Utc>) -> Duration {
+    let apart = if theirs < before {
+        before - theirs
+    } else {
+        theirs - after
+    };
+    apart.to_std().unwrap_or_default()
 }
 
 /// Whether the text here is the one that runs.
@@ -305,10 +343,12 @@ async fn services(settings: &Settings, store: &Store) -> Vec<Finding> {
         }
         findings.extend(join_all(live.iter().map(|found| service(&http, kind, found))).await);
         for VersionedLease { version, lease, .. } in live {
-            versions.entry(version.unwrap_or_default()).or_default().push(lease.id);
+            // Versions before this was written say none.
+            if let Some(version) = version {
+                versions.entry(version).or_default().push(lease.id);
+            }
         }
     }
-    versions.remove("");
     findings.extend(compared(&versions));
     findings
 }
@@ -343,8 +383,21 @@ fn compared(versions: &BTreeMap<String, Vec<String>>) -> Option<Finding> {
 async fn service(http: &reqwest::Client, kind: &str, found: &VersionedLease) -> Finding {
     let check = format!("{kind} {}", found.lease.id);
     let address = found.lease.address.trim_end_matches('/');
+    let before = Utc::now();
     match http.get(format!("{address}/readyz")).send().await {
-        Ok(answer) if answer.status().is_success() => Finding::ok(check, format!("ready at {address}")),
+        Ok(answer) if answer.status().is_success() => {
+            let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok());
+            let theirs = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok());
+            let apart = theirs.map_or(Duration::ZERO, |theirs| apart(theirs.to_utc(), before, Utc::now()));
+            if apart > SKEW {
+                let found = format!(
+                    "ready at {address}, with a clock {:.0} s from the one here",
+                    apart.as_secs_f64()
+                );
+                return Finding::warn(check, found, "synchronise the clocks (NTP)");
+            }
+            Finding::ok(check, format!("ready at {address}"))
+        }
         Ok(answer) => {
             let status = answer.status();
             let said: serde_json::Value = answer.json().await.unwrap_or_default();

@@ -148,6 +148,7 @@ pub const METRICS: &[Metric] = &[
     counter("anabranch_audit_records_total", COUNT, &[], "Records of the audit log."),
     counter("anabranch_audit_failures_total", COUNT, &[], "Records of the audit log that are in the log only, since they could not be kept elsewhere."),
     counter("anabranch_tls_reloads_total", COUNT, &[], "Times that a changed certificate was taken up."),
+    gauge("anabranch_tls_certificate_expires_timestamp_seconds", Some(Unit::Seconds), &["certificate"], "When a certificate of [tls] ends, in seconds since 1970, by its key there: cert (of the chain the first end), client_ca and ca (of the authorities the last)."),
     // Serving layer.
     counter("anabranch_serving_requests_total", COUNT, &["endpoint", "status"], "HTTP requests answered."),
     seconds("anabranch_serving_request_seconds", &["endpoint"], "HTTP requests, from arrival to answer."),

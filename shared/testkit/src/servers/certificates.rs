@@ -49,12 +49,20 @@ impl Certificates {
         Ok(made)
     }
 
-    /// One more key with a certificate, for servers and clients on the loopback address: `<name>.pem`, which is replaced if it
-    /// is there.
+    /// One more key with a certificate, for servers and clients on the loopback address, valid for two days: `<name>.pem`, which
+    /// is replaced if it is there.
     ///
     /// # Errors
     /// As [`make`](Self::make).
     pub fn issue(&self, name: &str) -> Result<PathBuf, String> {
+        self.issue_for(name, 2)
+    }
+
+    /// As [`issue`](Self::issue), valid for so many days.
+    ///
+    /// # Errors
+    /// As [`make`](Self::make).
+    pub fn issue_for(&self, name: &str, days: u32) -> Result<PathBuf, String> {
         let file = |extension: &str| format!("{name}.{extension}");
         let at = |extension: &str| self.dir.join(file(extension));
         openssl(
@@ -86,7 +94,7 @@ impl Certificates {
                 "authority.key",
                 "-CAcreateserial",
                 "-days",
-                "2",
+                &days.to_string(),
                 "-extfile",
                 &file("ext"),
                 "-out",

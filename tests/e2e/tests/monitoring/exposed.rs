@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
-use anabranch_e2e::{Dev, Http, gate, ports};
+use anabranch_e2e::{Dev, Http, Site, gate, ports};
 use anabranch_runtime::telemetry::catalogue::{Kind, METRICS};
 use serde_json::json;
 
@@ -13,13 +13,32 @@ use super::samples::{alerts, targets};
 /// `/metrics` of all three layers in one process, after something of everything has happened.
 pub(super) static EXPOSED: LazyLock<String> = LazyLock::new(scrape);
 
+/// An authority that vouches for nobody here, and for a hundred years: what the settings name is said when it ends.
+const AUTHORITY: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBnTCCAUOgAwIBAgIUUjT2r43Mtfat2EqQkpvcwoU0r1AwCgYIKoZIzj0EAwIw
+IzEhMB8GA1UEAwwYYW5hYnJhbmNoIHRlc3QgYXV0aG9yaXR5MCAXDTI2MTEyMjA1
+MDY1N1oYDzIxMjYxMDI5MDUwNjU3WjAjMSEwHwYDVQQDDBhhbmFicmFuY2ggdGVz
+dCBhdXRob3JpdHkwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAT2wRSFKNbHWRik
+/QMCIidk5dFUnR4t3rAUejg0EezH0aBIFLB20Maf/Dkabt7Ss8V+WQVpa7DRuv1T
+ZDWrRCPno1MwUTAdBgNVHQ4EFgQUUrQ6DT6OmiS4NcaTBFix6M29b70wHwYDVR0j
+BBgwFoAUUrQ6DT6OmiS4NcaTBFix6M29b70wDwYDVR0TAQH/BAUwAwEB/zAKBggq
+hkjOPQQDAgNIADBFAiEAr9traWXw6P2oprEHPA6hOJBRehKVgTW8qT6xSsLVjCwC
+IFeDfuVGDOQs3DmDVKGb6S+wCTOzG4ir2vICseUDlGar
+-----END CERTIFICATE-----
+";
+
 fn scrape() -> String {
     let _gate = gate::heavy();
     let sql = "CREATE TABLE clicks (time TIMESTAMP NOT NULL, page TEXT) WITH (connector = 'log', event_time = 'time', partitions = 1);
                CREATE MATERIALIZED VIEW pages AS SELECT page, count(*) AS clicks FROM clicks GROUP BY page;";
     let postgres = ports::free();
-    let settings = format!("[landing]\nmax_age = '100ms'\n[serving]\npostgres_listen = '127.0.0.1:{postgres}'");
-    let dev = Dev::start(sql, &settings);
+    let settings = format!(
+        "[landing]\nmax_age = '100ms'\n[serving]\npostgres_listen = '127.0.0.1:{postgres}'\n[tls]\nca = 'authority.pem'"
+    );
+    let site = Site::new(sql, &settings);
+    std::fs::write(site.file("authority.pem"), AUTHORITY).expect("the folder can be written to");
+    let dev = Dev::at(site);
     let line = "{\"time\": \"2026-01-31T12:00:00Z\", \"page\": \"/\"}\n";
     let through = dev.ingest("clicks", format!("{line}no JSON\n").into_bytes());
     dev.land_and_run("clicks", &through);
