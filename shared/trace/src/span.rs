@@ -2,7 +2,7 @@ use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
-use opentelemetry::trace::{SpanBuilder, Status, TraceContextExt, Tracer};
+use opentelemetry::trace::{Link, SpanBuilder, Status, TraceContextExt, Tracer};
 use opentelemetry::{Context, KeyValue};
 
 use crate::{Kind, TraceContext, export};
@@ -43,6 +43,22 @@ impl Span {
             Some(tracer) => Self::begin(tracer, SpanBuilder::from_name(name).with_kind(kind), &parent),
             None => Self(parent),
         })
+    }
+
+    /// Time that this task has waited, until now, for work that somebody else asked for: a span of this task's trace, which leads
+    /// to that work. `None` where the work is of the same trace, which shows it itself, and outside of any trace.
+    pub fn waited(name: &'static str, took: Duration, work: &TraceContext) -> Option<Self> {
+        let parent = TraceContext::current()?.0;
+        let theirs = work.0.span().span_context().clone();
+        if theirs.trace_id() == parent.span().span_context().trace_id() {
+            return None;
+        }
+        let tracer = export::tracer()?;
+        let began = SystemTime::now().checked_sub(took)?;
+        let builder = SpanBuilder::from_name(name)
+            .with_start_time(began)
+            .with_links(vec![Link::with_context(theirs)]);
+        Some(Self::begin(tracer, builder, &parent))
     }
 
     fn begin(tracer: &impl Tracer<Span: Send + Sync + 'static>, builder: SpanBuilder, parent: &Context) -> Self {

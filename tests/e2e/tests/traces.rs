@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anabranch_e2e::dev::run_batch;
-use anabranch_e2e::{Cluster, block_on, gate, until};
+use anabranch_e2e::{Cluster, Http, block_on, gate, until};
 use axum::Router;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
@@ -26,6 +26,8 @@ struct Seen {
     trace: Vec<u8>,
     id: Vec<u8>,
     parent: Vec<u8>,
+    /// Trace and span of what it leads to.
+    links: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// A collector: a gRPC server that keeps what it is sent.
@@ -59,6 +61,11 @@ impl TraceService for Collector {
                     trace: span.trace_id,
                     id: span.span_id,
                     parent: span.parent_span_id,
+                    links: span
+                        .links
+                        .into_iter()
+                        .map(|link| (link.trace_id, link.span_id))
+                        .collect(),
                 });
             }
         }
@@ -105,6 +112,31 @@ impl Collector {
         };
         until(what, PATIENCE, chain);
     }
+}
+
+/// Of queries that come at the same time some share what another one freezes: their traces lead to its workers.
+fn queries_that_share_a_freeze_lead_to_it(collector: &Collector, http: &Http) {
+    until("queries that share a freeze", PATIENCE, || {
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| http.query("SELECT * FROM pages"));
+            }
+        });
+        let seen = collector.0.lock().expect("nobody panics with it");
+        let mut shared = seen.iter().filter(|span| span.name == "share freeze");
+        shared.find_map(|span| {
+            let (trace, id) = span.links.first()?;
+            assert_ne!(*trace, span.trace, "a freeze of the same trace needs no link");
+            let freeze = seen.iter().find(|other| other.id == *id && other.trace == *trace)?;
+            assert_eq!(freeze.name, "freeze views");
+            // It is part of the trace of a query, too.
+            let query = seen
+                .iter()
+                .find(|other| other.trace == span.trace && other.name == "POST /v1/sql")?;
+            let asked = |other: &&Seen| other.trace == *trace && other.service == "anabranch-speed";
+            seen.iter().find(asked).map(|_| query.service.clone())
+        })
+    });
 }
 
 fn is(span: &Seen, (service, name): (&str, &str)) -> bool {
@@ -154,6 +186,7 @@ fn a_query_and_a_batch_of_events_are_one_trace_each_over_all_services() {
             ("anabranch-speed", flight),
         ],
     );
+    queries_that_share_a_freeze_lead_to_it(&collector, &http);
     collector.wait_for("the trace of a landing", &[("anabranch-speed", "land")]);
     collector.wait_for("the trace of a batch run", &[("anabranch-batch", "batch run")]);
     collector.wait_for(

@@ -62,8 +62,11 @@ pub(crate) struct Consistency {
     pub(crate) adoption: Arc<Adoption>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) masters: Arc<Masters>,
-    together: Together<Vec<Version>, Result<Arc<Settled>, Arc<Error>>>,
+    together: Together<Vec<Version>, Shared>,
 }
+
+/// What comes of freezing for all who wait for it, and the trace that shows how it was done.
+type Shared = (Result<Arc<Settled>, Arc<Error>>, Option<TraceContext>);
 
 /// Name and hash of a view.
 type Version = (String, String);
@@ -173,10 +176,20 @@ impl Consistency {
         };
         let work = {
             let (this, views) = (self.clone(), views.to_vec());
-            async move { this.settle(&views).await.map(Arc::new).map_err(Arc::new) }
+            async move {
+                let span = Span::child(Kind::Internal, "freeze views");
+                let context = span.as_ref().map(Span::context);
+                let settled = anabranch_trace::in_scope(context.clone(), this.settle(&views)).await;
+                (settled.map(Arc::new).map_err(Arc::new), context)
+            }
         };
         let work = anabranch_trace::in_scope(TraceContext::current(), work);
-        let settled = match self.together.share(versions.collect(), patience, work).await {
+        let began = self.adoption.environment().instant();
+        let (settled, done) = self.together.share(versions.collect(), patience, work).await;
+        // Whoever shares what another query has begun finds its workers in that one's trace.
+        let waited = self.adoption.environment().elapsed(began);
+        drop(done.and_then(|done| Span::waited("share freeze", waited, &done)));
+        let settled = match settled {
             Ok(settled) => settled,
             Err(error) => match Arc::try_unwrap(error) {
                 Ok(error) => return Err(error),
