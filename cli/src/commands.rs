@@ -63,9 +63,14 @@ fn dispatch(args: Args) -> Result<ExitCode> {
     }
 }
 
+/// Stack of a thread, of which the system gives what is used. View definitions are parsed and dropped on any of them, and take a
+/// level for each operator in a row.
+const STACK_BYTES: usize = 16 << 20;
+
 fn on_runtime(command: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .thread_stack_size(STACK_BYTES)
         .build()
         .context("cannot start threads")?;
     let result = runtime.block_on(command);

@@ -2,6 +2,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use anabranch_front::PLANNING_STACK_BYTES;
 use anabranch_trace::{TraceContext, in_scope};
 use futures::{Stream, StreamExt};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -12,9 +13,6 @@ use crate::Error;
 
 /// From so many rows on, work leaves the async threads.
 pub(crate) const LARGE_ROWS: usize = 16_384;
-
-/// Stack of a query thread: planning goes down one level for each operator of a chain.
-const STACK_BYTES: usize = 64 << 20;
 
 /// The runtime that plans, merges and formats. HTTP workers only wait for it.
 pub(crate) struct Compute {
@@ -27,7 +25,7 @@ impl Compute {
     pub(crate) fn start() -> Result<Self, Error> {
         let runtime = Builder::new_multi_thread()
             .thread_name("anabranch-query")
-            .thread_stack_size(STACK_BYTES)
+            .thread_stack_size(PLANNING_STACK_BYTES)
             .enable_all()
             .build()
             .map_err(|source| Error::Io {

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anabranch_front::mismatch;
 use anabranch_model::{ErrorKind, with_causes};
 use anabranch_runtime::http::ApiError;
 use axum::http::{HeaderValue, header};
@@ -234,6 +235,10 @@ impl Error {
                 Ok(inner) => Self::from_query(inner),
                 Err(inner) => Self::Query(DataFusionError::Shared(inner)),
             },
+            DataFusionError::Internal(message) => Self::Query(match mismatch(&message) {
+                Some(said) => DataFusionError::Plan(said),
+                None => DataFusionError::Internal(message),
+            }),
             other => Self::Query(other),
         }
     }

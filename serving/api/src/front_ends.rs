@@ -38,6 +38,7 @@ impl FrontEnds {
                 listener,
                 engine: Arc::clone(&engine),
                 access: perimeter.access().clone(),
+                failures: perimeter.failures(),
                 tls: perimeter.tls().cloned(),
                 max_connections: settings.postgres_connections,
                 shutdown: shutdown.clone(),
@@ -51,6 +52,7 @@ impl FrontEnds {
                 listener: perimeter.listener(listener, Clients::Anybody),
                 engine,
                 access: perimeter.access().clone(),
+                failures: perimeter.failures(),
                 shutdown: shutdown.clone(),
             })?;
             tasks.spawn("flight sql", OnError::Shutdown, server.run());

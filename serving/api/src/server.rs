@@ -111,6 +111,7 @@ impl ServingLayer {
         let shared = Arc::new(FrontEngine {
             sql: engine.clone(),
             adoption: Arc::clone(&adoption),
+            perimeter: perimeter.clone(),
         });
         let service = Arc::new(Service {
             id: worker_id.clone(),

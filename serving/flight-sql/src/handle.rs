@@ -1,16 +1,15 @@
 //! What clients hold between two calls: the query itself.
 
-use std::io::Cursor;
-
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 use datafusion::scalar::ScalarValue;
 use serde::{Deserialize, Serialize};
 use tonic::Status;
+
+use crate::ipc;
 
 /// Largest query with its parameters, in bytes.
 pub(crate) const MAX_HANDLE_BYTES: usize = 4 << 20;
@@ -81,19 +80,18 @@ impl Handle {
         if self.values.is_empty() {
             return Ok(Vec::new());
         }
-        let invalid = |error: &dyn std::fmt::Display| Status::invalid_argument(format!("bad parameters: {error}"));
-        let reader = StreamReader::try_new(Cursor::new(&self.values), None).map_err(|error| invalid(&error))?;
-        for batch in reader {
-            let batch = batch.map_err(|error| invalid(&error))?;
+        for batch in ipc::read(&self.values)? {
             if batch.num_rows() == 1 {
                 let values = batch
                     .columns()
                     .iter()
                     .map(|column| ScalarValue::try_from_array(column, 0));
-                return values.collect::<Result<_, _>>().map_err(|error| invalid(&error));
+                return values
+                    .collect::<Result<_, _>>()
+                    .map_err(|error| ipc::bad(&error.to_string()));
             }
         }
-        Err(Status::invalid_argument("bad parameters: no row"))
+        Err(ipc::bad("there is no row"))
     }
 }
 

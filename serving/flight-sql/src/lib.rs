@@ -18,6 +18,7 @@ mod auth;
 mod catalog;
 mod error;
 mod handle;
+mod ipc;
 mod server;
 mod service;
 

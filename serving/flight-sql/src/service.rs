@@ -34,6 +34,7 @@ use crate::auth::{self, Credential};
 use crate::catalog;
 use crate::error::status;
 use crate::handle::{Handle, MAX_HANDLE_BYTES};
+use crate::ipc;
 
 /// Answers Flight SQL out of the query engine.
 #[derive(Clone)]
@@ -109,12 +110,20 @@ impl Service {
     }
 }
 
+/// What is wrong with something that a client sent.
+fn of_client(error: FlightError) -> Status {
+    match error {
+        FlightError::Tonic(status) => *status,
+        other => ipc::bad(&other.to_string()),
+    }
+}
+
 fn read_only() -> Status {
     Status::permission_denied("views are read-only; they are declared in views.sql, and events are sent to /v1/ingest")
 }
 
 /// A schema as one message.
-fn ipc(schema: &Schema) -> Result<Bytes, Status> {
+fn message_of(schema: &Schema) -> Result<Bytes, Status> {
     let options = arrow::ipc::writer::IpcWriteOptions::default();
     let IpcMessage(bytes) = SchemaAsIpc::new(schema, &options)
         .try_into()
@@ -295,6 +304,10 @@ impl FlightSqlService for Service {
         let mut received = 0;
         let data = request.into_inner().map(move |message| {
             let message = message.map_err(FlightError::from)?;
+            // What is sent along without a header is no message.
+            if !message.data_header.is_empty() {
+                ipc::check(&message.data_header).map_err(|status| FlightError::Tonic(Box::new(status)))?;
+            }
             received += message.data_body.len() + message.data_header.len();
             if received > MAX_HANDLE_BYTES {
                 return Err(FlightError::Tonic(Box::new(Status::invalid_argument(
@@ -305,8 +318,13 @@ impl FlightSqlService for Service {
         });
         let mut batches = FlightRecordBatchStream::new_from_flight_data(data);
         let mut rows = Vec::new();
-        while let Some(batch) = batches.try_next().await.map_err(Status::from)? {
-            rows.push(batch);
+        while let Some(batch) = ipc::decoding(batches.try_next()).await?.map_err(of_client)? {
+            if batch.num_rows() > 0 {
+                rows.push(batch);
+            }
+            if rows.len() > 1 {
+                break;
+            }
         }
         let schema = batches.schema().cloned().unwrap_or_else(|| Arc::new(Schema::empty()));
         Ok(DoPutPreparedStatementResult {
@@ -317,24 +335,27 @@ impl FlightSqlService for Service {
     async fn do_put_statement_update(
         &self,
         _: CommandStatementUpdate,
-        _: Request<PeekableFlightDataStream>,
+        request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
+        auth::principal(&self.access, request.metadata()).await?;
         Err(read_only())
     }
 
     async fn do_put_statement_ingest(
         &self,
         _: CommandStatementIngest,
-        _: Request<PeekableFlightDataStream>,
+        request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
+        auth::principal(&self.access, request.metadata()).await?;
         Err(read_only())
     }
 
     async fn do_put_prepared_statement_update(
         &self,
         _: CommandPreparedStatementUpdate,
-        _: Request<PeekableFlightDataStream>,
+        request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
+        auth::principal(&self.access, request.metadata()).await?;
         Err(read_only())
     }
 
@@ -351,8 +372,8 @@ impl FlightSqlService for Service {
         let parameters = Schema::new(parameters.collect::<Vec<_>>());
         Ok(ActionCreatePreparedStatementResult {
             prepared_statement_handle: Handle::new(query.query).write(),
-            dataset_schema: ipc(&prepared.schema)?,
-            parameter_schema: ipc(&parameters)?,
+            dataset_schema: message_of(&prepared.schema)?,
+            parameter_schema: message_of(&parameters)?,
         })
     }
 
@@ -360,10 +381,14 @@ impl FlightSqlService for Service {
     async fn do_action_close_prepared_statement(
         &self,
         _: ActionClosePreparedStatementRequest,
-        _: Request<Action>,
+        request: Request<Action>,
     ) -> Result<(), Status> {
+        auth::principal(&self.access, request.metadata()).await?;
         Ok(())
     }
 
     async fn register_sql_info(&self, _: i32, _: &SqlInfo) {}
 }
+
+#[cfg(test)]
+mod tests;

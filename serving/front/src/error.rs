@@ -82,3 +82,12 @@ impl QueryError {
         }
     }
 }
+
+/// What the planner says of arguments that a function does not take, if `internal` is such an error: it calls some of these
+/// defects of its own.
+pub fn mismatch(internal: &str) -> Option<String> {
+    let (said, _) = internal
+        .split_once("\nThis issue was likely caused")
+        .unwrap_or((internal, ""));
+    said.contains("failed to match any signature").then(|| said.to_owned())
+}

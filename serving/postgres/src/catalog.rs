@@ -18,8 +18,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_access::Principal;
-use anabranch_front::{Cause, Prepared, QueryEngine, QueryError, Running, parameter_types};
+use anabranch_access::{Principal, Role, ViewPatterns};
+use anabranch_front::{Cause, Prepared, QueryEngine, QueryError, Running, mismatch, parameter_types};
 use anabranch_model::CoverageMap;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ParamValues;
@@ -68,8 +68,9 @@ pub(crate) struct Catalog {
     engine: Arc<dyn QueryEngine>,
     parser: PostgresCompatibilityParser,
     tables: Arc<PgCatalogStaticTables>,
-    /// One per principal, so that object identifiers are the same in all of its connections.
-    contexts: Mutex<HashMap<Arc<str>, SessionContext>>,
+    /// One per principal, so that object identifiers are the same in all of its connections. By all that says what a principal
+    /// sees: another one of the same name may see other views.
+    contexts: Mutex<HashMap<(Arc<str>, Role, ViewPatterns), SessionContext>>,
     permits: Arc<Semaphore>,
 }
 
@@ -262,15 +263,16 @@ impl Catalog {
     }
 
     fn context(&self, principal: &Principal) -> Result<SessionContext, QueryError> {
+        let key = (Arc::clone(&principal.name), principal.role, principal.views.clone());
         let mut contexts = self.contexts.lock();
-        if let Some(known) = contexts.get(&principal.name) {
+        if let Some(known) = contexts.get(&key) {
             return Ok(known.clone());
         }
         let context = context::build(&self.engine, &self.tables, principal).map_err(of_planner)?;
         if contexts.len() >= CONTEXTS {
             contexts.clear();
         }
-        contexts.insert(Arc::clone(&principal.name), context.clone());
+        contexts.insert(key, context.clone());
         Ok(context)
     }
 }
@@ -446,6 +448,10 @@ fn of_planner(error: DataFusionError) -> QueryError {
         DataFusionError::Execution(_) | DataFusionError::ArrowError(..) | DataFusionError::Configuration(_) => {
             (Cause::Invalid, error.strip_backtrace())
         }
+        DataFusionError::Internal(message) => match mismatch(message) {
+            Some(said) => (Cause::Invalid, said),
+            None => (Cause::Internal, error.strip_backtrace()),
+        },
         _ => (Cause::Internal, error.strip_backtrace()),
     };
     QueryError::new(cause, message)

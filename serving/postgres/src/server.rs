@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_access::{Access, Principal};
-use anabranch_front::QueryEngine;
+use anabranch_access::{Access, Failures, Principal};
+use anabranch_front::{PLANNING_STACK_BYTES, QueryEngine};
 use anabranch_runtime::Shutdown;
 use anabranch_runtime::tls::{Clients, Protocol, Tls};
 use bytes::{Buf, Bytes};
@@ -13,6 +13,7 @@ use rand::Rng;
 use rand::distr::Alphanumeric;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,8 @@ pub struct Options {
     pub listener: TcpListener,
     pub engine: Arc<dyn QueryEngine>,
     pub access: Access,
+    /// Counts wrong passwords.
+    pub failures: Failures,
     /// For clients that ask for encryption; those from other machines must.
     pub tls: Option<Tls>,
     /// Connections at the same time; more are refused.
@@ -51,6 +54,7 @@ pub struct Options {
 /// Serves the PostgreSQL protocol. See [`PostgresServer::start`].
 pub struct PostgresServer {
     listener: TcpListener,
+    threads: Threads,
     shared: Arc<Shared>,
     max_connections: usize,
 }
@@ -60,11 +64,41 @@ pub(crate) struct Shared {
     pub(crate) engine: Arc<dyn QueryEngine>,
     pub(crate) catalog: Arc<Catalog>,
     access: Access,
+    failures: Failures,
     tls: Option<Tls>,
     connections: Arc<Connections>,
     pub(crate) shutdown: Shutdown,
     /// Statements that still run are ended.
     pub(crate) ended: CancellationToken,
+}
+
+/// The threads that connections are served on. Statements are parsed there, and those over the catalog planned, for which the
+/// stack of other threads does not suffice.
+struct Threads(Option<Runtime>);
+
+impl Threads {
+    fn start() -> Result<Self, Error> {
+        let runtime = Builder::new_multi_thread()
+            .thread_name("anabranch-postgres")
+            .thread_stack_size(PLANNING_STACK_BYTES)
+            .enable_all()
+            .build()
+            .map_err(Error::io("cannot start threads"))?;
+        Ok(Self(Some(runtime)))
+    }
+
+    fn handle(&self) -> &Handle {
+        self.0.as_ref().expect("it is taken when this is dropped").handle()
+    }
+}
+
+impl Drop for Threads {
+    /// A runtime must not be waited for where futures are polled.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// A socket, encrypted or not.
@@ -86,7 +120,7 @@ impl PostgresServer {
     /// Prepares the catalog. Nothing is accepted before [`run`](Self::run).
     ///
     /// # Errors
-    /// When the catalog cannot be set up.
+    /// When the catalog cannot be set up, or the system gives no threads.
     pub fn start(options: Options) -> Result<Self, Error> {
         begin_counters();
         let catalog = Arc::new(Catalog::new(Arc::clone(&options.engine))?);
@@ -94,6 +128,7 @@ impl PostgresServer {
             engine: options.engine,
             catalog,
             access: options.access,
+            failures: options.failures,
             tls: options.tls,
             connections: Arc::default(),
             shutdown: options.shutdown,
@@ -101,6 +136,7 @@ impl PostgresServer {
         };
         Ok(Self {
             listener: options.listener,
+            threads: Threads::start()?,
             shared: Arc::new(shared),
             max_connections: options.max_connections,
         })
@@ -135,14 +171,15 @@ impl PostgresServer {
                 continue;
             };
             let shared = Arc::clone(&self.shared);
-            connections.spawn(async move {
+            let served = async move {
                 metrics::gauge!("anabranch_postgres_connections").increment(1);
                 if let Err(error) = serve(stream, peer, shared).await {
                     tracing::debug!(%peer, %error, "a PostgreSQL connection ended");
                 }
                 metrics::gauge!("anabranch_postgres_connections").decrement(1);
                 drop(permit);
-            });
+            };
+            connections.spawn_on(served, self.threads.handle());
         }
         let all = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, all).await.is_err() {
@@ -319,6 +356,10 @@ async fn session(
         Some(principal) => principal,
         None => {
             tracing::info!(%peer, "a PostgreSQL client was not let in");
+            if let Err(wait) = shared.failures.count(peer.ip()) {
+                let error = PgError::fatal("28000", "too many wrong passwords");
+                return Ok(Err(error.with_hint(format!("wait {} s", wait.as_secs().max(1)))));
+            }
             let message = format!("password authentication failed for user \"{user}\"");
             let hint = "the user is the name of a token, and the password is the token";
             return Ok(Err(PgError::fatal("28P01", message).with_hint(hint)));

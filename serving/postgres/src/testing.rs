@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anabranch_access::{Access, Principal};
+use anabranch_access::{Access, Failures, Principal};
 use anabranch_front::{
     Cause, Demand, PUBLIC, Prepared, QueryEngine, QueryError, Relation, RelationKind, Running, SYSTEM,
 };
@@ -147,6 +147,7 @@ pub(crate) async fn serve_engine(engine: Arc<TestEngine>) -> (SocketAddr, Shutdo
         listener,
         engine,
         access: Access::open(),
+        failures: Failures::new(60),
         tls: None,
         max_connections: 50,
         shutdown: shutdown.clone(),

@@ -39,6 +39,7 @@ pub use access::{Access, Session};
 pub use audit::{Audit, AuditRecord, audit_records, forget_audit};
 pub use calls::{Calls, Patience, Unanswered};
 pub use error::{Denied, Error};
+pub use limit::Failures;
 pub use need::{Need, Needs, common_needs, is_safe};
 pub use perimeter::{Caller, Perimeter, check_exposure};
 pub use principal::{Principal, Role, ViewPatterns};

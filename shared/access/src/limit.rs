@@ -2,12 +2,40 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::guard::network;
+
 /// Askers that are remembered at most. Those who have not asked for long are forgotten first: their buckets are full again.
 const MOST: usize = 10_000;
+
+/// How often one address may show wrong credentials, over all that a process listens to. Clones count together.
+#[derive(Clone, Debug)]
+pub struct Failures(Arc<Limiter<IpAddr>>);
+
+impl Failures {
+    pub fn new(per_minute: u32) -> Self {
+        let per_minute = f64::from(per_minute.max(1));
+        Self(Arc::new(Limiter::new(per_minute / 60.0, per_minute)))
+    }
+
+    /// Counts one.
+    ///
+    /// # Errors
+    /// When there were too many: how long the address is told to wait.
+    pub fn count(&self, from: IpAddr) -> Result<(), Duration> {
+        metrics::counter!("anabranch_access_denied_total", "reason" => "unknown").increment(1);
+        self.0.take(&network(from), Instant::now())
+    }
+
+    pub(crate) fn take(&self, from: IpAddr, now: Instant) -> Result<(), Duration> {
+        self.0.take(&from, now)
+    }
+}
 
 /// Lets each of many askers ask so often.
 #[derive(Debug)]

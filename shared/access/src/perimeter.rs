@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::audit::Audit;
-use crate::limit::Limiter;
+use crate::limit::{Failures, Limiter};
 use crate::need::Needs;
 use crate::{Access, Calls, Error, Patience, Principal, guard, session};
 
@@ -38,7 +38,7 @@ struct Inner {
     client: Option<Arc<ClientConfig>>,
     audit: Audit,
     rates: Option<Limiter<Arc<str>>>,
-    failures: Limiter<IpAddr>,
+    failures: Failures,
 }
 
 impl Perimeter {
@@ -48,7 +48,7 @@ impl Perimeter {
         Self(Arc::new(Inner {
             service: service.to_owned(),
             access: Access::open(),
-            failures: failures(&settings),
+            failures: Failures::new(settings.failures_per_minute),
             settings,
             tls_settings: TlsSettings::default(),
             tls: None,
@@ -76,7 +76,7 @@ impl Perimeter {
             client: client.map(Arc::new),
             audit: Audit::new(kept.then_some(store), settings.access.audit_file.clone()),
             rates: (per_second > 0.0).then(|| Limiter::new(per_second, per_second * BURST_SECONDS)),
-            failures: failures(&settings.access),
+            failures: Failures::new(settings.access.failures_per_minute),
             settings: settings.access.clone(),
             tls_settings: settings.tls.clone(),
         })))
@@ -207,14 +207,29 @@ impl Perimeter {
         }
     }
 
-    pub(crate) fn count_failure(&self, from: IpAddr, now: Instant) -> Result<(), Duration> {
-        self.0.failures.take(&from, now)
+    /// Counts a query of somebody who came in by another protocol than HTTP. Where access is open, there is nobody to count.
+    ///
+    /// # Errors
+    /// When there were too many: how long to wait.
+    pub fn count_query(&self, who: &Principal) -> Result<(), Duration> {
+        if self.0.access.is_open() {
+            return Ok(());
+        }
+        let counted = self.count(who, None, Instant::now());
+        if counted.is_err() {
+            metrics::counter!("anabranch_access_denied_total", "reason" => "too_often").increment(1);
+        }
+        counted
     }
-}
 
-fn failures(settings: &AccessSettings) -> Limiter<IpAddr> {
-    let per_minute = f64::from(settings.failures_per_minute.max(1));
-    Limiter::new(per_minute / 60.0, per_minute)
+    /// Counts wrong credentials, for listeners that speak something else than HTTP.
+    pub fn failures(&self) -> Failures {
+        self.0.failures.clone()
+    }
+
+    pub(crate) fn count_failure(&self, from: IpAddr, now: Instant) -> Result<(), Duration> {
+        self.0.failures.take(from, now)
+    }
 }
 
 /// Refuses an address that other machines can reach, unless access is guarded and connections are encrypted, or the settings

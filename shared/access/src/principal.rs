@@ -49,7 +49,7 @@ impl FromStr for Role {
 }
 
 /// Which views a principal may see: names, in which `*` stands for any characters. Empty patterns match no view.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ViewPatterns(Arc<[String]>);
 

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use anabranch_e2e::{Dev, gate, python};
+use anabranch_testkit::fuzz;
 use serde_json::Value;
 
 /// Tables and views that the document's examples name.
@@ -21,9 +22,10 @@ const SETTINGS: &str = "
 [checks.not_a_server_error]
 expected-statuses = ['2xx', '3xx', '4xx', 503, 504]
 ";
-/// Cases per operation: enough to leave the beaten track, few enough for every run of CI. The seed makes them the same each time.
-const CASES: &str = "25";
-const SEED: &str = "20260131";
+/// Cases per operation: enough to leave the beaten track, few enough for every run of CI. The seed makes them the same each time;
+/// [`fuzz`] says how to have more, and others.
+const CASES: u32 = 25;
+const SEED: u64 = 20_260_131;
 
 const METHODS: [&str; 5] = ["get", "post", "put", "delete", "patch"];
 
@@ -58,7 +60,8 @@ fn a_fuzzer_finds_the_api_as_its_document_says() {
         .arg(&config)
         .arg("--no-color")
         .args(["run", &format!("{}/openapi.json", dev.http().base())])
-        .args(["--checks", CHECKS, "--max-examples", CASES, "--seed", SEED])
+        .args(["--checks", CHECKS, "--max-examples", &fuzz::cases(CASES).to_string()])
+        .args(["--seed", &fuzz::seed().unwrap_or(SEED).to_string()])
         .args([
             "--phases",
             "examples,coverage,fuzzing",

@@ -281,6 +281,7 @@ fn a_read_token_does_nothing_but_read_its_views_and_a_stranger_learns_nothing() 
         .cli(&["query", "SELECT page, clicks FROM pages"], reader)
         .success();
 
+    every_documented_route_has_a_rule_that_holds(&serving, [boss, feeder, reader, viewer].map(String::as_str));
     nothing_of_another_view(&serving, reader);
     for (method, path, body) in [
         (Method::POST, "/v1/ingest/clicks", EVENTS),
@@ -429,6 +430,109 @@ fn strangers_learn_nothing(guarded: &Guarded) {
     assert_eq!(health.headers["x-content-type-options"], "nosniff");
 }
 
+/// What a documented route asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asks {
+    Nothing,
+    Known,
+    Read,
+    /// Of somebody who may see every view.
+    ReadAll,
+    Ingest,
+    Admin,
+}
+
+/// Whoever documents a route says here what it asks for.
+const RULES: [(&str, &str, Asks); 37] = [
+    ("get", "/healthz", Asks::Nothing),
+    ("get", "/readyz", Asks::Nothing),
+    ("get", "/metrics", Asks::ReadAll),
+    ("get", "/openapi.json", Asks::Known),
+    ("post", "/v1/login", Asks::Nothing),
+    ("post", "/v1/logout", Asks::Nothing),
+    ("get", "/v1/whoami", Asks::Known),
+    ("post", "/v1/sql", Asks::Read),
+    ("get", "/v1/status", Asks::Read),
+    ("get", "/v1/views", Asks::Read),
+    ("get", "/v1/views/{view}", Asks::Read),
+    ("get", "/v1/views/{view}/live", Asks::Read),
+    ("get", "/v1/views/{view}/rows", Asks::Read),
+    ("post", "/v1/views/apply", Asks::Admin),
+    ("post", "/v1/ingest/{table}", Asks::Ingest),
+    ("get", "/v1/batch/status", Asks::ReadAll),
+    ("get", "/v1/batch/runs", Asks::ReadAll),
+    ("get", "/v1/batch/runs/{run_id}", Asks::ReadAll),
+    ("get", "/v1/batch/publications", Asks::ReadAll),
+    ("get", "/v1/batch/maintenance", Asks::ReadAll),
+    ("post", "/v1/batch/runs", Asks::Admin),
+    ("post", "/v1/batch/runs/{run_id}/publish", Asks::Admin),
+    ("post", "/v1/batch/runs/{run_id}/discard", Asks::Admin),
+    ("post", "/v1/batch/rollback", Asks::Admin),
+    ("post", "/v1/batch/verify", Asks::Admin),
+    ("post", "/v1/batch/maintenance/run", Asks::Admin),
+    ("post", "/v1/batch/maintenance/compact", Asks::Admin),
+    ("post", "/v1/batch/maintenance/vacuum", Asks::Admin),
+    ("post", "/v1/batch/maintenance/retention", Asks::Admin),
+    ("get", "/v1/tables/{table}/exclusions", Asks::Admin),
+    ("post", "/v1/tables/{table}/exclusions", Asks::Admin),
+    ("delete", "/v1/tables/{table}/exclusions/{id}", Asks::Admin),
+    ("get", "/v1/tables/{table}/dead-letters", Asks::Admin),
+    (
+        "get",
+        "/v1/tables/{table}/dead-letters/{partition}/{offset}",
+        Asks::Admin,
+    ),
+    ("post", "/v1/tables/{table}/dead-letters/redrive", Asks::Admin),
+    ("get", "/v1/tables/{table}/dead-letters/redrives", Asks::Admin),
+    ("get", "/v1/tables/{table}/dead-letters/redrives/{number}", Asks::Admin),
+];
+
+impl Asks {
+    /// Whether it lets in the administrator, who sends events, the reader of one view and the reader of all.
+    fn lets_in(self) -> [bool; 4] {
+        match self {
+            Self::Nothing | Self::Known => [true; 4],
+            Self::Read => [true, false, true, true],
+            Self::ReadAll => [true, false, false, true],
+            Self::Ingest => [true, true, false, false],
+            Self::Admin => [true, false, false, false],
+        }
+    }
+}
+
+/// Each operation of the OpenAPI document, asked by each role: who may not is told so, who may is told something else.
+fn every_documented_route_has_a_rule_that_holds(serving: &Asker, tokens: [&str; 4]) {
+    let document = serving.get("/openapi.json", tokens[0]).expect(200).json();
+    let paths = document["paths"].as_object().expect("the document has paths");
+    let mut asked = 0;
+    for (path, item) in paths {
+        let of_path = item.as_object().expect("a path has operations").keys();
+        for method in of_path.filter(|key| matches!(key.as_str(), "get" | "post" | "put" | "delete" | "patch")) {
+            let rule = RULES.iter().find(|(of, route, _)| of == method && route == path);
+            let (_, _, asks) = rule.unwrap_or_else(|| panic!("nobody said what {method} {path} asks for"));
+            let ask = |token| {
+                let method: Method = method.to_uppercase().parse().expect("it is a method");
+                // A stream ends with its client; what nobody can read is as good for this.
+                let path = filled(path).replace("/live", "/live?order=nothing");
+                serving.ask(method, &path, token, "{}").status
+            };
+            let stranger = ask(None);
+            assert_eq!(stranger == 401, *asks != Asks::Nothing, "{method} {path}: {stranger}");
+            for (token, is_let_in) in tokens.into_iter().zip(asks.lets_in()) {
+                // What they may do that changes something is done elsewhere.
+                let acts = method != "get" && *asks == Asks::Admin;
+                if acts && is_let_in {
+                    continue;
+                }
+                let status = ask(Some(token));
+                assert_eq!(!matches!(status, 401 | 403), is_let_in, "{method} {path}: {status}");
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked > 100, "only {asked} requests: was the document read properly?");
+}
+
 fn nothing_of_another_view(serving: &Asker, reader: &str) {
     let views = serving.get("/v1/views", reader).expect(200);
     assert!(
@@ -452,6 +556,19 @@ fn nothing_of_another_view(serving: &Asker, reader: &str) {
             serving.get(absent, reader).expect(404),
         );
         assert_eq!(real.body.replace("revenue", "?"), absent.body.replace("reveune", "?"));
+    }
+    for table in ["views", "partitions", "coverage"] {
+        let sql = format!("SELECT * FROM anabranch.{table}");
+        let seen = serving.post("/v1/sql", reader, &json!({"sql": sql})).expect(200);
+        assert!(
+            !seen.body.contains("revenue") && !seen.body.contains("https://"),
+            "{table}: {}",
+            seen.body
+        );
+    }
+    for table in ["runs", "workers", "dead_letters"] {
+        let sql = format!("SELECT * FROM anabranch.{table}");
+        serving.post("/v1/sql", reader, &json!({"sql": sql})).expect(404);
     }
     for sql in [
         "SELECT * FROM revenue",

@@ -3,31 +3,23 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
+use anabranch_front::{MAX_DEPTH, MAX_OPERATORS, has_too_many_operators, is_too_deep};
 use anabranch_view::View;
 use datafusion::common::TableReference;
 use datafusion::execution::context::SQLOptions;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement, TableFactor, Visit, Visitor};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::session::{CATALOG, SCHEMA, Scope};
 use crate::Error;
 
-/// Operators, keywords and parentheses in one statement: each may be a level of what is planned, and levels cost stack.
-/// Names, values and commas do not count, so a list may be as long as a request.
-const MAX_OPERATORS: usize = 4096;
-
 /// Reads one statement, whatever it says.
 pub(crate) fn parse(sql: &str) -> Result<Statement, Error> {
-    // A shorter one cannot have more.
-    if sql.len() > MAX_OPERATORS && operators(sql) > MAX_OPERATORS {
-        return Err(Error::Sql {
-            message: format!("the query has more than {MAX_OPERATORS} operators and keywords"),
-            hint: Some("write long lists of values with IN, or ask in several queries".into()),
-        });
+    if has_too_many_operators(sql) {
+        return Err(too_long(format!(
+            "the query has more than {MAX_OPERATORS} operators and keywords"
+        )));
     }
     let parsed = DFParserBuilder::new(sql)
         .build()
@@ -42,16 +34,11 @@ pub(crate) fn parse(sql: &str) -> Result<Statement, Error> {
     }
 }
 
-fn operators(sql: &str) -> usize {
-    // What is no SQL is the parser's to explain.
-    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().unwrap_or_default();
-    let deepens = |token: &&Token| match token {
-        Token::Word(word) => word.keyword != Keyword::NoKeyword,
-        Token::Number(..) | Token::SingleQuotedString(_) | Token::Whitespace(_) => false,
-        Token::Comma | Token::Period | Token::Placeholder(_) => false,
-        _ => true,
-    };
-    tokens.iter().filter(deepens).count()
+fn too_long(message: String) -> Error {
+    Error::Sql {
+        message,
+        hint: Some("write long lists of values with IN, or ask in several queries".into()),
+    }
 }
 
 /// Names of the views that a query reads.
@@ -67,6 +54,11 @@ pub(crate) fn views_of(statement: &Statement, scope: &Scope) -> Result<BTreeSet<
     }
     let mut functions = TableFunctions::default();
     if let Statement::Statement(inner) = statement {
+        if is_too_deep(inner.as_ref()) {
+            return Err(too_long(format!(
+                "the query has expressions of more than {MAX_DEPTH} operators in each other"
+            )));
+        }
         let _: ControlFlow<()> = inner.visit(&mut functions);
     }
     if let Some(clause) = functions.refused {

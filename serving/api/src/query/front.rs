@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anabranch_access::Principal;
+use anabranch_access::{Perimeter, Principal};
 use anabranch_front::{
     Cause, Demand, PUBLIC, Prepared, QueryEngine, QueryError, Relation, RelationKind, Running, SYSTEM,
 };
@@ -26,6 +26,8 @@ use crate::snapshot::consistency::{self, Arm};
 pub(crate) struct FrontEngine {
     pub(crate) sql: SqlEngine,
     pub(crate) adoption: Arc<Adoption>,
+    /// Counts queries, as it counts HTTP requests itself.
+    pub(crate) perimeter: Perimeter,
 }
 
 #[async_trait]
@@ -74,6 +76,10 @@ impl QueryEngine for FrontEngine {
         let Some(plan) = prepared.plan::<Planned>() else {
             return Err(QueryError::new(Cause::Internal, "a query was prepared elsewhere"));
         };
+        if let Err(wait) = self.perimeter.count_query(principal) {
+            let error = QueryError::new(Cause::Busy, "too many requests");
+            return Err(error.with_hint(format!("wait {} s", wait.as_secs().max(1))));
+        }
         let demand = consistency::Demand {
             exact: demand.exact,
             at_least: self.of_query(plan, &demand.at_least),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use anabranch_access::Principal;
-use anabranch_front::SYSTEM;
+use anabranch_front::{SYSTEM, bound_functions};
 use anabranch_view::View;
 use async_trait::async_trait;
 use datafusion::catalog::memory::{MemoryCatalogProvider, MemoryCatalogProviderList};
@@ -71,10 +71,12 @@ pub(crate) fn template() -> SessionState {
         // What a scan from the end of a view may be ahead of its reader, in bytes.
         .set_usize("datafusion.execution.sort_pushdown_buffer_capacity", 16 << 20)
         .set_str("datafusion.execution.time_zone", "UTC");
-    SessionStateBuilder::new()
+    let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()
-        .build()
+        .build();
+    bound_functions(&mut state).expect("a session takes functions in the place of its own");
+    state
 }
 
 /// The views that a principal may read.

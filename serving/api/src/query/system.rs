@@ -70,6 +70,8 @@ impl Table {
     pub(crate) fn is_readable(self, principal: &Principal) -> bool {
         match self {
             Self::DeadLetters => principal.may_administer(),
+            // Runs and services tell of all views.
+            Self::Runs | Self::Workers => principal.may_read_all(),
             _ => true,
         }
     }

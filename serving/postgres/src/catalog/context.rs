@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use anabranch_access::Principal;
-use anabranch_front::{CATALOG, PUBLIC, QueryEngine, SYSTEM};
+use anabranch_front::{CATALOG, PUBLIC, QueryEngine, SYSTEM, bound_functions};
 use datafusion::catalog::memory::{MemoryCatalogProvider, MemoryCatalogProviderList};
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider};
 use datafusion::error::Result;
@@ -61,13 +61,14 @@ pub(super) fn build(
     for (name, schema) in schemas {
         catalog.register_schema(name, schema)?;
     }
-    let state = SessionStateBuilder::new()
+    let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()
         .with_runtime_env(runtime)
         .with_catalog_list(catalogs)
         .with_type_planner(Arc::new(PgOidTypePlanner))
         .build();
+    bound_functions(&mut state)?;
     let context = SessionContext::new_with_state(state);
     functions::register(&context, role(principal), tables);
     CoerceIntArgsToBigInt::widen(&context);

@@ -87,6 +87,28 @@ async fn answer(catalog: &Catalog, sql: &str) -> Result<Vec<RecordBatch>, String
 }
 
 #[tokio::test]
+async fn another_one_of_the_same_name_sees_their_own_views() {
+    let catalog = catalog();
+    let sql = "SELECT relname FROM pg_class WHERE relname = 'totals'";
+    for (views, expected) in [
+        (ViewPatterns::all(), 1),
+        (ViewPatterns::new(["others"]), 0),
+        (ViewPatterns::new(["tot*"]), 1),
+    ] {
+        let principal = Principal::new("ann", Role::Read, views);
+        let prepared = catalog
+            .prepare(concerns(&catalog, sql).unwrap(), &principal)
+            .await
+            .unwrap();
+        let batches: Vec<RecordBatch> = {
+            let running = catalog.run(&prepared, Vec::new(), live()).await.unwrap();
+            running.batches.try_collect().await.unwrap()
+        };
+        assert_eq!(spelled(batches).len(), expected, "{}", principal.views);
+    }
+}
+
+#[tokio::test]
 async fn grafana_finds_what_there_is() {
     let answers = answers(include_str!("clients/grafana.sql")).await;
     assert_eq!(answers[0], [["1600"]]);

@@ -66,7 +66,7 @@ impl System {
                 .collect()),
             Table::Runs => self.runs().await,
             Table::Partitions => Ok(self.partitions(&published, principal).await),
-            Table::Workers => Ok(self.workers(&published).await),
+            Table::Workers => Ok(self.workers(&published, principal).await),
             Table::DeadLetters => self.dead_letters(&published).await,
             Table::Coverage => self.coverage(&published, principal).await,
         }
@@ -134,7 +134,8 @@ impl System {
         rows
     }
 
-    async fn workers(&self, published: &Published) -> Vec<Row> {
+    /// Where services are, and what goes wrong with them, is for administrators, as in `/v1/status`.
+    async fn workers(&self, published: &Published, principal: &Principal) -> Vec<Row> {
         let (services, reports) = self.reports(published).await;
         let speed = services.speed.iter().map(|worker| {
             let report = reports.of_speed(&worker.id);
@@ -149,7 +150,14 @@ impl System {
             .serve
             .iter()
             .map(|lease| worker_row("serve", &lease.id, &lease.address, None, Some(lease)));
-        speed.chain(batch).chain(serve).collect()
+        let mut rows: Vec<Row> = speed.chain(batch).chain(serve).collect();
+        if !principal.may_administer() {
+            for row in &mut rows {
+                row[WORKER_ADDRESS] = some_text(None::<String>);
+                row[WORKER_ERROR] = some_text(None::<String>);
+            }
+        }
+        rows
     }
 
     async fn dead_letters(&self, published: &Published) -> Result<Vec<Row>, Error> {
@@ -227,6 +235,10 @@ fn view_row(view: &View, published: &Published) -> Row {
         bigint(batch.map(|batch| batch.events)),
     ]
 }
+
+/// Columns of a worker's row.
+const WORKER_ADDRESS: usize = 2;
+const WORKER_ERROR: usize = 4;
 
 fn worker_row(
     kind: &str,
