@@ -13,7 +13,7 @@ use arrow::row::{RowConverter, SortField};
 use datafusion::common::Result;
 use datafusion::common::hash_utils::{RandomState, create_hashes};
 
-pub use codec::{KeyCodec, KeyIndex, KeyOrder};
+pub use codec::{KeyCodec, KeyHashes, KeyIndex, KeyOrder};
 pub use range::{KeyRange, KeyRanges, partition_point};
 pub(crate) use sort::sort_order;
 

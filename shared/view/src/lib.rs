@@ -38,6 +38,6 @@ pub use aggregator::Aggregator;
 pub use compare::{Comparison, Difference};
 pub use error::Error;
 pub use filter::KeyFilter;
-pub use keys::{KeyCodec, KeyIndex, KeyOrder, KeyRange, KeyRanges, partition_point};
+pub use keys::{KeyCodec, KeyHashes, KeyIndex, KeyOrder, KeyRange, KeyRanges, partition_point};
 pub use sql::AGGREGATES;
 pub use view::{Prepared, View, ViewHash};

@@ -227,7 +227,7 @@ impl Reading {
     pub(crate) fn is_quick(&self) -> bool {
         let ranges = self.filter.as_ref().and_then(KeyFilter::ranges);
         let groups = self.runs.iter().map(|run| match ranges {
-            Some(_) => run.groups_to_look_at(),
+            Some(ranges) => run.groups_to_look_at(ranges),
             None => run.rows(),
         });
         groups.sum::<usize>() <= QUICK_GROUPS

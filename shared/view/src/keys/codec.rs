@@ -1,5 +1,7 @@
 //! Keys as bytes: comparing the bytes compares the keys, in the order of batch view files.
 
+use std::hash::{DefaultHasher, Hasher};
+
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Schema};
 use arrow::error::ArrowError;
@@ -64,6 +66,13 @@ impl KeyCodec {
         Some(rows.row(0).data().to_vec())
     }
 
+    /// A short number for a whole key: the same in every batch of the view, for as long as the process lives.
+    pub(crate) fn hash(key: &[u8]) -> u32 {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(key);
+        (hasher.finish() >> 32) as u32
+    }
+
     /// Whether a comparison with a value means the same for the bytes. Not so for floats, of which several are zero, nor
     /// for what holds other values.
     pub(crate) fn is_searchable(&self, key: usize) -> bool {
@@ -122,6 +131,54 @@ impl KeyIndex {
     }
 }
 
+/// Finds rows of a state batch by whole keys, in whatever order they stand: knows a hash of every key, in eight bytes a row.
+#[derive(Debug)]
+pub struct KeyHashes {
+    /// Hash, then number of the row; ascending.
+    entries: Vec<u64>,
+}
+
+impl KeyHashes {
+    /// Looks at all keys once.
+    ///
+    /// # Errors
+    /// When the batch is not state of the view.
+    pub fn new(codec: &KeyCodec, state: &RecordBatch) -> Result<Self, ArrowError> {
+        let keys = codec.encode(state)?;
+        let count = row_count(&keys)?;
+        let entry = |row: u32| u64::from(KeyCodec::hash(keys.row(row as usize).data())) << 32 | u64::from(row);
+        let mut entries: Vec<u64> = (0..count).map(entry).collect();
+        entries.sort_unstable();
+        Ok(Self { entries })
+    }
+
+    /// Heap bytes held.
+    pub fn size_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<u64>()
+    }
+
+    /// Numbers of the rows whose keys have one of these hashes, ascending, each once: all rows of the keys, and now and then
+    /// one of another key.
+    pub fn rows(&self, hashes: &[u32]) -> Vec<u32> {
+        let mut rows = Vec::new();
+        for hash in hashes {
+            let first = self.entries.partition_point(|entry| ((entry >> 32) as u32) < *hash);
+            let same = self.entries[first..]
+                .iter()
+                .take_while(|entry| (*entry >> 32) as u32 == *hash);
+            rows.extend(same.map(|entry| *entry as u32));
+        }
+        rows.sort_unstable();
+        rows.dedup();
+        rows
+    }
+}
+
+fn row_count(keys: &Rows) -> Result<u32, ArrowError> {
+    u32::try_from(keys.num_rows())
+        .map_err(|_| ArrowError::InvalidArgumentError("a batch of more than 2^32 rows".into()))
+}
+
 /// Finds rows by key in a state batch whose rows stand in any order: knows every key, and which row comes after which.
 #[derive(Debug)]
 pub struct KeyOrder {
@@ -137,8 +194,7 @@ impl KeyOrder {
     /// When the batch is not state of the view.
     pub fn new(codec: &KeyCodec, state: &RecordBatch) -> Result<Self, ArrowError> {
         let keys = codec.encode(state)?;
-        let count = u32::try_from(keys.num_rows())
-            .map_err(|_| ArrowError::InvalidArgumentError("a batch of more than 2^32 rows".into()))?;
+        let count = row_count(&keys)?;
         let mut order: Vec<u32> = (0..count).collect();
         order.sort_unstable_by(|a, b| keys.row(*a as usize).cmp(&keys.row(*b as usize)));
         Ok(Self { keys, order })

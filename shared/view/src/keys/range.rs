@@ -12,7 +12,11 @@ const MAX_RANGES: usize = 1024;
 /// The keys that a predicate may be true for: ranges, ascending, apart from each other. Keys outside of them need not be
 /// looked at; of those inside, the predicate decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyRanges(Vec<KeyRange>);
+pub struct KeyRanges {
+    ranges: Vec<KeyRange>,
+    /// Where each range is one whole key: the hashes of these.
+    hashes: Option<Vec<u32>>,
+}
 
 /// Bounds are encodings of leading key columns; a key equals a bound in those columns exactly when it starts with it, because
 /// each column's encoding says itself where it ends.
@@ -28,6 +32,7 @@ impl KeyRanges {
     /// Values of leading keys, then at most one range of the next; `None` when all keys are possible.
     pub(crate) fn new(codec: &KeyCodec, domains: &Domains) -> Option<Self> {
         let mut prefixes = vec![Vec::new()];
+        let mut all_given = true;
         for key in 0..codec.len() {
             let domain = domains.get(&key).filter(|_| codec.is_searchable(key));
             let encoded = domain.and_then(|domain| Encoded::of(codec, key, domain));
@@ -40,10 +45,19 @@ impl KeyRanges {
                 }
                 Some(encoded) => return Some(Self::between(&prefixes, &encoded.bounds())),
                 None if key == 0 => return None,
-                None => break,
+                None => {
+                    all_given = false;
+                    break;
+                }
             }
         }
-        Some(Self::between(&prefixes, &Bounds::default()))
+        let found = Self::between(&prefixes, &Bounds::default());
+        Some(if all_given { found.of_whole_keys() } else { found })
+    }
+
+    fn of_whole_keys(mut self) -> Self {
+        self.hashes = Some(self.ranges.iter().map(|range| KeyCodec::hash(&range.lower)).collect());
+        self
     }
 
     fn between(prefixes: &[Vec<u8>], bounds: &Bounds) -> Self {
@@ -66,16 +80,21 @@ impl KeyRanges {
         let mut ranges: Vec<KeyRange> = ranges.collect();
         ranges.sort_unstable();
         ranges.dedup();
-        Self(ranges)
+        Self { ranges, hashes: None }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &KeyRange> {
-        self.0.iter()
+        self.ranges.iter()
+    }
+
+    /// Hashes of the keys, for [`KeyHashes`](super::KeyHashes), where the predicate names whole keys.
+    pub fn hashes(&self) -> Option<&[u32]> {
+        self.hashes.as_deref()
     }
 
     /// Whether no key is possible.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.ranges.is_empty()
     }
 }
 

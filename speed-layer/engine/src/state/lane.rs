@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anabranch_model::{Offset, OffsetRange};
-use anabranch_view::{Aggregator, KeyFilter, KeyIndex, KeyOrder, KeyRanges, View};
+use anabranch_view::{Aggregator, KeyCodec, KeyFilter, KeyHashes, KeyIndex, KeyOrder, KeyRanges, View};
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 
@@ -16,22 +16,50 @@ pub(crate) struct Run {
     pub(crate) range: OffsetRange,
     /// `None` when no event of the range reached this instance's part of the view.
     pub(crate) state: Option<RecordBatch>,
-    pub(crate) bytes: usize,
-    /// Made when groups are asked for by key.
-    lookup: OnceLock<Lookup>,
+    /// Of the state.
+    state_bytes: usize,
+    /// Made when groups are asked for by whole keys.
+    hashes: OnceLock<KeyHashes>,
+    /// Made when groups are asked for by ranges of keys.
+    order: OnceLock<Order>,
     /// How often a small run was looked through for groups by key.
     looked_through: AtomicUsize,
 }
 
-/// How groups are found by key.
+/// How groups are found by ranges of keys.
 #[derive(Debug)]
-enum Lookup {
+enum Order {
     /// Of rows in the order of their keys.
     Sorted(KeyIndex),
     /// Of few rows in any order.
     Any(KeyOrder),
     /// Many rows in no order are looked through.
     None,
+}
+
+impl Order {
+    fn new(codec: &KeyCodec, state: &RecordBatch) -> Result<Self, Error> {
+        if state.num_rows() < INDEXED_GROUPS {
+            return Ok(Self::Any(KeyOrder::new(codec, state)?));
+        }
+        Ok(KeyIndex::new(codec, state)?.map_or(Self::None, Self::Sorted))
+    }
+
+    fn near(&self, ranges: &KeyRanges) -> Near {
+        match self {
+            Self::Sorted(index) => Near::Spans(index.spans(ranges)),
+            Self::Any(order) => Near::Rows(order.rows(ranges)),
+            Self::None => Near::Anywhere,
+        }
+    }
+
+    fn size_bytes(&self) -> usize {
+        match self {
+            Self::Sorted(index) => index.size_bytes(),
+            Self::Any(order) => order.size_bytes(),
+            Self::None => 0,
+        }
+    }
 }
 
 /// Where the groups may be that a filter keeps.
@@ -60,12 +88,13 @@ pub(crate) fn emit_run(aggregator: &mut Aggregator) -> Result<RecordBatch, anabr
 impl Run {
     pub(crate) fn new(range: OffsetRange, state: Option<RecordBatch>) -> Self {
         let state = state.filter(|state| state.num_rows() > 0);
-        let bytes = state.as_ref().map_or(0, RecordBatch::get_array_memory_size);
+        let state_bytes = state.as_ref().map_or(0, RecordBatch::get_array_memory_size);
         Self {
             range,
             state,
-            bytes,
-            lookup: OnceLock::new(),
+            state_bytes,
+            hashes: OnceLock::new(),
+            order: OnceLock::new(),
             looked_through: AtomicUsize::new(0),
         }
     }
@@ -108,34 +137,49 @@ impl Run {
         let Some(codec) = view.key_codec() else {
             return Ok(Near::Anywhere);
         };
-        let lookup = match self.lookup.get() {
-            Some(known) => known,
-            None if state.num_rows() >= INDEXED_GROUPS => {
-                let index = KeyIndex::new(codec, state)?;
-                self.lookup.get_or_init(|| index.map_or(Lookup::None, Lookup::Sorted))
+        let known = match ranges.hashes() {
+            Some(_) => self.hashes.get().is_some(),
+            None => self.order.get().is_some(),
+        };
+        if !known && state.num_rows() < INDEXED_GROUPS {
+            let looked_through = self.looked_through.fetch_add(1, Ordering::Relaxed);
+            if looked_through < LOOKED_THROUGH + state.num_rows() / GROUPS_OF_A_LOOK {
+                return Ok(Near::Anywhere);
             }
-            None => {
-                let looked_through = self.looked_through.fetch_add(1, Ordering::Relaxed);
-                if looked_through < LOOKED_THROUGH + state.num_rows() / GROUPS_OF_A_LOOK {
-                    return Ok(Near::Anywhere);
+        }
+        if let Some(wanted) = ranges.hashes() {
+            let hashes = match self.hashes.get() {
+                Some(known) => known,
+                None => {
+                    let made = KeyHashes::new(codec, state)?;
+                    self.hashes.get_or_init(|| made)
                 }
-                let order = KeyOrder::new(codec, state)?;
-                self.lookup.get_or_init(|| Lookup::Any(order))
+            };
+            return Ok(Near::Rows(hashes.rows(wanted)));
+        }
+        let order = match self.order.get() {
+            Some(known) => known,
+            None => {
+                let made = Order::new(codec, state)?;
+                self.order.get_or_init(|| made)
             }
         };
-        Ok(match lookup {
-            Lookup::Sorted(index) => Near::Spans(index.spans(ranges)),
-            Lookup::Any(order) => Near::Rows(order.rows(ranges)),
-            Lookup::None => Near::Anywhere,
-        })
+        Ok(order.near(ranges))
     }
 
-    /// Groups that have to be looked at, sorted or filtered to find some of them by key: none where they can be looked up.
-    pub(crate) fn groups_to_look_at(&self) -> usize {
-        match self.lookup.get() {
-            Some(Lookup::Sorted(_) | Lookup::Any(_)) => 0,
-            Some(Lookup::None) | None => self.rows(),
-        }
+    /// Groups that have to be looked at, sorted or filtered to find those of the ranges: none where they can be looked up.
+    pub(crate) fn groups_to_look_at(&self, ranges: &KeyRanges) -> usize {
+        let looked_up = match ranges.hashes() {
+            Some(_) => self.hashes.get().is_some(),
+            None => matches!(self.order.get(), Some(Order::Sorted(_) | Order::Any(_))),
+        };
+        if looked_up { 0 } else { self.rows() }
+    }
+
+    /// Bytes held: of the state, and of what finds its groups by key.
+    pub(crate) fn bytes(&self) -> usize {
+        let hashes = self.hashes.get().map_or(0, KeyHashes::size_bytes);
+        self.state_bytes + hashes + self.order.get().map_or(0, Order::size_bytes)
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -262,7 +306,7 @@ impl Lane {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.runs.iter().map(|run| run.bytes).sum()
+        self.runs.iter().map(|run| run.bytes()).sum()
     }
 }
 

@@ -130,3 +130,51 @@ fn rows_in_any_order_are_found_by_key() {
     )]);
     assert_eq!(found(&between), expected(&|name| name > "k010" && name <= "k020"));
 }
+
+#[test]
+fn rows_are_found_by_whole_keys_in_any_order() {
+    let names: Vec<String> = (0..3_000).map(|i| format!("k{:04}", i * 37 % 1_500)).collect();
+    let mut keys: Vec<(Option<&str>, i64)> = names.iter().map(|name| (Some(name.as_str()), 3)).collect();
+    keys.insert(100, (None, 3));
+    keys.insert(200, (Some("k0007"), 4));
+    let (codec, state) = state(&keys);
+    let hashes = KeyHashes::new(&codec, &state).unwrap();
+    assert_eq!(hashes.size_bytes(), 8 * keys.len());
+    let ranges = |names: Domain, numbers: &[i64]| {
+        let numbers = numbers
+            .iter()
+            .map(|number| datafusion::common::ScalarValue::from(*number));
+        let domains = Domains::from([(0, names), (1, Domain::Points(numbers.collect()))]);
+        KeyRanges::new(&codec, &domains).unwrap()
+    };
+    let points = |names: &[Option<&str>]| {
+        let value = |name: &Option<&str>| datafusion::common::ScalarValue::Utf8(name.map(str::to_owned));
+        Domain::Points(names.iter().map(value).collect())
+    };
+    let check = |names: &[Option<&str>], numbers: &[i64], count: usize| {
+        let found = hashes.rows(ranges(points(names), numbers).hashes().expect("these are whole keys"));
+        assert!(found.is_sorted_by(|a, b| a < b), "{found:?}");
+        let rows = keys.iter().enumerate();
+        let right = rows.filter(|(_, key)| names.contains(&key.0) && numbers.contains(&key.1));
+        let right: Vec<u32> = right.map(|(row, _)| row as u32).collect();
+        assert_eq!(right.len(), count);
+        assert!(right.iter().all(|row| found.contains(row)), "{names:?}: {found:?}");
+        // Two keys in three thousand may share one of four thousand million hashes.
+        assert!(found.len() <= right.len() + 1, "{names:?}: {found:?}");
+    };
+    check(&[Some("k0007")], &[3], 2);
+    check(&[Some("k0007")], &[4], 1);
+    check(&[Some("k0007"), Some("k1499"), Some("k0000")], &[3, 4, 5], 7);
+    check(&[None], &[3], 1);
+    check(&[Some("nobody")], &[3], 0);
+    check(&[], &[3], 0);
+
+    let between = Domain::Between {
+        lower: vec![(text("k0010"), false)],
+        upper: vec![],
+    };
+    assert!(ranges(between, &[3]).hashes().is_none(), "a range names no keys");
+    let leading = Domains::from([(0, points(&[Some("k0007")]))]);
+    let leading = KeyRanges::new(&codec, &leading).unwrap();
+    assert!(leading.hashes().is_none(), "a part of a key is none");
+}

@@ -133,10 +133,36 @@ fn a_run_gives_the_same_groups_however_they_are_found() {
                 assert_eq!(view.sort_state(&found).unwrap(), plain, "{sql} of {groups}");
             }
         }
-        assert_eq!(
-            run.groups_to_look_at(),
-            0,
-            "what is asked for by key again and again is looked up"
-        );
+        for sql in &filters {
+            if let Some(ranges) = view.key_filter(sql).unwrap().ranges() {
+                let left = run.groups_to_look_at(ranges);
+                assert_eq!(left, 0, "{sql}: what is asked for by key again and again is looked up");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_finds_groups_counts_as_bytes_of_the_run() {
+    let view = pages();
+    for groups in [300, INDEXED_GROUPS as i64 + 5] {
+        let mut lane = Lane::new(Offset(0));
+        lane.push(run_of(&view, groups)).unwrap();
+        let run = Arc::clone(&lane.runs()[0]);
+        let select = |sql: &str| {
+            let filter = view.key_filter(sql).unwrap();
+            for _ in 0..LOOKED_THROUGH + run.rows() / GROUPS_OF_A_LOOK + 1 {
+                run.select(&view, Some(&filter)).unwrap();
+            }
+        };
+        let state = run.state.as_ref().unwrap().get_array_memory_size();
+        assert_eq!(lane.bytes(), state, "nobody has asked yet");
+        select("page = 'p00001'");
+        let hashes = run.rows() * size_of::<u64>();
+        assert_eq!(lane.bytes(), state + hashes, "of {groups}");
+        select("page = 'p00002'");
+        assert_eq!(lane.bytes(), state + hashes, "it is made once");
+        select("page > 'p00001'");
+        assert!(lane.bytes() > state + hashes, "of {groups}");
     }
 }
