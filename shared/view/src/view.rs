@@ -44,6 +44,11 @@ impl View {
         })
     }
 
+    /// Whether this is the very same one, compiled once.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.plan, &other.plan)
+    }
+
     /// SQL name of the view.
     pub fn name(&self) -> &str {
         &self.plan.name

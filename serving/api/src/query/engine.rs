@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anabranch_access::Principal;
 use anabranch_catalog::nearest;
@@ -12,9 +12,13 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::execute_stream;
 use datafusion::sql::parser::Statement;
 use futures::FutureExt;
+use parking_lot::Mutex;
 
 use super::check;
 use super::cooperate::cooperative;
+use super::direct::{Direct, Taken};
+use super::literals::Lifted;
+use super::plans::Plans;
 use super::prepared::{Planned, Prepared, columns, parameters};
 use super::provider::FrozenState;
 use super::running::{Piped, Rows, Running};
@@ -26,6 +30,8 @@ use crate::admission::{self, Admission, Ticket};
 use crate::compute::Compute;
 use crate::format::Answer;
 use crate::snapshot::consistency::{Consistency, Demand, Frozen};
+use crate::snapshot::pushdown::Pushdown;
+use crate::snapshot::reading::Reading;
 
 /// Below so many groups, one thread is faster than handing batches around.
 const PARALLEL_ROWS: usize = 100_000;
@@ -46,6 +52,7 @@ struct Inner {
     admission: Arc<Admission>,
     system: Arc<System>,
     states: States,
+    plans: Plans,
 }
 
 impl SqlEngine {
@@ -61,6 +68,7 @@ impl SqlEngine {
                 compute,
                 admission,
                 system,
+                plans: Plans::default(),
                 states: States::new(&template(), std::thread::available_parallelism().map_or(1, usize::from)),
             }),
         }
@@ -73,7 +81,14 @@ impl SqlEngine {
     pub async fn prepare(&self, sql: &str, principal: &Principal) -> Result<Prepared, Error> {
         let (engine, sql, principal) = (self.clone(), sql.to_owned(), principal.clone());
         let plan = async move {
-            let planned = engine.plan(check::parse(&sql)?, &principal).await?;
+            let planned = match engine.known(&sql, &principal) {
+                Some(known) => known,
+                None => {
+                    let planned = Arc::new(engine.plan(check::parse(&sql)?, &principal).await?);
+                    engine.inner.plans.put(&sql, &planned);
+                    planned
+                }
+            };
             Prepared::new(planned, engine.inner.states.rules())
         };
         self.inner.compute.run(plan).await
@@ -92,6 +107,7 @@ impl SqlEngine {
         principal: &Principal,
     ) -> Result<Running, Error> {
         let (engine, planned, demand) = (self.clone(), Arc::clone(&prepared.inner), demand.clone());
+        let asks = principal.clone();
         for view in &planned.views {
             if !principal.may_read(view.name()) {
                 return Err(Error::UnknownView {
@@ -101,7 +117,10 @@ impl SqlEngine {
             }
         }
         let schema = Arc::clone(prepared.schema());
-        let start = async move { engine.start(Ok(planned), values, &demand, Some(schema)).await };
+        let start = async move {
+            let asked = Asked::Prepared(planned);
+            engine.start(asked, values, &demand, Some(schema), &asks).await
+        };
         let (rows, coverage) = self.inner.compute.run(start).await?;
         let schema = Arc::clone(rows.schema());
         let stop = rows.stop().map(Err);
@@ -143,8 +162,56 @@ impl SqlEngine {
         demand: &Demand,
         principal: &Principal,
     ) -> Result<(Rows, CoverageMap), Error> {
-        let statement = check::parse(sql)?;
-        self.start(Err((statement, principal)), values, demand, None).await
+        let asked = match self.known(sql, principal) {
+            Some(known) => Asked::Known(sql, known),
+            None => Asked::New(sql, check::parse(sql)?),
+        };
+        self.start(asked, values, demand, None, principal).await
+    }
+
+    /// The plan of a statement that was asked before.
+    fn known(&self, sql: &str, principal: &Principal) -> Option<Arc<Planned>> {
+        let published = self.inner.consistency.adoption.pin();
+        self.inner.plans.get(sql, &published, principal)
+    }
+
+    /// The plan of a new statement, and the values of its parameters: perhaps that of one which differs in values alone.
+    async fn plan_new(
+        &self,
+        sql: &str,
+        statement: Statement,
+        values: Vec<ScalarValue>,
+        principal: &Principal,
+    ) -> Result<(Arc<Planned>, Vec<ScalarValue>), Error> {
+        let lifted = match values.is_empty() {
+            true => Lifted::of(sql, &statement),
+            false => None,
+        };
+        let Some(lifted) = lifted else {
+            let planned = Arc::new(self.plan(statement, principal).await?);
+            self.inner.plans.put(sql, &planned);
+            return Ok((planned, values));
+        };
+        let known = match self.known(&lifted.text, principal) {
+            Some(known) => Some(known),
+            // What is wrong with it is told in its own words.
+            None => self
+                .plan(lifted.statement.clone(), principal)
+                .await
+                .ok()
+                .map(|planned| {
+                    let planned = Arc::new(planned);
+                    self.inner.plans.put(&lifted.text, &planned);
+                    planned
+                }),
+        };
+        if let Some(known) = known
+            && lifted.fits(&known.parameters)
+            && let Ok(values) = known.converted(lifted.values)
+        {
+            return Ok((known, values));
+        }
+        Ok((Arc::new(self.plan(statement, principal).await?), values))
     }
 
     /// Plans a statement over the views that answer at this moment.
@@ -166,29 +233,39 @@ impl SqlEngine {
             .map_err(|error| explain(error, &views))?;
         check::read_only().verify_plan(&plan).map_err(Error::from_query)?;
         let parameters = parameters(&plan)?;
+        let direct = match views.as_slice() {
+            [view] if parameters.iter().all(Option::is_some) => {
+                let rules = self.inner.states.rules();
+                let analysed = rules
+                    .analyzer()
+                    .execute_and_check(plan.clone(), rules.config_options(), |_, _| {});
+                analysed.ok().and_then(|analysed| Direct::of(&analysed, view))
+            }
+            _ => None,
+        };
         Ok(Planned {
             statement,
-            principal: principal.clone(),
             plan,
             views,
             parameters,
+            direct,
+            columns: OnceLock::new(),
         })
     }
 
     /// Takes a ticket and starts a query, anew when a worker or a definition changes under it.
     async fn start(
         &self,
-        what: Result<Arc<Planned>, (Statement, &Principal)>,
+        asked: Asked<'_>,
         values: Vec<ScalarValue>,
         demand: &Demand,
         schema: Option<SchemaRef>,
+        principal: &Principal,
     ) -> Result<(Rows, CoverageMap), Error> {
-        let principal = match &what {
-            Ok(planned) => planned.principal.clone(),
-            Err((_, principal)) => (*principal).clone(),
-        };
         let mut ticket = self.inner.admission.enter(demand.timeout).await?;
-        let started = self.attempts(what, values, demand, schema, &mut ticket).await;
+        let started = self
+            .attempts(asked, values, demand, schema, principal, &mut ticket)
+            .await;
         match started {
             Ok(started) => {
                 let Started {
@@ -196,7 +273,7 @@ impl SqlEngine {
                     schema,
                     coverage,
                 } = started;
-                Ok((Rows::new(stream, schema, ticket, principal), coverage))
+                Ok((Rows::new(stream, schema, ticket, principal.clone()), coverage))
             }
             Err(error) => Err(ticket.fail(error)),
         }
@@ -204,30 +281,28 @@ impl SqlEngine {
 
     async fn attempts(
         &self,
-        what: Result<Arc<Planned>, (Statement, &Principal)>,
+        asked: Asked<'_>,
         values: Vec<ScalarValue>,
         demand: &Demand,
         schema: Option<SchemaRef>,
+        principal: &Principal,
         ticket: &mut Ticket,
     ) -> Result<Started, Error> {
-        let (mut planned, statement, principal) = match what {
-            Ok(planned) => {
-                let (statement, principal) = (planned.statement.clone(), planned.principal.clone());
-                (Some(planned), statement, principal)
-            }
-            Err((statement, principal)) => (None, statement, principal.clone()),
+        let again = asked.again();
+        let given = values.clone();
+        let (mut planned, mut values) = match asked {
+            Asked::Prepared(planned) | Asked::Known(_, planned) => (planned, values),
+            Asked::New(sql, statement) => self.plan_new(sql, statement, values, principal).await?,
         };
         let mut attempt = 1;
         loop {
-            let this = match planned.take() {
-                Some(planned) => planned,
-                None => Arc::new(self.plan(statement.clone(), &principal).await?),
-            };
-            let begun = self.begin(&this, values.clone(), demand, schema.clone(), ticket).await;
+            let begun = self.begin(&planned, values, demand, schema.clone(), ticket).await;
             match begun {
                 Err(error) if error.is_lost_worker() && attempt < ATTEMPTS => {
                     tracing::debug!(%error, "running the query again");
                     attempt += 1;
+                    planned = Arc::new(self.plan(again.statement()?, principal).await?);
+                    values = given.clone();
                 }
                 settled => return settled,
             }
@@ -244,13 +319,34 @@ impl SqlEngine {
         ticket: &mut Ticket,
     ) -> Result<Started, Error> {
         let views = planned.views.as_slice();
-        let plan = planned.bound(values)?;
+        let values = planned.converted(values)?;
         let (at, after) = ticket.deadline();
         let work = async {
             let frozen = self.inner.consistency.freeze_with(views, demand, Some(ticket)).await?;
             let frozen = Arc::new(frozen);
+            let started = |stream: SendableRecordBatchStream| {
+                let schema = match schema {
+                    Some(schema) if schema.fields().len() == stream.schema().fields().len() => schema,
+                    // The view changed so much that it gives other columns.
+                    Some(_) => return Err(Error::Superseded),
+                    None => columns(&planned.plan, &stream.schema()),
+                };
+                Ok(Started {
+                    stream,
+                    schema,
+                    coverage: frozen.coverage(),
+                })
+            };
+            let mut opened = None;
+            if let (Some(direct), [view]) = (&planned.direct, views) {
+                match direct.run(view, &values, &frozen, ticket.memory()).await? {
+                    Taken::Rows(stream) => return started(stream),
+                    Taken::TooLarge(view) => opened = view,
+                }
+            }
+            let plan = planned.bound(values)?;
             let environment = admission::environment(Arc::clone(ticket.memory()))?;
-            let state = self.state(&frozen, ticket);
+            let state = self.state(&frozen, opened, ticket);
             let physical = state
                 .create_physical_plan(&plan)
                 .await
@@ -269,17 +365,7 @@ impl SqlEngine {
             );
             drop(state);
             let stream = execute_stream(physical, Arc::new(task)).map_err(Error::from_query)?;
-            let schema = match schema {
-                Some(schema) if schema.fields().len() == stream.schema().fields().len() => schema,
-                // The view changed so much that it gives other columns.
-                Some(_) => return Err(Error::Superseded),
-                None => columns(&planned.plan, &stream.schema()),
-            };
-            Ok(Started {
-                stream,
-                schema,
-                coverage: frozen.coverage(),
-            })
+            started(stream)
         };
         tokio::time::timeout_at(at, work)
             .await
@@ -287,13 +373,46 @@ impl SqlEngine {
     }
 
     /// The session in which one execution is planned.
-    fn state(&self, frozen: &Arc<Frozen>, ticket: &Ticket) -> Lent<'_> {
+    fn state(&self, frozen: &Arc<Frozen>, opened: Option<(Pushdown, Reading)>, ticket: &Ticket) -> Lent<'_> {
         let mut state = self.inner.states.lend(frozen.batch_rows() >= PARALLEL_ROWS);
         state.config_mut().set_extension(Arc::new(FrozenState {
             frozen: Arc::clone(frozen),
+            opened: Mutex::new(opened),
             memory: Arc::clone(ticket.memory()),
         }));
         state
+    }
+}
+
+/// What is asked.
+enum Asked<'a> {
+    New(&'a str, Statement),
+    /// The same text was planned before.
+    Known(&'a str, Arc<Planned>),
+    Prepared(Arc<Planned>),
+}
+
+impl<'a> Asked<'a> {
+    fn again(&self) -> Again<'a> {
+        match self {
+            Self::New(sql, _) | Self::Known(sql, _) => Again::Text(sql),
+            Self::Prepared(planned) => Again::Prepared(Arc::clone(planned)),
+        }
+    }
+}
+
+/// What is asked, when it is asked anew.
+enum Again<'a> {
+    Text(&'a str),
+    Prepared(Arc<Planned>),
+}
+
+impl Again<'_> {
+    fn statement(&self) -> Result<Statement, Error> {
+        match self {
+            Self::Text(sql) => check::parse(sql),
+            Self::Prepared(planned) => Ok(planned.statement.clone()),
+        }
     }
 }
 

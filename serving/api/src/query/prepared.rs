@@ -1,9 +1,8 @@
 //! A statement that was checked and planned, and what it still needs: values for its parameters.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use anabranch_access::Principal;
 use anabranch_front::parameter_types;
 use anabranch_view::View;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -14,6 +13,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
 
 use super::convert;
+use super::direct::Direct;
 use crate::Error;
 
 /// More parameters than anybody writes.
@@ -29,23 +29,28 @@ pub struct Prepared {
 /// A statement, planned over the views that answer at this moment.
 pub(crate) struct Planned {
     pub(crate) statement: Statement,
-    /// Who asks.
-    pub(crate) principal: Principal,
     pub(crate) plan: LogicalPlan,
     /// The views it reads.
     pub(crate) views: Vec<View>,
     /// Types of `$1`, `$2`, …; `None` where nothing in the query says what it must be.
     pub(crate) parameters: Vec<Option<DataType>>,
+    /// How it is answered when it is plain and reads few rows.
+    pub(crate) direct: Option<Direct>,
+    /// Columns of the answer, once somebody has asked for them.
+    pub(crate) columns: OnceLock<SchemaRef>,
 }
 
 impl Prepared {
     /// `rules` settle the types of its columns.
-    pub(crate) fn new(planned: Planned, rules: &SessionState) -> Result<Self, Error> {
-        let schema = planned.schema(rules)?;
-        Ok(Self {
-            inner: Arc::new(planned),
-            schema,
-        })
+    pub(crate) fn new(inner: Arc<Planned>, rules: &SessionState) -> Result<Self, Error> {
+        let schema = match inner.columns.get() {
+            Some(known) => Arc::clone(known),
+            None => {
+                let found = inner.schema(rules)?;
+                Arc::clone(inner.columns.get_or_init(|| found))
+            }
+        };
+        Ok(Self { inner, schema })
     }
 
     /// Columns of the answer.
@@ -87,11 +92,11 @@ impl Planned {
         Ok(columns(&self.plan, self.plan.schema().as_arrow()))
     }
 
-    /// The plan with values in the place of parameters, each cast to what the query needs.
+    /// Values for the parameters, each cast to what the query needs.
     ///
     /// # Errors
     /// When there are too few or too many, or one is not of its type.
-    pub(crate) fn bound(&self, values: Vec<ScalarValue>) -> Result<LogicalPlan, Error> {
+    pub(crate) fn converted(&self, values: Vec<ScalarValue>) -> Result<Vec<ScalarValue>, Error> {
         if values.len() != self.parameters.len() {
             return Err(Error::Sql {
                 message: format!(
@@ -103,9 +108,6 @@ impl Planned {
                     .then(|| "send one value for each of $1, $2, … in \"parameters\"".into()),
             });
         }
-        if values.is_empty() {
-            return Ok(self.plan.clone());
-        }
         let values = values.into_iter().zip(&self.parameters).enumerate();
         let values = values.map(|(index, (value, wanted))| {
             let wanted = wanted.as_ref().filter(|wanted| **wanted != value.data_type());
@@ -114,7 +116,17 @@ impl Planned {
             };
             convert::parameter(index + 1, &value, wanted)
         });
-        let values = values.collect::<Result<Vec<_>, _>>()?;
+        values.collect()
+    }
+
+    /// The plan with converted values in the place of parameters.
+    ///
+    /// # Errors
+    /// When one cannot stand there.
+    pub(crate) fn bound(&self, values: Vec<ScalarValue>) -> Result<LogicalPlan, Error> {
+        if values.is_empty() {
+            return Ok(self.plan.clone());
+        }
         self.plan
             .clone()
             .replace_params_with_values(&ParamValues::from(values))

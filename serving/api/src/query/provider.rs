@@ -13,9 +13,11 @@ use datafusion::error::Result as QueryResult;
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use parking_lot::Mutex;
 
 use crate::snapshot::consistency::Frozen;
 use crate::snapshot::pushdown::{Pushdown, is_pushable};
+use crate::snapshot::reading::Reading;
 use scan::MergedScan;
 
 /// Up to so many groups are merged before the query begins.
@@ -25,6 +27,8 @@ const SMALL_ROWS: usize = 32_768;
 /// anything is frozen.
 pub(crate) struct FrozenState {
     pub(crate) frozen: Arc<Frozen>,
+    /// Its view, where that was opened before: for the first scan that asks for the same groups.
+    pub(crate) opened: Mutex<Option<(Pushdown, Reading)>>,
     pub(crate) memory: Arc<dyn MemoryPool>,
 }
 
@@ -83,7 +87,11 @@ impl TableProvider for MergedView {
             return internal_err!("view {} is executed without a frozen state", self.view.name());
         };
         let memory = &state_of.memory;
-        let reading = state_of.frozen.open(self.view.name(), &pushdown, memory).await?;
+        let opened = state_of.opened.lock().take();
+        let reading = match opened.filter(|(groups, _)| groups.sql == pushdown.sql) {
+            Some((_, reading)) => reading,
+            None => state_of.frozen.open(self.view.name(), &pushdown, memory).await?,
+        };
         let partitions = state.config().target_partitions();
         if reading.rows_at_most() > SMALL_ROWS && self.view.key_count() > 0 {
             return Ok(Arc::new(MergedScan::new(&self.view, reading, projection, partitions)?));

@@ -401,6 +401,16 @@ impl Frozen {
         self.settled.views.keys().map(rows).sum()
     }
 
+    /// Groups in the blocks of the batch view that hold selected ones, as far as it is read.
+    pub(crate) fn batch_rows_near(&self, view: &str, pushdown: &Pushdown) -> usize {
+        let batch = self.settled.published.views.get(view);
+        let batch = batch.filter(|_| self.arm != Arm::Realtime).map(|batch| &batch.state);
+        batch.map_or(0, |batch| {
+            let blocks = batch.select(&pushdown.selection);
+            blocks.into_iter().map(|block| batch.rows_of(block)).sum()
+        })
+    }
+
     /// What the demand still lacks.
     fn shortfall(&self, demand: &Demand) -> Option<Error> {
         let waited = demand.timeout;
