@@ -112,6 +112,15 @@ impl Selection {
         self.filter.as_ref()?.ranges()
     }
 
+    /// The selected groups of some state.
+    ///
+    /// # Errors
+    /// When it is not state of the view.
+    pub fn of(&self, view: &View, state: &RecordBatch) -> Result<RecordBatch, Error> {
+        check_schema(view, "realtime", state)?;
+        self.apply(view, state.clone())
+    }
+
     fn apply(&self, view: &View, state: RecordBatch) -> Result<RecordBatch, Error> {
         match &self.filter {
             Some(filter) if state.num_rows() > 0 => filter.apply(&state).map_err(|source| of_view(view, source)),

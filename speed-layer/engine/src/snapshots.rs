@@ -26,7 +26,7 @@ const MERGE_ABOVE: usize = 16;
 /// So few groups to look at, for so short a filter, are read where the request arrives: handing them to another thread and
 /// back would take longer.
 const QUICK_GROUPS: usize = 8192;
-const QUICK_FILTER_BYTES: usize = 1024;
+const QUICK_FILTER_BYTES: usize = 4096;
 
 pub(crate) struct Snapshots {
     sources: Arc<Sources>,

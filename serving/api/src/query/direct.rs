@@ -22,9 +22,9 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream;
 
-use crate::admission::{QueryMemory, slice_bytes};
 use super::session::SCHEMA;
 use crate::Error;
+use crate::admission::{QueryMemory, slice_bytes};
 use crate::compute::LARGE_ROWS;
 use crate::snapshot::consistency::Frozen;
 use crate::snapshot::pushdown::Pushdown;
@@ -197,6 +197,7 @@ impl Direct {
                     Bound::Project(computed, Arc::clone(output))
                 }
                 Step::Sort { by, first } => {
+                    of_view &= first.is_none();
                     let by = by.iter().map(|(by, options)| Some((by.with(values)?.1, *options)));
                     Bound::Sort(by.collect::<Option<_>>()?, *first)
                 }

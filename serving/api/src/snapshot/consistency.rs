@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anabranch_dataset::Environment;
 use anabranch_merge::{Decision, Patience, Plan, RetryReason, ViewFacts, ViewPlan, decide, lacking};
 use anabranch_model::realtime::{SnapshotReply, SnapshotRequest, ViewCut};
 use anabranch_model::{CoverageMap, TopicOffsets};
 use anabranch_realtime::{Directory, Services, SpeedWorker, Worker};
 use anabranch_trace::{Kind, Span, TraceContext};
 use anabranch_view::View;
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use async_trait::async_trait;
 use datafusion::execution::memory_pool::MemoryPool;
 use futures::future::join_all;
@@ -18,7 +21,8 @@ use crate::Error;
 use crate::admission::{QueryMemory, Ticket};
 use crate::follow::adoption::{Adoption, Probe, Published};
 use crate::follow::masters::Masters;
-use crate::snapshot::pushdown::Pushdown;
+use crate::snapshot::pushdown::{Point, Pushdown};
+use crate::snapshot::reading::pooled::Pooled;
 use crate::snapshot::reading::{Reading, realtime};
 use together::Together;
 
@@ -30,6 +34,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// A freeze waits for the one before it, so that it answers everybody who asks meanwhile. When a worker keeps that one waiting,
 /// it begins after this time all the same.
 const FREEZE_PATIENCE: Duration = Duration::from_millis(50);
+/// So does a read of single groups for the one before it.
+const READ_PATIENCE: Duration = Duration::from_millis(50);
 
 /// What a request demands of its answer, beside being consistent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,6 +82,7 @@ type Version = (String, String);
 pub(crate) struct Frozen {
     settled: Arc<Settled>,
     arm: Arm,
+    environment: Environment,
 }
 
 /// What was frozen, for all who wait for the same views.
@@ -88,6 +95,8 @@ struct FrozenView {
     view: View,
     plan: ViewPlan,
     workers: BTreeMap<String, Worker>,
+    /// Reads of single groups, by all who hold this.
+    points: Pooled<Point, Result<Arc<Vec<RecordBatch>>, Arc<Error>>>,
 }
 
 impl Consistency {
@@ -127,6 +136,7 @@ impl Consistency {
             let frozen = Frozen {
                 settled,
                 arm: demand.arm,
+                environment: environment.clone(),
             };
             let Some(shortfall) = frozen.shortfall(demand) else {
                 return Ok(frozen);
@@ -358,6 +368,7 @@ impl Gathered {
                         view: view.clone(),
                         plan,
                         workers,
+                        points: Pooled::default(),
                     },
                 )
             })
@@ -366,6 +377,12 @@ impl Gathered {
             published: self.published,
             views,
         }
+    }
+}
+
+impl Settled {
+    fn view(&self, name: &str) -> &FrozenView {
+        self.views.get(name).expect("only views of the request are read")
     }
 }
 
@@ -452,8 +469,7 @@ impl Frozen {
         pushdown: &Pushdown,
         memory: &Arc<dyn MemoryPool>,
     ) -> Result<Reading, Error> {
-        let views = &self.settled.views;
-        let frozen = views.get(view).expect("only views of the request are read");
+        let frozen = self.settled.view(view);
         let mut span = Span::child(Kind::Internal, "merge view");
         if let Some(span) = &mut span {
             span.text("anabranch.view", view);
@@ -462,8 +478,7 @@ impl Frozen {
         let live = if self.arm == Arm::Batch {
             Vec::new()
         } else {
-            let read = realtime(view, &frozen.plan, &frozen.workers, pushdown);
-            anabranch_trace::in_scope(context, read).await?
+            anabranch_trace::in_scope(context, self.realtime(frozen, pushdown)).await?
         };
         let batch = self
             .settled
@@ -474,5 +489,46 @@ impl Frozen {
         let batch = batch.filter(|_| self.arm != Arm::Realtime);
         let memory = QueryMemory::new(memory, "realtime state");
         Reading::new(frozen.view.clone(), batch, live, pushdown.selection.clone(), memory).await
+    }
+
+    /// The realtime state of one view. Single groups are read together with those that others want of the same state.
+    async fn realtime(&self, frozen: &FrozenView, pushdown: &Pushdown) -> Result<Vec<RecordBatch>, Error> {
+        let view = frozen.view.name();
+        let alone = || realtime(view, &frozen.plan, &frozen.workers, pushdown.sql.as_deref());
+        let Some(point) = pushdown.point.clone() else {
+            return alone().await;
+        };
+        let (settled, name) = (Arc::clone(&self.settled), view.to_owned());
+        let context = TraceContext::current();
+        let own = pushdown.sql.clone();
+        let read = async move |points: Vec<Point>| {
+            let frozen = settled.view(&name);
+            let filter = if points.len() > 1 { Point::any_of(&points) } else { own };
+            let read = realtime(&name, &frozen.plan, &frozen.workers, filter.as_deref());
+            let batches = anabranch_trace::in_scope(context, read).await.map_err(Arc::new)?;
+            Ok(Arc::new(joined(batches)))
+        };
+        let environment = self.environment.clone();
+        let patience = async move { environment.sleep(READ_PATIENCE).await };
+        match frozen.points.read(point, patience, read).await {
+            // Of what others wanted nothing is held.
+            Ok(batches) => {
+                let own = batches.iter().map(|batch| pushdown.selection.of(&frozen.view, batch));
+                Ok(own.collect::<Result<_, _>>()?)
+            }
+            Err(error) => match Arc::try_unwrap(error) {
+                Ok(error) => Err(error),
+                // An error belongs to one query. The others find out for themselves.
+                Err(_) => alone().await,
+            },
+        }
+    }
+}
+
+/// Few rows in one batch, where they are of one schema.
+fn joined(batches: Vec<RecordBatch>) -> Vec<RecordBatch> {
+    match batches.as_slice() {
+        [first, _, ..] => concat_batches(first.schema_ref(), &batches).map_or(batches, |all| vec![all]),
+        _ => batches,
     }
 }

@@ -20,6 +20,44 @@ pub(crate) struct Pushdown {
     pub(crate) sql: Option<String>,
     /// The same for batch state.
     pub(crate) selection: Selection,
+    /// Of a filter that names one group of a view with one key.
+    pub(crate) point: Option<Point>,
+}
+
+/// A key column and the value that it must have, as SQL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Point {
+    pub(crate) column: String,
+    pub(crate) value: String,
+}
+
+impl Point {
+    fn of(view: &View, filter: &Expr) -> Option<Self> {
+        let Expr::BinaryExpr(binary) = filter else {
+            return None;
+        };
+        let (column, value) = match (binary.left.as_ref(), binary.right.as_ref()) {
+            (Expr::Column(column), Expr::Literal(value, _)) | (Expr::Literal(value, _), Expr::Column(column)) => {
+                (column, value)
+            }
+            _ => return None,
+        };
+        if view.key_count() != 1 || binary.op != Operator::Eq || value.is_null() {
+            return None;
+        }
+        let sql = |expr: &Expr| Some(Unparser::new(&Quoted).expr_to_sql(expr).ok()?.to_string());
+        Some(Self {
+            column: sql(&Expr::Column(Column::new_unqualified(&column.name)))?,
+            value: sql(&Expr::Literal(value.clone(), None))?,
+        })
+    }
+
+    /// A filter that keeps the groups of all these points, which are of the same column.
+    pub(crate) fn any_of(points: &[Self]) -> Option<String> {
+        let values: Vec<&str> = points.iter().map(|point| point.value.as_str()).collect();
+        let column = &points.first()?.column;
+        Some(format!("({column} IN ({}))", values.join(", ")))
+    }
 }
 
 impl Pushdown {
@@ -53,9 +91,14 @@ impl Pushdown {
         let Ok((sql, filter)) = compiled else {
             return Self::default();
         };
+        let point = match texts.as_slice() {
+            [(_, only)] => Point::of(view, only),
+            _ => None,
+        };
         Self {
             sql: Some(sql),
             selection: Selection::filtered(Arc::new(filter)),
+            point,
         }
     }
 }
@@ -209,3 +252,6 @@ impl Dialect for Quoted {
         Some('"')
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Reading one view of a frozen state: realtime state from the workers, blocks of the batch view, merged as they are asked for.
 
+pub(crate) mod pooled;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,7 +20,6 @@ use crate::Error;
 use crate::admission::{QueryMemory, slice_bytes};
 use crate::compute::{LARGE_ROWS, cpu};
 use crate::follow::batch_view::BatchViewState;
-use crate::snapshot::pushdown::Pushdown;
 
 /// Blocks of a view in a local file that are read before they are merged, and merged at once.
 const WINDOW: usize = 32;
@@ -31,14 +32,14 @@ pub(crate) async fn realtime(
     view: &str,
     plan: &ViewPlan,
     workers: &BTreeMap<String, Worker>,
-    pushdown: &Pushdown,
+    filter: Option<&str>,
 ) -> Result<Vec<RecordBatch>, Error> {
     let reads = plan.reads.iter().map(|read| {
         let ticket = StateTicket {
             snapshot: read.snapshot,
             view: view.to_owned(),
             partitions: read.partitions.clone(),
-            filter: pushdown.sql.clone(),
+            filter: filter.map(str::to_owned),
         };
         fetch(read.worker.clone(), workers.get(&read.worker).cloned(), ticket)
     });

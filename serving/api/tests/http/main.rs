@@ -11,6 +11,7 @@ mod large;
 mod limits;
 mod live;
 mod parameters;
+mod plans;
 mod revocation;
 mod rows;
 mod safety;
