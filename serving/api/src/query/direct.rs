@@ -83,6 +83,27 @@ enum Place {
     Result,
 }
 
+/// Nodes and expressions of a plan that goes the short way, at most. Long chains of conditions are the optimiser's affair, which
+/// makes one of those that are equal, and nothing is gained for them here.
+const MOST_PARTS: usize = 256;
+
+/// Whether a plan is worth looking at. Cheap for any plan.
+pub(crate) fn is_small(plan: &LogicalPlan) -> bool {
+    let mut parts = 0;
+    let mut count = || {
+        parts += 1;
+        match parts > MOST_PARTS {
+            true => TreeNodeRecursion::Stop,
+            false => TreeNodeRecursion::Continue,
+        }
+    };
+    let visited = plan.apply(|node| {
+        node.apply_expressions(|expression| expression.apply(|_| Ok(count())))?;
+        Ok(count())
+    });
+    visited.is_ok() && parts <= MOST_PARTS
+}
+
 impl Direct {
     /// The short way of an analysed plan over one view; `None` for whatever is not plain.
     pub(crate) fn of(analysed: &LogicalPlan, view: &View) -> Option<Self> {

@@ -16,9 +16,9 @@ use parking_lot::Mutex;
 
 use super::check;
 use super::cooperate::cooperative;
-use super::direct::{Direct, Taken};
+use super::direct::{self, Direct, Taken};
 use super::literals::Lifted;
-use super::plans::Plans;
+use super::plans::{LONGEST_TEXT, Plans};
 use super::prepared::{Planned, Prepared, columns, parameters};
 use super::provider::FrozenState;
 use super::running::{Piped, Rows, Running};
@@ -183,7 +183,7 @@ impl SqlEngine {
         values: Vec<ScalarValue>,
         principal: &Principal,
     ) -> Result<(Arc<Planned>, Vec<ScalarValue>), Error> {
-        let lifted = match values.is_empty() {
+        let lifted = match values.is_empty() && sql.len() <= LONGEST_TEXT {
             true => Lifted::of(sql, &statement),
             false => None,
         };
@@ -234,7 +234,7 @@ impl SqlEngine {
         check::read_only().verify_plan(&plan).map_err(Error::from_query)?;
         let parameters = parameters(&plan)?;
         let direct = match views.as_slice() {
-            [view] if parameters.iter().all(Option::is_some) => {
+            [view] if parameters.iter().all(Option::is_some) && direct::is_small(&plan) => {
                 let rules = self.inner.states.rules();
                 let analysed = rules
                     .analyzer()

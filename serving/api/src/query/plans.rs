@@ -19,7 +19,7 @@ const MOST_PLANS: usize = 256;
 /// What they may take together, in bytes, as far as that is known.
 const MOST_BYTES: usize = 16 << 20;
 /// A longer statement is somebody's own.
-const LONGEST_TEXT: usize = 4096;
+pub(super) const LONGEST_TEXT: usize = 4096;
 /// What a node of a plan, one column of it, and one letter of the statement take, in bytes, about.
 const NODE_BYTES: usize = 512;
 const COLUMN_BYTES: usize = 256;
