@@ -43,7 +43,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::live::Live;
 use crate::dialect::{self, Planner};
-use crate::{Error, PgError};
+use crate::{Error, PgError, types};
 
 /// Operators, keywords and parentheses of one statement: each may be a level of what is parsed. Queries with more are the query
 /// engine's to refuse.
@@ -417,6 +417,15 @@ fn placeholders(sql: &str) -> usize {
         _ => None,
     };
     tokens.iter().filter_map(number).max().map_or(0, usize::from)
+}
+
+/// The type that a statement casts a parameter to, where that is one the planner has no own for: numbers of catalog rows, which
+/// asyncpg can send before it knows any other array. 0 for others.
+pub(crate) fn declared(sql: &str, number: usize) -> u32 {
+    match sql.contains(&format!("${number}::oid[]")) {
+        true => types::array_of(types::OID).unwrap_or(0),
+        false => 0,
+    }
 }
 
 /// Types of `$1`, `$2` and so on, of which the statement as it was sent has `count`.

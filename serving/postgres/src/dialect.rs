@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     Array, ArrayElemTypeDef, BinaryOperator, DataType, ExactNumberInfo, Expr, Fetch, Function, FunctionArg,
-    FunctionArgExpr, FunctionArguments, Ident, Interval, LimitClause, ObjectName, Query, SelectItem, SetExpr,
+    FunctionArgExpr, FunctionArguments, Ident, Interval, LimitClause, ObjectName, Query, Select, SelectItem, SetExpr,
     Statement, UnaryOperator, UtilityOption, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
@@ -137,6 +137,23 @@ struct Words {
 impl VisitorMut for Words {
     type Break = PgError;
 
+    /// The planner tests for rows only where rows are filtered; a column that tells of some counts them.
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<PgError> {
+        for item in &mut select.projection {
+            let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item else {
+                continue;
+            };
+            if let Expr::Exists { subquery, negated } = expr {
+                let test = if *negated { "= 0" } else { "> 0" };
+                if let Some(counted) = parsed(&format!("(SELECT count(*) {test} FROM ({subquery}) AS found)")) {
+                    *expr = counted;
+                    self.changed = true;
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<PgError> {
         match query.fetch.take() {
             None => ControlFlow::Continue(()),
@@ -226,6 +243,16 @@ impl Words {
                     && let Some(text) = with_clock(text)
                 {
                     return Ok(parsed(&format!("INTERVAL '{text}'")));
+                }
+                if let (DataType::Bytea, Some(hex)) =
+                    (data_type, text_of(expr).and_then(|text| text.strip_prefix("\\x")))
+                {
+                    if !hex.len().is_multiple_of(2) || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                        return Err(PgError::new("22023", format!("invalid hexadecimal data: \"{hex}\"")));
+                    }
+                    return Ok(Some(Expr::Value(
+                        Value::HexStringLiteral(hex.to_owned()).with_empty_span(),
+                    )));
                 }
                 self.planned_type(data_type).map(|data_type| Expr::Cast {
                     kind: kind.clone(),

@@ -14,7 +14,7 @@ use super::guard::Guard;
 use super::{Connection, SEND_BYTES, Transaction, lost};
 use crate::PgError;
 use crate::catalog::live::{Cursor as Declared, Live};
-use crate::catalog::{Asked, Read};
+use crate::catalog::{self, Asked, Read};
 use crate::copy::{Copy, Style};
 use crate::cursor::{Declaration, Fetch};
 use crate::encode::Rows;
@@ -81,7 +81,10 @@ impl<W: AsyncWrite + Unpin> Connection<W> {
         })?;
         let count = prepared.parameters.len().max(types.len());
         let parameters = (0..count).map(|index| Parameter {
-            declared: types.get(index).copied().unwrap_or(0),
+            declared: match types.get(index) {
+                None | Some(0) if source == Source::Catalog => catalog::declared(sql, index + 1),
+                told => told.copied().unwrap_or(0),
+            },
             wanted: prepared.parameters.get(index).cloned().flatten(),
         });
         let parameters = parameters.collect();

@@ -90,7 +90,12 @@ fn what_means_something_else_is_put_in_other_words() {
             "SELECT ((a) AT TIME ZONE 'UTC'), bool_and(b) FROM t",
         ),
         ("SELECT pg_catalog.lower(a) FROM t", "SELECT lower(a) FROM t"),
-        ("SELECT U&'x' FROM t", "SELECT 'x' FROM t"),
+        ("SELECT U&'x', '\\x1f00'::bytea FROM t", "SELECT 'x', X'1f00' FROM t"),
+        (
+            "SELECT EXISTS (SELECT a FROM t), NOT EXISTS (SELECT 1 FROM u) AS none FROM v WHERE EXISTS (SELECT 1 FROM w)",
+            "SELECT (SELECT count(*) > 0 FROM (SELECT a FROM t) AS found), (SELECT count(*) = 0 FROM (SELECT 1 FROM u) AS found) \
+             AS none FROM v WHERE EXISTS (SELECT 1 FROM w)",
+        ),
         (
             "EXPLAIN (ANALYZE, BUFFERS, VERBOSE false) SELECT 1",
             "EXPLAIN ANALYZE SELECT 1",
@@ -131,6 +136,7 @@ fn what_would_be_answered_otherwise_is_refused() {
         ("SELECT a FROM t WHERE b SIMILAR TO c", "0A000"),
         ("SELECT a FROM t WHERE b = ANY('{{1,2}}')", "22P02"),
         ("SELECT '{1'::int[] FROM t", "22P02"),
+        ("SELECT '\\x1'::bytea FROM t", "22023"),
         ("SELECT a FROM t FETCH FIRST 3 ROWS WITH TIES", "0A000"),
     ] {
         assert_eq!(rewritten(sql).unwrap_err().code, code, "{sql}");

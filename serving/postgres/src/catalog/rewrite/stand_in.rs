@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, DataType, Expr, Ident, Query, Subscript, TableAlias, TableFactor, Value,
+    AccessExpr, ArrayElemTypeDef, DataType, Expr, Ident, Query, Subscript, TableAlias, TableFactor, Value,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -87,9 +87,30 @@ fn query(sql: &str) -> Option<Box<Query>> {
     parser.parse_query().ok()
 }
 
+/// `column::regtype::text` is the name of the type.
+pub(super) fn type_name(expr: &Expr, kind: &DataType) -> Option<Expr> {
+    let Expr::Cast {
+        expr,
+        data_type: DataType::Custom(inner, _),
+        ..
+    } = expr
+    else {
+        return None;
+    };
+    let named = matches!(kind, DataType::Text) && parts(inner).pop()? == "regtype";
+    named
+        .then(|| parsed(&format!("format_type({expr}, NULL)")))
+        .flatten()
+}
+
 /// `column::regproc` is the column, which has the name already; `'lower(text)'::regprocedure` a look into `pg_proc`, by the name
 /// and the number of arguments.
 pub(super) fn function_name(expr: &Expr, kind: &DataType) -> Option<Expr> {
+    // Types of arguments have numbers here, not names.
+    if let DataType::Array(ArrayElemTypeDef::SquareBracket(item, _)) = kind {
+        let named = matches!(item.as_ref(), DataType::Custom(name, _) if parts(name).last().is_some_and(|name| name == "regtype"));
+        return named.then(|| parsed("CAST(NULL AS TEXT[])")).flatten();
+    }
     let DataType::Custom(kind, _) = kind else {
         return None;
     };
