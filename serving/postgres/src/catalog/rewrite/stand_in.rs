@@ -98,9 +98,7 @@ pub(super) fn type_name(expr: &Expr, kind: &DataType) -> Option<Expr> {
         return None;
     };
     let named = matches!(kind, DataType::Text) && parts(inner).pop()? == "regtype";
-    named
-        .then(|| parsed(&format!("format_type({expr}, NULL)")))
-        .flatten()
+    named.then(|| parsed(&format!("format_type({expr}, NULL)"))).flatten()
 }
 
 /// `column::regproc` is the column, which has the name already; `'lower(text)'::regprocedure` a look into `pg_proc`, by the name
