@@ -63,14 +63,16 @@ const CONTEXTS: usize = 64;
 const PG_CATALOG: &str = "pg_catalog";
 const INFORMATION_SCHEMA: &str = "information_schema";
 
+/// All that says what a principal sees: another one of the same name may see other views.
+type Whose = (Arc<str>, Role, ViewPatterns);
+
 /// Runs statements over the catalog.
 pub(crate) struct Catalog {
     engine: Arc<dyn QueryEngine>,
     parser: PostgresCompatibilityParser,
     tables: Arc<PgCatalogStaticTables>,
-    /// One per principal, so that object identifiers are the same in all of its connections. By all that says what a principal
-    /// sees: another one of the same name may see other views.
-    contexts: Mutex<HashMap<(Arc<str>, Role, ViewPatterns), SessionContext>>,
+    /// One per principal, so that object identifiers are the same in all of its connections.
+    contexts: Mutex<HashMap<Whose, SessionContext>>,
     permits: Arc<Semaphore>,
 }
 

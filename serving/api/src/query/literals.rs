@@ -50,10 +50,12 @@ impl Lifted {
     /// Whether comparing with parameters of these types is comparing with the values that stood there. What the planner makes
     /// of a text beside a time, or of a number beside a decimal, is its own affair.
     pub(super) fn fits(&self, parameters: &[Option<DataType>]) -> bool {
-        let same = |(value, wanted): (&ScalarValue, &Option<DataType>)| match (value, wanted) {
-            (ScalarValue::Utf8(_), Some(DataType::Utf8)) => true,
-            (ScalarValue::Int64(_), Some(DataType::Int64 | DataType::Int32)) => true,
-            _ => false,
+        let same = |(value, wanted): (&ScalarValue, &Option<DataType>)| {
+            matches!(
+                (value, wanted),
+                (ScalarValue::Utf8(_), Some(DataType::Utf8))
+                    | (ScalarValue::Int64(_), Some(DataType::Int64 | DataType::Int32))
+            )
         };
         self.values.len() == parameters.len() && self.values.iter().zip(parameters).all(same)
     }

@@ -4,14 +4,17 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::*;
 
+/// What was asked for, and how to end that read.
+type Asked = (Vec<u32>, oneshot::Sender<()>);
+
 /// Somebody who reads slowly, and tells what was asked for.
 struct Reader {
     pooled: Arc<Pooled<u32, Vec<u32>>>,
-    began: mpsc::UnboundedSender<(Vec<u32>, oneshot::Sender<()>)>,
+    began: mpsc::UnboundedSender<Asked>,
 }
 
 impl Reader {
-    fn new() -> (Self, mpsc::UnboundedReceiver<(Vec<u32>, oneshot::Sender<()>)>) {
+    fn new() -> (Self, mpsc::UnboundedReceiver<Asked>) {
         let (began, reads) = mpsc::unbounded_channel();
         let pooled = Arc::default();
         (Self { pooled, began }, reads)
