@@ -173,6 +173,8 @@ impl Error {
                 KernelError::ObjectStore(source) => store_kind(source),
                 KernelError::IOError(_) | KernelError::Reqwest(_) => ErrorKind::Unavailable,
                 KernelError::JoinFailure(_) => ErrorKind::Internal,
+                // While it reads a checkpoint, the store's error comes out of the Parquet reader.
+                other if is_store_away(other) => ErrorKind::Unavailable,
                 _ => ErrorKind::Data,
             },
             Self::NoVersion { .. } | Self::NoPublication { .. } | Self::NoExclusion { .. } => ErrorKind::NotFound,
@@ -181,6 +183,7 @@ impl Error {
                 // The reader reports what its fetcher reported.
                 ParquetError::External(source) => match source.downcast_ref::<Self>() {
                     Some(error) => error.kind(),
+                    None if is_store_away(&**source) => ErrorKind::Unavailable,
                     None => ErrorKind::Data,
                 },
                 _ => ErrorKind::Data,
@@ -238,3 +241,13 @@ fn store_kind(error: &object_store::Error) -> ErrorKind {
         _ => ErrorKind::Unavailable,
     }
 }
+
+/// Whether the store did not answer, whoever passed that on.
+fn is_store_away(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<object_store::Error>())
+        .any(|error| store_kind(error) == ErrorKind::Unavailable)
+}
+
+#[cfg(test)]
+mod tests;
