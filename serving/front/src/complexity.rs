@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{Expr, Visit, Visitor};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
@@ -20,40 +20,42 @@ pub const MAX_DEPTH: usize = 1_100;
 pub const PLANNING_STACK_BYTES: usize = 64 << 20;
 
 /// Whether a text has more than [`MAX_OPERATORS`]; takes no stack itself.
-pub fn has_too_many_operators(sql: &str) -> bool {
+pub fn has_too_many_operators(sql: &str, dialect: &dyn Dialect) -> bool {
     // A shorter one cannot have more.
-    sql.len() > MAX_OPERATORS && operators(sql) > MAX_OPERATORS
+    sql.len() > MAX_OPERATORS && operators(sql, dialect) > MAX_OPERATORS
 }
 
-/// Whether a statement has expressions beyond [`MAX_DEPTH`] in each other. Takes stack in proportion to their depth, so only what
+/// Whether a statement has more than `most` expressions in each other. Takes stack in proportion to their depth, so only what
 /// does not have [too many operators](has_too_many_operators) is to be asked.
-pub fn is_too_deep(statement: &impl Visit) -> bool {
-    #[derive(Default)]
-    struct Depth(usize);
+pub fn is_deeper(statement: &impl Visit, most: usize) -> bool {
+    struct Depth {
+        now: usize,
+        most: usize,
+    }
 
     impl Visitor for Depth {
         type Break = ();
 
         fn pre_visit_expr(&mut self, _: &Expr) -> ControlFlow<()> {
-            self.0 += 1;
-            match self.0 > MAX_DEPTH {
+            self.now += 1;
+            match self.now > self.most {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             }
         }
 
         fn post_visit_expr(&mut self, _: &Expr) -> ControlFlow<()> {
-            self.0 -= 1;
+            self.now -= 1;
             ControlFlow::Continue(())
         }
     }
 
-    statement.visit(&mut Depth::default()).is_break()
+    statement.visit(&mut Depth { now: 0, most }).is_break()
 }
 
-fn operators(sql: &str) -> usize {
+fn operators(sql: &str, dialect: &dyn Dialect) -> usize {
     // What is no SQL is the parser's to explain.
-    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().unwrap_or_default();
+    let tokens = Tokenizer::new(dialect, sql).tokenize().unwrap_or_default();
     let deepens = |token: &&Token| match token {
         Token::Word(word) => word.keyword != Keyword::NoKeyword,
         Token::Number(..) | Token::SingleQuotedString(_) | Token::Whitespace(_) => false,

@@ -22,7 +22,7 @@ mod sheet;
 mod value;
 
 pub use bounded::bound_functions;
-pub use complexity::{MAX_DEPTH, MAX_OPERATORS, PLANNING_STACK_BYTES, has_too_many_operators, is_too_deep};
+pub use complexity::{MAX_DEPTH, MAX_OPERATORS, PLANNING_STACK_BYTES, has_too_many_operators, is_deeper};
 pub use engine::{Demand, Prepared, QueryEngine, Relation, RelationKind, Running};
 pub use error::{Cause, QueryError, mismatch};
 pub use parameters::parameter_types;

@@ -19,7 +19,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_access::{Principal, Role, ViewPatterns};
-use anabranch_front::{Cause, Prepared, QueryEngine, QueryError, Running, mismatch, parameter_types};
+use anabranch_front::{
+    Cause, MAX_OPERATORS, Prepared, QueryEngine, QueryError, Running, has_too_many_operators, is_deeper, mismatch,
+    parameter_types,
+};
 use anabranch_model::CoverageMap;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ParamValues;
@@ -30,9 +33,8 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as PlannerStatement;
-use datafusion::sql::sqlparser::ast::{Expr, ObjectName, Query, Statement, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{ObjectName, Query, Statement, TableFactor, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use datafusion_pg_catalog::pg_catalog::PgCatalogStaticTables;
@@ -45,9 +47,6 @@ use self::live::Live;
 use crate::dialect::{self, Planner};
 use crate::{Error, PgError, types};
 
-/// Operators, keywords and parentheses of one statement: each may be a level of what is parsed. Queries with more are the query
-/// engine's to refuse.
-const MAX_OPERATORS: usize = 4096;
 /// Levels of expressions in a catalog query; the longest of clients have about 40.
 const MAX_DEPTH: usize = 200;
 /// Stack that looking at one level takes at most, in a build without optimisation.
@@ -130,7 +129,8 @@ impl Catalog {
         if sql.len() <= SHORT {
             return self.read_here(sql);
         }
-        if operators(sql) > MAX_OPERATORS {
+        // Queries with more are the query engine's to refuse.
+        if has_too_many_operators(sql, &PostgreSqlDialect {}) {
             return Ok(Read {
                 asked: Asked::Engine(None),
                 names: None,
@@ -159,7 +159,7 @@ impl Catalog {
             own.map(|parsed| self.parser.rewrite(parsed))
         };
         if let Some(mut statement) = concern.filter(|statement| matches!(statement, Statement::Query(_))) {
-            if depth_of(&statement) > MAX_DEPTH {
+            if is_deeper(&statement, MAX_DEPTH) {
                 return Err(PgError::new("54001", "statement too complex")
                     .with_hint(format!("expressions over the catalog have {MAX_DEPTH} levels at most")));
             }
@@ -350,46 +350,6 @@ fn relations_of(statement: &Statement) -> Vec<Vec<String>> {
     let _: ControlFlow<()> = statement.visit(&mut names);
     let Names { relations, others } = names;
     relations.into_iter().filter(|name| !others.contains(name)).collect()
-}
-
-/// How deep the expressions of a statement are.
-fn depth_of(statement: &Statement) -> usize {
-    #[derive(Default)]
-    struct Depth {
-        now: usize,
-        most: usize,
-    }
-    impl Visitor for Depth {
-        type Break = ();
-
-        fn pre_visit_expr(&mut self, _: &Expr) -> ControlFlow<()> {
-            self.now += 1;
-            self.most = self.most.max(self.now);
-            ControlFlow::Continue(())
-        }
-
-        fn post_visit_expr(&mut self, _: &Expr) -> ControlFlow<()> {
-            self.now -= 1;
-            ControlFlow::Continue(())
-        }
-    }
-    let mut depth = Depth::default();
-    let _: ControlFlow<()> = statement.visit(&mut depth);
-    depth.most
-}
-
-/// Operators and keywords of a statement, each of which may be a level. Of names, values and commas there may be any number.
-fn operators(sql: &str) -> usize {
-    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql)
-        .tokenize()
-        .unwrap_or_default();
-    let deepens = |token: &&Token| match token {
-        Token::Word(word) => word.keyword != Keyword::NoKeyword,
-        Token::Number(..) | Token::SingleQuotedString(_) | Token::Whitespace(_) => false,
-        Token::Comma | Token::Period | Token::Placeholder(_) => false,
-        _ => true,
-    };
-    tokens.iter().filter(deepens).count()
 }
 
 fn parts(name: &ObjectName) -> Vec<String> {

@@ -3,20 +3,21 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use anabranch_front::{MAX_DEPTH, MAX_OPERATORS, has_too_many_operators, is_too_deep};
+use anabranch_front::{MAX_DEPTH, MAX_OPERATORS, has_too_many_operators, is_deeper};
 use anabranch_view::View;
 use datafusion::common::TableReference;
 use datafusion::execution::context::SQLOptions;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
 
 use super::session::{CATALOG, SCHEMA, Scope};
 use crate::Error;
 
 /// Reads one statement, whatever it says.
 pub(crate) fn parse(sql: &str) -> Result<Statement, Error> {
-    if has_too_many_operators(sql) {
+    if has_too_many_operators(sql, &GenericDialect {}) {
         return Err(too_long(format!(
             "the query has more than {MAX_OPERATORS} operators and keywords"
         )));
@@ -54,7 +55,7 @@ pub(crate) fn views_of(statement: &Statement, scope: &Scope) -> Result<BTreeSet<
     }
     let mut functions = TableFunctions::default();
     if let Statement::Statement(inner) = statement {
-        if is_too_deep(inner.as_ref()) {
+        if is_deeper(inner.as_ref(), MAX_DEPTH) {
             return Err(too_long(format!(
                 "the query has expressions of more than {MAX_DEPTH} operators in each other"
             )));

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Weak};
 
 use futures::FutureExt;
-use futures::future::{BoxFuture, Either, Shared, WeakShared, select};
+use futures::future::{BoxFuture, Shared, WeakShared, select};
 use parking_lot::Mutex;
 
 /// So many are served by one read at most.
@@ -68,9 +68,7 @@ impl<V: Send + 'static, T: Clone + Send + Sync + 'static> Pooled<V, T> {
             // Those who are about to ask, having waited for the same thing, do so now.
             tokio::task::yield_now().await;
             if let Some((before, _)) = before {
-                match select(before, Box::pin(patience)).await {
-                    Either::Left(_) | Either::Right(_) => {}
-                }
+                select(before, Box::pin(patience)).await;
             }
             let wanted = wanted.lock().take().unwrap_or_default();
             read(wanted).await
